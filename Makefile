@@ -1,0 +1,54 @@
+# The targets and what each is for. The work stands in tools/.
+#
+# Settings: CARGO_TARGET_DIR (default ~/.cache/aintandem/target), ARGS (more arguments for run, test, bench, chaos and demo).
+# All targets build the whole workspace, also for one crate's sake: cargo unites the features of what it builds together, and
+# another selection would mean another RocksDB (docs/adr/0002).
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test verify fix bench chaos demo build setup
+ARGS ?=
+ENV = . tools/env.sh &&
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do \
+		printf 'make %-8s %s\n' "$$name" "$$text"; done
+
+run: ## a broker on this machine, with its data in ./data; ARGS="--help" shows its settings
+	@tools/setup.sh run
+	@$(ENV) cargo run --release --bin tandem -- dev $(ARGS)
+
+test: ## all tests but the long fault runs; ARGS="-E 'package(tandem-storage)'" narrows them
+	@tools/setup.sh test
+	@# First the examples in the documentation, which nextest does not run: its summary should be the last thing seen.
+	@$(if $(ARGS),,$(ENV) cargo test --release --workspace --doc)
+	@$(ENV) cargo nextest run --release --workspace $(ARGS)
+
+verify: ## every check that only reads: format, lints, licences, contract, import arrows
+	@tools/setup.sh verify
+	@tools/verify.sh
+
+fix: ## formats, and applies what clippy can repair by itself
+	@tools/setup.sh verify
+	@$(ENV) cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+	@$(ENV) cargo fmt --all
+
+bench: ## the project's figures, on brokers of its own: a table, and JSON beside the build
+	@tools/setup.sh run
+	@tools/bench.sh
+
+chaos: ## the long fault runs: kill -9, power loss, full disks
+	@tools/setup.sh test
+	@$(ENV) cargo nextest run --release --workspace --profile chaos --run-ignored only $(ARGS)
+
+demo: ## real conversations between agents, through a broker of its own; ARGS="FILE" takes yours
+	@tools/setup.sh run
+	@tools/demo.sh $(ARGS)
+
+build: ## the `tandem` command, optimised
+	@tools/setup.sh run
+	@$(ENV) cargo build --release --workspace --bin tandem && printf '%s\n' "$$CARGO_TARGET_DIR/release/tandem"
+
+setup: ## what the targets need and this machine lacks
+	@tools/setup.sh verify
+	@echo "setup: everything is there"

@@ -1,0 +1,293 @@
+//! One batcher per shard: everything that waits becomes one command. No timer; while a command is under way the next one
+//! gathers. Bounded by bytes: who publishes holds a part of the budget until the answer is there.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use tandem_raft::{Apply, Group, ProposeError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::{
+    clock,
+    command::{self, CommandBuilder, Header, Outcome, Published, Verb, publish::Exception},
+    error::RequestError,
+    metrics::BatchMetrics,
+    rejection::{Reason, Rejection},
+};
+
+/// Commands under way at once. Two keep the disk busy while the next one gathers.
+const MAX_IN_FLIGHT: usize = 2;
+/// Messages in one command at the most; an index in a batch is a u16.
+const MAX_COMMAND_MESSAGES: usize = 16_384;
+/// Bytes after which a command is closed.
+const MAX_COMMAND_BYTES: usize = 4 << 20;
+
+/// Messages of one request, as records.
+pub(crate) struct PublishRecords {
+    pub(crate) workspace: Arc<str>,
+    pub(crate) count: u32,
+    pub(crate) records: Bytes,
+}
+
+/// How a request of several messages ended.
+pub(crate) type PublishResult = Result<Published, RequestError>;
+/// How another request ended.
+pub(crate) type VerbResult = Result<Outcome, RequestError>;
+
+/// Who hears how a verb ended. Called once, on the batcher's task; must not block.
+pub(crate) type VerbAnswer = Box<dyn FnOnce(VerbResult) + Send>;
+
+enum Request {
+    Publish { publish: PublishRecords, answer: oneshot::Sender<PublishResult>, permit: OwnedSemaphorePermit },
+    Verb { verb: Verb, answer: VerbAnswer },
+}
+
+/// The way into a shard's batcher. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct BatcherHandle {
+    // Unbounded in itself: publishes are bounded by the budget, acks by the credit of their streams, the rest by the
+    // number of requests that the server serves at once.
+    queue: mpsc::UnboundedSender<Request>,
+    budget: Arc<Semaphore>,
+    budget_bytes: usize,
+}
+
+impl BatcherHandle {
+    /// Publishes when there is room at once, and refuses otherwise: for callers that cannot be made to wait.
+    pub(crate) async fn publish_now(&self, publish: PublishRecords) -> PublishResult {
+        let permit = Arc::clone(&self.budget).try_acquire_many_owned(cost(&publish)).map_err(|_| self.overloaded())?;
+        self.enqueue(publish, permit)?.await.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?
+    }
+
+    /// Publishes as soon as there is room. The future that comes back resolves to the outcome.
+    pub(crate) async fn publish(
+        &self,
+        publish: PublishRecords,
+    ) -> Result<oneshot::Receiver<PublishResult>, RequestError> {
+        let permit = Arc::clone(&self.budget).acquire_many_owned(cost(&publish)).await;
+        self.enqueue(publish, permit.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?)
+    }
+
+    /// Hands in a verb.
+    pub(crate) fn submit(&self, verb: Verb, answer: VerbAnswer) {
+        if let Err(mpsc::error::SendError(Request::Verb { answer, .. })) = self.queue.send(Request::Verb { verb, answer }) {
+            answer(Err(RequestError::Unavailable(ProposeError::Unsettled)));
+        }
+    }
+
+    /// Hands in a verb and waits.
+    pub(crate) async fn call(&self, verb: Verb) -> VerbResult {
+        let (sender, receiver) = oneshot::channel();
+        // A caller that has gone away needs no answer.
+        self.submit(verb, Box::new(move |result| drop(sender.send(result))));
+        receiver.await.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?
+    }
+
+    /// Bytes of publishes that wait or are under way.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.budget_bytes - self.budget.available_permits()
+    }
+
+    fn enqueue(
+        &self,
+        publish: PublishRecords,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<PublishResult>, RequestError> {
+        let (answer, receiver) = oneshot::channel();
+        let sent = self.queue.send(Request::Publish { publish, answer, permit });
+        sent.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?;
+        Ok(receiver)
+    }
+
+    fn overloaded(&self) -> RequestError {
+        let text = format!(
+            "{} bytes of messages wait to be committed, as many as may; try again after the delay given",
+            self.budget_bytes
+        );
+        RequestError::Rejected(Rejection::new(Reason::Overloaded, text))
+    }
+}
+
+fn cost(publish: &PublishRecords) -> u32 {
+    publish.records.len() as u32
+}
+
+/// What a batcher needs to know.
+pub(crate) struct BatcherOptions {
+    pub(crate) max_queued_bytes: usize,
+    pub(crate) max_inbox_messages: u64,
+    /// The newest time in the log: no command is stamped with an earlier one.
+    pub(crate) newest_time_ms: u64,
+    pub(crate) metrics: BatchMetrics,
+}
+
+/// Starts the batcher of a shard. It ends when the last handle is gone and everything is answered.
+pub(crate) fn spawn<A: Apply>(group: Arc<Group<A>>, options: BatcherOptions) -> BatcherHandle {
+    let (queue, requests) = mpsc::unbounded_channel();
+    let budget = Arc::new(Semaphore::new(options.max_queued_bytes));
+    let budget_bytes = options.max_queued_bytes;
+    tokio::spawn(run(group, requests, options));
+    BatcherHandle { queue, budget, budget_bytes }
+}
+
+/// Who waits for which part of a command's outcomes.
+struct Waiting {
+    /// For each publish item: the requests in it, each with the number of its messages.
+    publishes: Vec<Vec<(u32, oneshot::Sender<PublishResult>, OwnedSemaphorePermit)>>,
+    /// For each other item, behind the publishes.
+    verbs: Vec<VerbAnswer>,
+}
+
+async fn run<A: Apply>(
+    group: Arc<Group<A>>,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    mut options: BatcherOptions,
+) {
+    let mut in_flight = FuturesOrdered::new();
+    let mut backlog: VecDeque<Request> = VecDeque::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some((outcome, waiting)) = in_flight.next(), if !in_flight.is_empty() => settle(outcome, waiting),
+            request = requests.recv(), if in_flight.len() < MAX_IN_FLIGHT => {
+                let Some(request) = request else { break };
+                backlog.push_back(request);
+                while let Some(request) = gather(&mut requests, &backlog) {
+                    backlog.push_back(request);
+                }
+                options.newest_time_ms = options.newest_time_ms.max(clock::unix_ms());
+                let (command, waiting) = build(&mut backlog, &options);
+                options.metrics.observe(&command, &waiting.sizes());
+                match group.submit(command).await {
+                    Ok(pending) => in_flight.push_back(async move { (pending.outcome().await, waiting) }),
+                    Err(error) => settle(Err(error), waiting),
+                }
+            }
+        }
+    }
+    while let Some((outcome, waiting)) = in_flight.next().await {
+        settle(outcome, waiting);
+    }
+}
+
+/// The next request that waits, unless there is enough for one command.
+fn gather(requests: &mut mpsc::UnboundedReceiver<Request>, backlog: &VecDeque<Request>) -> Option<Request> {
+    let (messages, bytes) = backlog.iter().fold((0, 0), |(messages, bytes), request| match request {
+        Request::Publish { publish, .. } => (messages + publish.count as usize, bytes + publish.records.len()),
+        Request::Verb { .. } => (messages, bytes + 64),
+    });
+    (messages < MAX_COMMAND_MESSAGES && bytes < MAX_COMMAND_BYTES).then(|| requests.try_recv().ok()).flatten()
+}
+
+/// Makes one command of everything in the backlog.
+fn build(backlog: &mut VecDeque<Request>, options: &BatcherOptions) -> (Bytes, Waiting) {
+    type Part = (Bytes, u32, oneshot::Sender<PublishResult>, OwnedSemaphorePermit);
+    let mut by_workspace: Vec<(Arc<str>, Vec<Part>)> = Vec::new();
+    let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+    let mut verbs = Vec::new();
+    let mut bytes = 0;
+    for request in backlog.drain(..) {
+        match request {
+            Request::Publish { publish, answer, permit } => {
+                bytes += publish.records.len() + 32;
+                let place = *places.entry(Arc::clone(&publish.workspace)).or_insert_with(|| {
+                    by_workspace.push((publish.workspace, Vec::new()));
+                    by_workspace.len() - 1
+                });
+                by_workspace[place].1.push((publish.records, publish.count, answer, permit));
+            }
+            Request::Verb { verb, answer } => {
+                bytes += 128;
+                verbs.push((verb, answer));
+            }
+        }
+    }
+    let header = Header { time_ms: options.newest_time_ms, max_inbox_messages: options.max_inbox_messages };
+    let mut builder = CommandBuilder::new(header, bytes);
+    let mut waiting = Waiting { publishes: Vec::with_capacity(by_workspace.len()), verbs: Vec::new() };
+    for (workspace, parts) in by_workspace {
+        let count = parts.iter().map(|(_, count, ..)| count).sum();
+        builder.push_records(&workspace, count, parts.iter().map(|(records, ..)| records));
+        waiting.publishes.push(parts.into_iter().map(|(_, count, answer, permit)| (count, answer, permit)).collect());
+    }
+    for (verb, answer) in verbs {
+        builder.push(&verb);
+        waiting.verbs.push(answer);
+    }
+    (builder.finish(), waiting)
+}
+
+impl Waiting {
+    fn sizes(&self) -> (usize, u64) {
+        let requests = self.publishes.iter().map(Vec::len).sum::<usize>() + self.verbs.len();
+        let messages = self.publishes.iter().flatten().map(|(count, ..)| u64::from(*count)).sum();
+        (requests, messages)
+    }
+}
+
+fn settle(outcome: Result<Bytes, ProposeError>, waiting: Waiting) {
+    let outcomes = outcome.map_err(RequestError::Unavailable).and_then(|bytes| {
+        let expected = waiting.publishes.len() + waiting.verbs.len();
+        match command::decode_outcomes(bytes) {
+            Ok(outcomes) if outcomes.len() == expected => Ok(outcomes),
+            Ok(outcomes) => Err(RequestError::internal(format!("{} outcomes for {expected} verbs", outcomes.len()))),
+            Err(error) => Err(RequestError::internal(error.to_string())),
+        }
+    });
+    match outcomes {
+        Ok(outcomes) => {
+            let mut outcomes = outcomes.into_iter();
+            for requests in waiting.publishes {
+                if let Some(Outcome::Publish(result)) = outcomes.next() {
+                    answer_publishes(result, requests);
+                }
+            }
+            for (answer, outcome) in waiting.verbs.into_iter().zip(outcomes) {
+                answer(Ok(outcome));
+            }
+        }
+        Err(error) => {
+            for (_, answer, _) in waiting.publishes.into_iter().flatten() {
+                drop(answer.send(Err(error.clone())));
+            }
+            for answer in waiting.verbs {
+                answer(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Cuts the outcome of one publish into the parts of its requests.
+fn answer_publishes(
+    result: Result<Published, Rejection>,
+    requests: Vec<(u32, oneshot::Sender<PublishResult>, OwnedSemaphorePermit)>,
+) {
+    let published = match result {
+        Ok(published) => published,
+        Err(rejection) => {
+            for (_, answer, _) in requests {
+                drop(answer.send(Err(RequestError::Rejected(rejection.clone()))));
+            }
+            return;
+        }
+    };
+    let mut exceptions: VecDeque<(u32, Exception)> = published.exceptions.into();
+    let mut start = 0;
+    for (count, answer, _permit) in requests {
+        let mut own = Vec::new();
+        while let Some((index, exception)) = exceptions.pop_front_if(|(index, _)| *index < start + count) {
+            own.push((index - start, exception));
+        }
+        let part = Published {
+            first_sequence: published.first_sequence + u64::from(start),
+            time_ms: published.time_ms,
+            exceptions: own,
+        };
+        drop(answer.send(Ok(part)));
+        start += count;
+    }
+}

@@ -1,0 +1,225 @@
+//! What an operator can set: one structure per component, read once, from a TOML file, the environment and flags.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the data lies. Created when absent. Default `data`.
+    pub data_dir: PathBuf,
+    /// Address of the gRPC service. Default `127.0.0.1:8001`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address of `/metrics`, `/health` and `/ready`. Default `127.0.0.1:9001`.
+    pub metrics_listen: SocketAddr,
+    /// Id of this node within its cluster, from 1. Default 1. Fixed with the data directory.
+    pub node_id: u64,
+    /// Workspace that a new server begins with; empty for none. Default `default`.
+    pub default_workspace: String,
+    /// Replication and storage.
+    pub storage: StorageConfig,
+    /// What requests may ask for.
+    pub limits: Limits,
+    /// What the process writes to standard error.
+    pub log: LogConfig,
+    /// Time that streams and requests have to end after a signal, in milliseconds. Default 5,000.
+    pub shutdown_grace_ms: u64,
+}
+
+/// Replication and storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// `rocksdb`, or `memory`, which forgets everything at the end. Default `rocksdb`.
+    pub engine: EngineKind,
+    /// Number of Raft groups. Fixed with the data directory. 1 to 64, default 4.
+    pub shards: u32,
+    /// A snapshot is taken and the log purged after this many bytes of commands on a shard. Default 128 MiB.
+    pub snapshot_every_bytes: u64,
+    /// How much of the end of each shard's log stays in memory, in bytes. Default 16 MiB.
+    pub log_cache_bytes: usize,
+    /// Write buffer of each shard's state, in bytes. Default 64 MiB.
+    pub state_memtable_bytes: usize,
+    /// Block cache of all states together, in bytes. Default 128 MiB.
+    pub block_cache_bytes: usize,
+}
+
+/// The storage engines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// On disk.
+    Rocksdb,
+    /// In memory, for tests.
+    Memory,
+}
+
+/// What requests may ask for, and what the process holds at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of one encoded message. Default 1 MiB, at most 8 MiB.
+    pub max_message_bytes: usize,
+    /// Messages in one request. Default 1,000, at most 10,000.
+    pub max_batch_messages: usize,
+    /// Bytes of one request. Default 4 MiB, at most 16 MiB.
+    pub max_batch_bytes: usize,
+    /// Bytes of requests that wait to be committed, per shard. Default 64 MiB.
+    pub max_queued_bytes: usize,
+    /// Requests of one publish stream that wait for their answer. Default 64.
+    pub max_stream_requests: usize,
+    /// Credit of one subscription, in messages. Default 65,536.
+    pub max_credit_messages: u32,
+    /// Credit of one subscription, in bytes. Default 64 MiB.
+    pub max_credit_bytes: u64,
+    /// A subscription that never gives credit ends after this many milliseconds. Default 60,000.
+    pub credit_timeout_ms: u64,
+    /// Messages addressed to one sandbox that wait. Default 1,000,000.
+    pub max_inbox_messages: u64,
+    /// Sandboxes in one workspace. Default 100,000.
+    pub max_sandboxes_per_workspace: u32,
+    /// Workspaces on one shard. Default 10,000.
+    pub max_workspaces_per_shard: u32,
+    /// Streams that the server serves at once. Default 20,000.
+    pub max_streams: usize,
+    /// A sandbox without a heartbeat for this many milliseconds counts as offline. Default 30,000.
+    pub heartbeat_timeout_ms: u64,
+}
+
+/// What the process writes to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Filter, such as `info` or `tandem_broker=debug,warn`. Default `info,openraft=warn`.
+    pub filter: String,
+    /// `text` or `json`. Default `text`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9001)),
+            node_id: 1,
+            default_workspace: "default".into(),
+            storage: StorageConfig::default(),
+            limits: Limits::default(),
+            log: LogConfig::default(),
+            shutdown_grace_ms: 5_000,
+        }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            engine: EngineKind::Rocksdb,
+            shards: 4,
+            snapshot_every_bytes: 128 << 20,
+            log_cache_bytes: 16 << 20,
+            state_memtable_bytes: 64 << 20,
+            block_cache_bytes: 128 << 20,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 1 << 20,
+            max_batch_messages: 1_000,
+            max_batch_bytes: 4 << 20,
+            max_queued_bytes: 64 << 20,
+            max_stream_requests: 64,
+            max_credit_messages: 65_536,
+            max_credit_bytes: 64 << 20,
+            credit_timeout_ms: 60_000,
+            max_inbox_messages: 1_000_000,
+            max_sandboxes_per_workspace: 100_000,
+            max_workspaces_per_shard: 10_000,
+            max_streams: 20_000,
+            heartbeat_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info,openraft=warn".into(), format: LogFormat::Text }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value is out of its range.
+    #[error("setting {key} is {value}; it must be {expected}")]
+    Value {
+        /// The key in the file.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a TOML file. Keys that are not set keep their defaults.
+    pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let fail = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| fail(error.to_string()))
+    }
+
+    /// Checks every range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        check("node_id", self.node_id, self.node_id >= 1, "1 or more")?;
+        check("storage.shards", self.storage.shards, (1..=64).contains(&self.storage.shards), "1 to 64")?;
+        let snapshot = self.storage.snapshot_every_bytes;
+        check("storage.snapshot_every_bytes", snapshot, snapshot >= 1 << 20, "1 MiB or more")?;
+        let message = limits.max_message_bytes;
+        check("limits.max_message_bytes", message, (1..=8 << 20).contains(&message), "1 byte to 8 MiB")?;
+        let batch = limits.max_batch_messages;
+        check("limits.max_batch_messages", batch, (1..=10_000).contains(&batch), "1 to 10,000")?;
+        let bytes = limits.max_batch_bytes;
+        check("limits.max_batch_bytes", bytes, (message..=16 << 20).contains(&bytes), "max_message_bytes to 16 MiB")?;
+        let queued = limits.max_queued_bytes;
+        check("limits.max_queued_bytes", queued, (bytes..=1 << 30).contains(&queued), "max_batch_bytes to 1 GiB")?;
+        check("limits.max_stream_requests", limits.max_stream_requests, limits.max_stream_requests >= 1, "1 or more")?;
+        check("limits.max_streams", limits.max_streams, limits.max_streams >= 1, "1 or more")?;
+        if !self.default_workspace.is_empty() {
+            crate::field::id("default_workspace", &self.default_workspace).map_err(|rejection| {
+                ConfigError::Value { key: "default_workspace", value: rejection.text, expected: "an id, or empty" }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn check(key: &'static str, value: impl ToString, ok: bool, expected: &'static str) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), expected }) }
+}

@@ -1,0 +1,192 @@
+//! Hands messages to subscribers. Leader only, in memory only: leases and queues here can all be found again in the state.
+//!
+//! First deliveries cost no write. A lease lasts as long as the stream that holds it; an ack is a command like any other.
+//! Locks: the table of inboxes before an inbox, never the other way round.
+
+pub(crate) mod inbox;
+pub(crate) mod lane;
+pub(crate) mod loader;
+pub(crate) mod subscription;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use self::{
+    inbox::{Ended, InboxQueue},
+    loader::{BatchCache, Loader},
+};
+use crate::{
+    command::{Lane, Source},
+    machine::{Appended, Effect},
+    query::{QueryError, StateReader},
+    rejection::Rejection,
+};
+
+/// An inbox that somebody is subscribed to.
+pub(crate) type SharedInbox = Arc<Mutex<InboxQueue>>;
+
+/// Inboxes with subscribers, by workspace and sandbox. Others cost no memory.
+type Table = HashMap<u32, HashMap<u32, SharedInbox>>;
+
+/// The deliveries of one shard.
+pub(crate) struct Delivery {
+    reader: StateReader,
+    cache: Arc<BatchCache>,
+    table: RwLock<Table>,
+    stopping: AtomicBool,
+}
+
+impl Delivery {
+    pub(crate) fn new(reader: StateReader) -> Self {
+        let stopping = AtomicBool::new(false);
+        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping }
+    }
+
+    /// Passes on what applied commands have caused. Called when their changes can be read.
+    pub(crate) fn effects(&self, effects: impl Iterator<Item = Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Appended(appended) => self.appended(&appended),
+                Effect::SandboxGone { workspace, sandbox } => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().end(Ended::Gone);
+                    }
+                }
+                Effect::WorkspaceGone { workspace } => {
+                    let inboxes = self.table.write().remove(&workspace).unwrap_or_default();
+                    inboxes.values().for_each(|inbox| inbox.lock().end(Ended::Gone));
+                }
+            }
+        }
+    }
+
+    /// Joins the inbox of a sandbox, as one more stream.
+    pub(crate) fn open(&self, workspace_name: &str, sandbox_name: &str) -> Result<SharedInbox, QueryError> {
+        let workspace = self.reader.workspace(workspace_name)?;
+        let sandbox = self.reader.sandbox(workspace.number, sandbox_name)?;
+        let inbox = {
+            let mut table = self.table.write();
+            let inboxes = table.entry(workspace.number).or_default();
+            let known = inboxes.get(&sandbox.number).filter(|inbox| inbox.lock().ended.is_none()).cloned();
+            let inbox = known.unwrap_or_else(|| self.new_inbox(workspace.number, sandbox.number, sandbox_name));
+            inboxes.insert(sandbox.number, Arc::clone(&inbox));
+            inbox.lock().streams += 1;
+            inbox
+        };
+        // In the table first, then read: what is appended in between is either in what is read or pushed afterwards.
+        let loaded = self.load(&inbox, workspace_name, sandbox_name);
+        if loaded.is_err() {
+            self.close(&inbox);
+        }
+        loaded.map(|()| inbox)
+    }
+
+    fn load(&self, inbox: &SharedInbox, workspace_name: &str, sandbox_name: &str) -> Result<(), QueryError> {
+        let mut queue = inbox.lock();
+        let workspace = self.reader.workspace(workspace_name)?;
+        let state = self.reader.inbox(queue.loader.workspace, queue.loader.sandbox)?;
+        let state = state.ok_or_else(|| Rejection::unknown_sandbox(sandbox_name))?;
+        queue.load(&state, &workspace);
+        if self.stopping.load(Ordering::Acquire) {
+            queue.end(Ended::ShuttingDown);
+        }
+        Ok(())
+    }
+
+    /// A stream of this inbox has ended, or an ack has come back.
+    pub(crate) fn close(&self, inbox: &SharedInbox) {
+        let key = {
+            let mut queue = inbox.lock();
+            queue.streams -= 1;
+            queue.wake();
+            (queue.loader.workspace, queue.loader.sandbox)
+        };
+        self.forget_if_idle(key, inbox);
+    }
+
+    /// An ack that was on its way has an outcome.
+    pub(crate) fn ack_settled(&self, inbox: &SharedInbox, durable: bool) {
+        let (key, idle) = {
+            let mut queue = inbox.lock();
+            queue.acks_in_flight -= 1;
+            if !durable {
+                queue.end(Ended::AckFailed);
+            }
+            ((queue.loader.workspace, queue.loader.sandbox), queue.is_idle())
+        };
+        if idle {
+            self.forget_if_idle(key, inbox);
+        }
+    }
+
+    /// Whether somebody is subscribed to this sandbox.
+    pub(crate) fn is_subscribed(&self, workspace: u32, sandbox: u32) -> bool {
+        self.find(workspace, sandbox).is_some_and(|inbox| inbox.lock().streams > 0)
+    }
+
+    /// Inboxes that somebody is subscribed to.
+    pub(crate) fn open_inboxes(&self) -> usize {
+        self.table.read().values().map(HashMap::len).sum()
+    }
+
+    /// Ends all streams, and every one that is opened later.
+    pub(crate) fn shut_down(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for inbox in self.table.read().values().flat_map(HashMap::values) {
+            inbox.lock().end(Ended::ShuttingDown);
+        }
+    }
+
+    fn appended(&self, appended: &Appended) {
+        let table = self.table.read();
+        let Some(inboxes) = table.get(&appended.workspace) else { return };
+        for (recipient, priority, indexes) in &appended.direct {
+            if let Some(inbox) = inboxes.get(recipient) {
+                let mut queue = inbox.lock();
+                let lane = Lane { source: Source::Direct, priority: *priority };
+                if let Some(lane) = queue.lane_mut(lane) {
+                    lane.push(&appended.batch, indexes);
+                }
+                queue.wake();
+            }
+        }
+        for (priority, indexes) in &appended.broadcast {
+            let lane = Lane { source: Source::Broadcast, priority: *priority };
+            for inbox in inboxes.values() {
+                let mut queue = inbox.lock();
+                if let Some(lane) = queue.lane_mut(lane) {
+                    lane.push(&appended.batch, indexes);
+                }
+                queue.wake();
+            }
+        }
+    }
+
+    fn find(&self, workspace: u32, sandbox: u32) -> Option<SharedInbox> {
+        self.table.read().get(&workspace)?.get(&sandbox).cloned()
+    }
+
+    fn new_inbox(&self, workspace: u32, sandbox: u32, name: &str) -> SharedInbox {
+        let loader = Loader { reader: self.reader.clone(), cache: Arc::clone(&self.cache), workspace, sandbox };
+        Arc::new(Mutex::new(InboxQueue::new(loader, name.to_owned())))
+    }
+
+    fn forget_if_idle(&self, (workspace, sandbox): (u32, u32), inbox: &SharedInbox) {
+        let mut table = self.table.write();
+        let Some(inboxes) = table.get_mut(&workspace) else { return };
+        let same = inboxes.get(&sandbox).is_some_and(|known| Arc::ptr_eq(known, inbox));
+        if same && inbox.lock().is_idle() {
+            inboxes.remove(&sandbox);
+            if inboxes.is_empty() {
+                table.remove(&workspace);
+            }
+        }
+    }
+}

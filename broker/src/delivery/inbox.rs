@@ -1,0 +1,150 @@
+//! The inbox of one recipient while somebody is subscribed to it.
+
+use std::task::Waker;
+
+use super::{
+    lane::{Item, LaneQueue},
+    loader::Loader,
+};
+use crate::{
+    command::{Ack, AckedRange, Lane, Source},
+    machine::{StateError, inbox::Inbox, workspace::Workspace},
+};
+
+/// Why an inbox serves nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The sandbox or its workspace was removed.
+    Gone,
+    /// This node stops.
+    ShuttingDown,
+    /// An ack could not be made durable; what is done must be read from disk again.
+    AckFailed,
+}
+
+/// Lanes, and the subscriptions that share them.
+pub(crate) struct InboxQueue {
+    pub(crate) loader: Loader,
+    sandbox_name: String,
+    lanes: Vec<LaneQueue>,
+    pub(crate) streams: usize,
+    pub(crate) acks_in_flight: usize,
+    wakers: Vec<Waker>,
+    pub(crate) ended: Option<Ended>,
+}
+
+impl InboxQueue {
+    pub(crate) fn new(loader: Loader, sandbox_name: String) -> Self {
+        Self {
+            loader,
+            sandbox_name,
+            lanes: Vec::new(),
+            streams: 0,
+            acks_in_flight: 0,
+            wakers: Vec::new(),
+            ended: None,
+        }
+    }
+
+    /// Takes over what the state has. Until then the inbox is known to those who push, and has no lanes.
+    pub(crate) fn load(&mut self, inbox: &Inbox, workspace: &Workspace) {
+        if !self.lanes.is_empty() {
+            return;
+        }
+        self.lanes = (0..Lane::COUNT)
+            .map(Lane::from_index)
+            .map(|lane| {
+                let cursor = inbox.cursor(lane).clone();
+                let empty = match lane.source {
+                    Source::Direct => inbox.waiting[usize::from(lane.priority)] == 0,
+                    Source::Broadcast => workspace.newest_broadcast[usize::from(lane.priority)] <= cursor.floor,
+                };
+                LaneQueue::new(lane, cursor, empty)
+            })
+            .collect();
+    }
+
+    pub(crate) fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneQueue> {
+        self.lanes.get_mut(lane.index())
+    }
+
+    /// Takes up to `limit` messages: higher priority first, within a priority in the order of their sequences.
+    pub(crate) fn take(
+        &mut self,
+        limit: usize,
+        mut accept: impl FnMut(&Item) -> bool,
+        taken: &mut Vec<Item>,
+    ) -> Result<(), StateError> {
+        for priority in (0..10).rev() {
+            let pair = [Source::Direct, Source::Broadcast].map(|source| Lane { source, priority }.index());
+            loop {
+                if taken.len() >= limit {
+                    return Ok(());
+                }
+                let mut next: Option<(u64, usize)> = None;
+                for index in pair {
+                    let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.may_have()) else { continue };
+                    if let Some(sequence) = lane.peek(&self.sandbox_name, &self.loader)?
+                        && next.is_none_or(|(other, _)| sequence < other)
+                    {
+                        next = Some((sequence, index));
+                    }
+                }
+                let Some(item) = next.and_then(|(_, index)| self.lanes[index].take()) else { break };
+                let go_on = accept(&item);
+                taken.push(item);
+                if !go_on {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one ack of messages that a subscription is done with.
+    pub(crate) fn acknowledge(&mut self, mut items: Vec<Item>) -> Ack {
+        items.sort_by_key(|item| (item.lane, item.message.sequence()));
+        let mut ranges: Vec<AckedRange> = Vec::new();
+        for item in &items {
+            let sequence = item.message.sequence();
+            match ranges.last_mut() {
+                Some(range) if range.lane == item.lane && range.through == item.after => {
+                    range.through = sequence;
+                    range.count += 1;
+                }
+                _ => ranges.push(AckedRange { lane: item.lane, after: item.after, through: sequence, count: 1 }),
+            }
+        }
+        let mut finished = Vec::new();
+        for range in &ranges {
+            self.lanes[range.lane.index()].acknowledge(range, &mut finished);
+        }
+        self.acks_in_flight += 1;
+        Ack { workspace: self.loader.workspace, sandbox: self.loader.sandbox, ranges, finished }
+    }
+
+    /// Calls this waker once there may be something new.
+    pub(crate) fn wait(&mut self, waker: &Waker) {
+        if !self.wakers.iter().any(|known| known.will_wake(waker)) {
+            self.wakers.push(waker.clone());
+        }
+    }
+
+    /// Wakes everybody who waits.
+    pub(crate) fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn end(&mut self, why: Ended) {
+        if self.ended.is_none() {
+            self.ended = Some(why);
+        }
+        self.wake();
+    }
+
+    /// Nobody needs it any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.streams == 0 && self.acks_in_flight == 0
+    }
+}

@@ -1,0 +1,95 @@
+//! The edge: one file per group of RPCs. Wire values become bounded domain values here, and domain errors a `Status`.
+
+mod history;
+mod publish;
+mod registry;
+mod server;
+mod status;
+mod subscribe;
+mod time;
+mod workspace;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tandem_proto::{
+    raw::messaging::v1::{
+        history_service_server::HistoryServiceServer, publish_service_server::PublishServiceServer,
+        subscribe_service_server::SubscribeServiceServer,
+    },
+    registry::v1::registry_service_server::RegistryServiceServer,
+    server::v1::server_service_server::ServerServiceServer,
+    workspace::v1::workspace_service_server::WorkspaceServiceServer,
+};
+use tonic::service::Routes;
+
+use crate::{
+    config::{Config, Limits},
+    metrics::Metrics,
+    rejection::{Reason, Rejection},
+    shard::Shards,
+};
+
+/// What every RPC needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub(crate) shards: Shards,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) info: Arc<ServerInfo>,
+    streams: Arc<AtomicUsize>,
+}
+
+/// What does not change while the server runs.
+pub(crate) struct ServerInfo {
+    pub(crate) cluster_id: String,
+    pub(crate) node_id: u64,
+    pub(crate) start_time_ms: u64,
+    pub(crate) storage_engine: &'static str,
+}
+
+/// A place among the streams that may be served at once.
+pub(crate) struct StreamPlace {
+    streams: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.streams.dec();
+    }
+}
+
+impl Edge {
+    pub(crate) fn new(shards: Shards, config: &Config, metrics: Arc<Metrics>, info: ServerInfo) -> Self {
+        Self { shards, limits: config.limits, metrics, info: Arc::new(info), streams: Arc::default() }
+    }
+
+    /// All services, without health and reflection.
+    pub(crate) fn routes(&self) -> Routes {
+        // One request holds one batch and its frame; the exact limits are checked per field, with a better text.
+        let most = self.limits.max_batch_bytes + (64 << 10);
+        let mut routes = Routes::builder();
+        routes
+            .add_service(PublishServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(SubscribeServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(HistoryServiceServer::new(self.clone()))
+            .add_service(RegistryServiceServer::new(self.clone()))
+            .add_service(WorkspaceServiceServer::new(self.clone()))
+            .add_service(ServerServiceServer::new(self.clone()));
+        routes.routes()
+    }
+
+    fn take_stream_place(&self) -> Result<StreamPlace, Rejection> {
+        if self.streams.fetch_add(1, Ordering::Relaxed) >= self.limits.max_streams {
+            self.streams.fetch_sub(1, Ordering::Relaxed);
+            let text = format!("the server serves {} streams, as many as it may; close one", self.limits.max_streams);
+            return Err(Rejection::new(Reason::TooManyStreams, text));
+        }
+        self.metrics.streams.inc();
+        Ok(StreamPlace { streams: Arc::clone(&self.streams), metrics: Arc::clone(&self.metrics) })
+    }
+}

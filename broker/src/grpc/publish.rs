@@ -1,0 +1,210 @@
+//! Publish: one message, or batches over a stream.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream::BoxStream};
+use tandem_proto::raw::messaging::v1::{
+    PublishException, PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse,
+    publish_exception::Outcome, publish_service_server::PublishService,
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Edge, StreamPlace, status, time::timestamp};
+use crate::{
+    batcher::{BatcherHandle, PublishRecords, PublishResult},
+    command::{Published, publish::Exception},
+    config::Limits,
+    error::RequestError,
+    field,
+    message::{self, SEQUENCE_ID_PREFIX},
+    metrics::{Metrics, ReasonLabel},
+    rejection::{Reason, Rejection},
+};
+
+/// A batch whose good messages are on their way.
+struct Checked {
+    records: Bytes,
+    count: u32,
+    /// What was refused here already, by position in the request.
+    refused: Vec<(u32, Rejection)>,
+}
+
+/// An answer in the making.
+struct Answer {
+    request_id: u64,
+    total: u32,
+    refused: Vec<(u32, Rejection)>,
+    published: Option<oneshot::Receiver<PublishResult>>,
+}
+
+#[tonic::async_trait]
+impl PublishService for Edge {
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let request = request.into_inner();
+        let workspace: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
+        let mut records = BytesMut::with_capacity(request.message.len() + 256);
+        message::encode_record(&request.message, &self.limits, &mut records)
+            .inspect_err(|rejection| count_refusal(&self.metrics, rejection))?;
+        let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
+        let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
+        let (sequence, time_ms, duplicate) = match published.exceptions.into_iter().next() {
+            None => (published.first_sequence, published.time_ms, false),
+            Some((_, Exception::Duplicate { sequence, time_ms })) => (sequence, time_ms, true),
+            Some((_, Exception::Refused(rejection))) => {
+                count_refusal(&self.metrics, &rejection);
+                return Err(rejection.into());
+            }
+        };
+        let given_id = message::read(&request.message).map(|view| view.message_id.to_owned()).unwrap_or_default();
+        let message_id = if given_id.is_empty() { format!("{SEQUENCE_ID_PREFIX}{sequence}") } else { given_id };
+        Ok(Response::new(PublishResponse { message_id, sequence, server_time: Some(timestamp(time_ms)), duplicate }))
+    }
+
+    type PublishStreamStream = BoxStream<'static, Result<PublishStreamResponse, Status>>;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let place = self.take_stream_place()?;
+        let (answers, waiting) = mpsc::channel(self.limits.max_stream_requests);
+        tokio::spawn(read_requests(self.clone(), request.into_inner(), answers, place));
+        let metrics = Arc::clone(&self.metrics);
+        let answered = tokio_stream::wrappers::ReceiverStream::new(waiting).then(move |answer| {
+            let metrics = Arc::clone(&metrics);
+            async move {
+                match answer {
+                    Ok(answer) => finish(answer, &metrics).await,
+                    Err(status) => Err(status),
+                }
+            }
+        });
+        Ok(Response::new(answered.boxed()))
+    }
+}
+
+/// Reads the requests of a stream and hands them in, in order, until the stream ends or one is wrong as a whole. The
+/// bounded channel of answers holds it back when the client is ahead of the log.
+async fn read_requests(
+    edge: Edge,
+    mut requests: Streaming<PublishStreamRequest>,
+    answers: mpsc::Sender<Result<Answer, Status>>,
+    _place: StreamPlace,
+) {
+    let mut target: Option<(Arc<str>, BatcherHandle)> = None;
+    loop {
+        let request = match requests.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(status) => {
+                // The client has gone or sent what is not protobuf; the second may still listen.
+                drop(answers.send(Err(status)).await);
+                return;
+            }
+        };
+        let Ok(slot) = answers.reserve().await else { return };
+        match submit(&edge, &mut target, request).await {
+            Ok(answer) => slot.send(Ok(answer)),
+            Err(error) => {
+                slot.send(Err(error.into()));
+                return;
+            }
+        }
+    }
+}
+
+async fn submit(
+    edge: &Edge,
+    target: &mut Option<(Arc<str>, BatcherHandle)>,
+    request: PublishStreamRequest,
+) -> Result<Answer, RequestError> {
+    let (workspace, batcher) = match target {
+        Some(target) if request.workspace_id.is_empty() || *request.workspace_id == *target.0 => target,
+        _ => {
+            let workspace = field::id("workspace_id", &request.workspace_id)?;
+            target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
+        }
+    };
+    let total = request.messages.len() as u32;
+    let checked = check(&request.messages, &edge.limits)?;
+    let published = if checked.count == 0 {
+        None
+    } else {
+        let publish =
+            PublishRecords { workspace: Arc::clone(workspace), count: checked.count, records: checked.records };
+        Some(batcher.publish(publish).await?)
+    };
+    Ok(Answer { request_id: request.request_id, total, refused: checked.refused, published })
+}
+
+/// Checks a batch. What is wrong with one message refuses that message; what is wrong with the batch refuses all of it. A
+/// refused message keeps its place in the log, so that sequences follow positions.
+fn check(messages: &[Bytes], limits: &Limits) -> Result<Checked, Rejection> {
+    let bytes: usize = messages.iter().map(Bytes::len).sum();
+    if messages.is_empty() {
+        return Err(Rejection::field("messages", "the request has no messages; send at least one"));
+    }
+    if messages.len() > limits.max_batch_messages || bytes > limits.max_batch_bytes {
+        let text = format!(
+            "the request has {} messages and {bytes} bytes; at most {} messages and {} bytes are allowed",
+            messages.len(),
+            limits.max_batch_messages,
+            limits.max_batch_bytes
+        );
+        return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into() });
+    }
+    let mut records = BytesMut::with_capacity(bytes + messages.len() * 64);
+    let mut refused = Vec::new();
+    for (position, message) in messages.iter().enumerate() {
+        let before = records.len();
+        if let Err(rejection) = message::encode_record(message, limits, &mut records) {
+            records.truncate(before);
+            crate::batch::Record::void().encode(&mut records);
+            refused.push((position as u32, rejection));
+        }
+    }
+    let count = if refused.len() == messages.len() { 0 } else { messages.len() as u32 };
+    Ok(Checked { records: records.freeze(), count, refused })
+}
+
+async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamResponse, Status> {
+    let published = match answer.published {
+        None => Published { first_sequence: 0, time_ms: 0, exceptions: Vec::new() },
+        Some(receiver) => match receiver.await {
+            Ok(result) => result?,
+            Err(_) => return Err(RequestError::Unavailable(tandem_raft::ProposeError::Unsettled).into()),
+        },
+    };
+    let mut exceptions: Vec<(u32, Exception)> = published
+        .exceptions
+        .into_iter()
+        .filter(|(index, _)| answer.refused.binary_search_by_key(index, |(at, _)| *at).is_err())
+        .chain(answer.refused.iter().map(|(index, rejection)| (*index, Exception::Refused(rejection.clone()))))
+        .collect();
+    exceptions.sort_by_key(|(index, _)| *index);
+    let accepted = answer.total - exceptions.len() as u32;
+    Ok(PublishStreamResponse {
+        request_id: answer.request_id,
+        first_sequence: if accepted == 0 { 0 } else { published.first_sequence },
+        accepted,
+        server_time: (published.time_ms > 0).then(|| timestamp(published.time_ms)),
+        exceptions: exceptions.into_iter().map(|(index, exception)| exception_on_wire(index, exception, metrics)).collect(),
+    })
+}
+
+fn exception_on_wire(index: u32, exception: Exception, metrics: &Metrics) -> PublishException {
+    let outcome = match exception {
+        Exception::Duplicate { sequence, .. } => Outcome::DuplicateOf(sequence),
+        Exception::Refused(rejection) => {
+            count_refusal(metrics, &rejection);
+            Outcome::Refusal(status::rejected_in_response(&rejection))
+        }
+    };
+    PublishException { index, outcome: Some(outcome) }
+}
+
+fn count_refusal(metrics: &Metrics, rejection: &Rejection) {
+    metrics.refusals.get_or_create(&ReasonLabel { reason: rejection.reason.code() }).inc();
+}

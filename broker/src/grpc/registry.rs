@@ -1,0 +1,271 @@
+//! Sandboxes and their agents.
+
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+use tandem_proto::registry::v1::{
+    Agent, DiscoverAgentsRequest, DiscoverAgentsResponse, DiscoveredAgent, GetSandboxRequest, GetSandboxResponse,
+    HeartbeatRequest, HeartbeatResponse, ListSandboxesRequest, ListSandboxesResponse, Liveness, RegisterSandboxRequest,
+    RegisterSandboxResponse, Sandbox, UnregisterSandboxRequest, UnregisterSandboxResponse,
+    registry_service_server::RegistryService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Edge, time::timestamp};
+use crate::{
+    clock,
+    command::{Heartbeat, Outcome, RegisterSandbox, UnregisterSandbox, Verb},
+    error::RequestError,
+    field,
+    machine::workspace::Workspace,
+    query::registry::NamedSandbox,
+    rejection::Rejection,
+    shard::Shard,
+};
+
+/// Agents of one sandbox at the most.
+const MAX_AGENTS: usize = 256;
+/// Capabilities of one agent at the most.
+const MAX_CAPABILITIES: usize = 64;
+/// Sandboxes that one call of discover looks at.
+const MAX_EXAMINED: usize = 5_000;
+
+#[tonic::async_trait]
+impl RegistryService for Edge {
+    async fn register_sandbox(
+        &self,
+        request: Request<RegisterSandboxRequest>,
+    ) -> Result<Response<RegisterSandboxResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let sandbox = request.sandbox.ok_or_else(|| Rejection::field("sandbox", "sandbox is missing"))?;
+        check(&sandbox)?;
+        let shard = self.shards.of(workspace);
+        let verb = Verb::RegisterSandbox(RegisterSandbox {
+            workspace: workspace.to_owned(),
+            sandbox: sandbox.sandbox_id.clone(),
+            description: sandbox.encode_to_vec().into(),
+            max_sandboxes: self.limits.max_sandboxes_per_workspace,
+        });
+        let created = match shard.batcher.call(verb).await? {
+            Outcome::RegisterSandbox(result) => result?.created,
+            other => return Err(RequestError::internal(format!("a registration came to {other:?}")).into()),
+        };
+        let state = shard.reader.workspace(workspace)?;
+        let named = shard.reader.named_sandbox(&state, &sandbox.sandbox_id)?;
+        let sandbox = self.on_wire(shard, workspace, &state, named);
+        Ok(Response::new(RegisterSandboxResponse { sandbox: Some(sandbox), created }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        let shard = self.shards.of(workspace);
+        let verb = Verb::Heartbeat(Heartbeat { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
+        match shard.batcher.call(verb).await? {
+            Outcome::Heartbeat(result) => result?,
+            other => return Err(RequestError::internal(format!("a heartbeat came to {other:?}")).into()),
+        }
+        let time_ms = shard.reader.time_ms().map_err(|error| RequestError::internal(error.to_string()))?;
+        Ok(Response::new(HeartbeatResponse { server_time: Some(timestamp(time_ms)) }))
+    }
+
+    async fn get_sandbox(&self, request: Request<GetSandboxRequest>) -> Result<Response<GetSandboxResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        let (shard, state) = self.read_workspace(workspace).await?;
+        let named = shard.reader.named_sandbox(&state, sandbox)?;
+        Ok(Response::new(GetSandboxResponse { sandbox: Some(self.on_wire(shard, workspace, &state, named)) }))
+    }
+
+    async fn list_sandboxes(
+        &self,
+        request: Request<ListSandboxesRequest>,
+    ) -> Result<Response<ListSandboxesResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let limit = field::page_size(request.page_size)?;
+        let after = if request.page_token.is_empty() { "" } else { field::id("page_token", &request.page_token)? };
+        let (shard, state) = self.read_workspace(workspace).await?;
+        let mut found = shard.reader.sandboxes_after(&state, after, limit + 1)?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next_page_token = found.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
+        let sandboxes = found.into_iter().map(|named| self.on_wire(shard, workspace, &state, named)).collect();
+        Ok(Response::new(ListSandboxesResponse { sandboxes, next_page_token }))
+    }
+
+    async fn discover_agents(
+        &self,
+        request: Request<DiscoverAgentsRequest>,
+    ) -> Result<Response<DiscoverAgentsResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let limit = field::page_size(request.page_size)?;
+        let wanted = wanted(&request)?;
+        let mut after = if request.page_token.is_empty() {
+            String::new()
+        } else {
+            field::id("page_token", &request.page_token)?.to_owned()
+        };
+        let (shard, state) = self.read_workspace(workspace).await?;
+        let mut agents = Vec::new();
+        let mut examined = 0;
+        loop {
+            let found = shard.reader.sandboxes_after(&state, &after, 256)?;
+            let last_part = found.len() < 256;
+            for named in found {
+                examined += 1;
+                after.clone_from(&named.name);
+                let sandbox = self.on_wire(shard, workspace, &state, named);
+                agents.extend(wanted.matching(&sandbox));
+                // A sandbox is never cut in two, so a page may be longer than asked for by one sandbox's agents.
+                if agents.len() >= limit || examined >= MAX_EXAMINED {
+                    return Ok(Response::new(DiscoverAgentsResponse { agents, next_page_token: after }));
+                }
+            }
+            if last_part {
+                return Ok(Response::new(DiscoverAgentsResponse { agents, next_page_token: String::new() }));
+            }
+        }
+    }
+
+    async fn unregister_sandbox(
+        &self,
+        request: Request<UnregisterSandboxRequest>,
+    ) -> Result<Response<UnregisterSandboxResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        let verb =
+            Verb::UnregisterSandbox(UnregisterSandbox { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
+        match self.shards.of(workspace).batcher.call(verb).await? {
+            Outcome::UnregisterSandbox(result) => {
+                let abandoned_messages = result?.abandoned;
+                Ok(Response::new(UnregisterSandboxResponse { abandoned_messages }))
+            }
+            other => Err(RequestError::internal(format!("an unregistration came to {other:?}")).into()),
+        }
+    }
+}
+
+impl Edge {
+    async fn read_workspace(&self, name: &str) -> Result<(&Shard, Workspace), RequestError> {
+        let shard = self.shards.of(name);
+        shard.group.read_barrier().await?;
+        let workspace = shard.reader.workspace(name)?;
+        Ok((shard, workspace))
+    }
+
+    fn on_wire(&self, shard: &Shard, workspace_id: &str, state: &Workspace, named: NamedSandbox) -> Sandbox {
+        // What is stored was encoded by this very type; an unreadable description would be an empty one.
+        let description = Sandbox::decode(named.sandbox.description.clone()).unwrap_or_default();
+        let age_ms = clock::unix_ms().saturating_sub(named.last_heartbeat_ms);
+        let online = age_ms <= self.limits.heartbeat_timeout_ms
+            || shard.delivery.is_subscribed(state.number, named.sandbox.number);
+        Sandbox {
+            sandbox_id: named.name,
+            workspace_id: workspace_id.to_owned(),
+            create_time: Some(timestamp(named.sandbox.create_time_ms)),
+            last_heartbeat_time: Some(timestamp(named.last_heartbeat_ms)),
+            liveness: if online { Liveness::Online } else { Liveness::Offline }.into(),
+            pending_messages: named.pending,
+            ..description
+        }
+    }
+}
+
+/// Checks what a client says of a sandbox.
+fn check(sandbox: &Sandbox) -> Result<(), Rejection> {
+    field::id("sandbox.sandbox_id", &sandbox.sandbox_id)?;
+    field::map("sandbox.labels", &sandbox.labels)?;
+    if sandbox.agents.len() > MAX_AGENTS {
+        let text = format!("the sandbox has {} agents; at most {MAX_AGENTS} are allowed", sandbox.agents.len());
+        return Err(Rejection::field("sandbox.agents", text));
+    }
+    let set_by_broker = !sandbox.workspace_id.is_empty()
+        || sandbox.create_time.is_some()
+        || sandbox.last_heartbeat_time.is_some()
+        || sandbox.liveness != 0
+        || sandbox.pending_messages != 0;
+    if set_by_broker {
+        return Err(Rejection::field("sandbox", "fields 10 to 14 of a sandbox are set by the broker; leave them empty"));
+    }
+    let mut names = BTreeSet::new();
+    for agent in &sandbox.agents {
+        check_agent(agent)?;
+        if !names.insert(agent.name.as_str()) {
+            let text = format!("two agents have the name {:?}; names must differ within a sandbox", agent.name);
+            return Err(Rejection::field("sandbox.agents.name", text));
+        }
+    }
+    Ok(())
+}
+
+fn check_agent(agent: &Agent) -> Result<(), Rejection> {
+    if agent.name.is_empty() || agent.name == "any" {
+        let text = format!("agent name {:?} cannot be used; choose another", agent.name);
+        return Err(Rejection::field("sandbox.agents.name", text));
+    }
+    field::name("sandbox.agents.name", &agent.name)?;
+    field::name("sandbox.agents.role", &agent.role)?;
+    if agent.capabilities.len() > MAX_CAPABILITIES {
+        let text = format!("agent {:?} has more than {MAX_CAPABILITIES} capabilities", agent.name);
+        return Err(Rejection::field("sandbox.agents.capabilities", text));
+    }
+    agent.capabilities.iter().try_for_each(|capability| {
+        if capability.is_empty() {
+            let text = format!("agent {:?} has an empty capability", agent.name);
+            return Err(Rejection::field("sandbox.agents.capabilities", text));
+        }
+        field::name("sandbox.agents.capabilities", capability).map(|_| ())
+    })
+}
+
+/// What to discover.
+struct Wanted<'a> {
+    role: &'a str,
+    capability: &'a str,
+    name: &'a str,
+    liveness: Option<Liveness>,
+}
+
+fn wanted(request: &DiscoverAgentsRequest) -> Result<Wanted<'_>, Rejection> {
+    let liveness = match Liveness::try_from(request.liveness) {
+        Ok(Liveness::Unspecified) => None,
+        Ok(liveness) => Some(liveness),
+        Err(_) => {
+            let text = format!("liveness {} does not exist; it must be 0, 1 or 2", request.liveness);
+            return Err(Rejection::field("liveness", text));
+        }
+    };
+    Ok(Wanted {
+        role: field::name("role", &request.role)?,
+        capability: field::name("capability", &request.capability)?,
+        name: field::name("agent_name", &request.agent_name)?,
+        liveness,
+    })
+}
+
+impl Wanted<'_> {
+    fn matching(&self, sandbox: &Sandbox) -> Vec<DiscoveredAgent> {
+        if self.liveness.is_some_and(|liveness| liveness as i32 != sandbox.liveness) {
+            return Vec::new();
+        }
+        let fits = |agent: &&Agent| {
+            (self.role.is_empty() || agent.role == self.role)
+                && (self.name.is_empty() || agent.name == self.name)
+                && (self.capability.is_empty() || agent.capabilities.iter().any(|known| known == self.capability))
+        };
+        let found = sandbox.agents.iter().filter(fits);
+        found
+            .map(|agent| DiscoveredAgent {
+                sandbox_id: sandbox.sandbox_id.clone(),
+                agent: Some(agent.clone()),
+                liveness: sandbox.liveness,
+            })
+            .collect()
+    }
+}

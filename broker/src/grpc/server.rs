@@ -1,0 +1,49 @@
+//! What this server is.
+
+use tandem_proto::server::v1::{
+    GetServerInfoRequest, GetServerInfoResponse, Limits, Shard, server_service_server::ServerService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Edge, time::timestamp};
+
+#[tonic::async_trait]
+impl ServerService for Edge {
+    async fn get_server_info(
+        &self,
+        _request: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        let shards = self.shards.iter().map(|shard| {
+            let status = shard.group.status();
+            Shard {
+                shard_id: shard.group.shard(),
+                leader_node_id: status.leadership.leader.unwrap_or(0),
+                term: status.leadership.term,
+                last_log_index: status.last_log_index,
+                applied_index: status.applied_index,
+            }
+        });
+        let limits = Limits {
+            max_message_bytes: self.limits.max_message_bytes as u64,
+            max_batch_messages: self.limits.max_batch_messages as u32,
+            max_batch_bytes: self.limits.max_batch_bytes as u64,
+            max_credit_messages: self.limits.max_credit_messages,
+            max_credit_bytes: self.limits.max_credit_bytes,
+            max_sandboxes_per_workspace: self.limits.max_sandboxes_per_workspace,
+            max_inbox_messages: self.limits.max_inbox_messages,
+            heartbeat_timeout: Some(prost_types::Duration {
+                seconds: (self.limits.heartbeat_timeout_ms / 1000) as i64,
+                nanos: (self.limits.heartbeat_timeout_ms % 1000 * 1_000_000) as i32,
+            }),
+        };
+        Ok(Response::new(GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster_id: self.info.cluster_id.clone(),
+            node_id: self.info.node_id,
+            start_time: Some(timestamp(self.info.start_time_ms)),
+            shards: shards.collect(),
+            limits: Some(limits),
+            storage_engine: self.info.storage_engine.into(),
+        }))
+    }
+}

@@ -1,0 +1,151 @@
+//! The one translation from domain errors to gRPC: code, text, and details for programs.
+
+use std::{collections::HashMap, time::Duration};
+
+use tandem_proto::google::rpc;
+use tandem_raft::ProposeError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    error::RequestError,
+    query::QueryError,
+    rejection::{Reason, Rejection},
+};
+
+/// The domain of all reason codes.
+const DOMAIN: &str = "aintandem.dev";
+/// What a caller should wait before it tries again, where nothing better is known.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::InvalidField
+        | Reason::MessageTooLarge
+        | Reason::BatchTooLarge
+        | Reason::InvalidPageToken
+        | Reason::CreditTooLarge => Code::InvalidArgument,
+        Reason::UnsupportedField => Code::Unimplemented,
+        Reason::UnknownWorkspace | Reason::UnknownSandbox | Reason::UnknownMessage | Reason::UnknownDelivery => {
+            Code::NotFound
+        }
+        Reason::WorkspaceExists | Reason::MessageIdReused => Code::AlreadyExists,
+        Reason::InboxFull
+        | Reason::Overloaded
+        | Reason::TooManySandboxes
+        | Reason::TooManyWorkspaces
+        | Reason::TooManyStreams => Code::ResourceExhausted,
+        Reason::StreamNotOpen | Reason::StreamOpenedTwice | Reason::NoCredit | Reason::LeaseLost => {
+            Code::FailedPrecondition
+        }
+    }
+}
+
+fn retry_delay(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::Overloaded => Some(RETRY_DELAY),
+        Reason::InboxFull | Reason::TooManyStreams => Some(Duration::from_secs(1)),
+        _ => None,
+    }
+}
+
+fn details(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::<String, String>::new())
+}
+
+/// A refusal as a status.
+pub(crate) fn rejected(rejection: &Rejection) -> Status {
+    let mut details = details(rejection.reason.code());
+    if !rejection.field.is_empty() {
+        details.add_bad_request_violation(rejection.field.clone(), rejection.text.clone());
+    }
+    if let Some(delay) = retry_delay(rejection.reason) {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code(rejection.reason), rejection.text.clone(), details)
+}
+
+/// A refusal inside a response.
+pub(crate) fn rejected_in_response(rejection: &Rejection) -> rpc::Status {
+    let status = rejected(rejection);
+    // tonic keeps the details as an encoded google.rpc.Status; it is this message.
+    prost::Message::decode(status.details()).unwrap_or_else(|_| rpc::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+/// Any failure of a request as a status.
+pub(crate) fn failed(error: &RequestError) -> Status {
+    match error {
+        RequestError::Rejected(rejection) => rejected(rejection),
+        RequestError::Unavailable(error) => unavailable(error),
+        RequestError::Internal(_) => {
+            // The text may speak of files and records; the log of the server has it.
+            Status::with_error_details(Code::Internal, "the server failed; its log says why", details("INTERNAL"))
+        }
+    }
+}
+
+fn unavailable(error: &ProposeError) -> Status {
+    let (reason, retry) = match error {
+        ProposeError::NotLeader(_) => ("NOT_LEADER", true),
+        ProposeError::Unsettled => ("UNSETTLED", true),
+        ProposeError::Stopped(_) => ("NODE_STOPPED", false),
+    };
+    let mut hints = HashMap::new();
+    if let ProposeError::NotLeader(Some(leader)) = error {
+        hints.insert("leader_node_id".to_owned(), leader.to_string());
+    }
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, hints);
+    if retry {
+        details.set_retry_info(Some(RETRY_DELAY));
+    }
+    Status::with_error_details(Code::Unavailable, error.to_string(), details)
+}
+
+/// The server stops; another connection, perhaps to another node, can go on.
+pub(crate) fn shutting_down() -> Status {
+    let mut details = details("SHUTTING_DOWN");
+    details.set_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::Unavailable, "the server is shutting down; connect again", details)
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        failed(&error)
+    }
+}
+
+impl From<Rejection> for Status {
+    fn from(rejection: Rejection) -> Self {
+        rejected(&rejection)
+    }
+}
+
+impl From<QueryError> for Status {
+    fn from(error: QueryError) -> Self {
+        failed(&error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_status_with_its_code() {
+        for reason in Reason::ALL {
+            let status = rejected(&Rejection { reason: *reason, text: "text".into(), field: "f".into() });
+            assert_ne!(status.code(), Code::Unknown);
+            let details = status.get_error_details();
+            assert_eq!(details.error_info().unwrap().reason, reason.code());
+            let full = status.code() == Code::ResourceExhausted;
+            assert!(!full || details.retry_info().is_some() || matches!(reason, Reason::TooManySandboxes | Reason::TooManyWorkspaces));
+            let inner = rejected_in_response(&Rejection::new(*reason, "text"));
+            assert_eq!((inner.code, inner.message.as_str()), (status.code() as i32, "text"));
+            assert!(!inner.details.is_empty());
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The broker: gives replicated commands their meaning, and hands messages to those they are for.
+//!
+//! Owns the edge (gRPC, the operators' HTTP port), the commands and the machine that applies them, deliveries, history and
+//! configuration. It deliberately does not know how bytes are replicated (`tandem-raft`) or laid on disk
+//! (`tandem-storage`), and nothing of Docker, REST or workspaces' owners (the control plane).
+//!
+//! Read first: `machine` (what each command does to the state; its keys are in `machine::keys`), `batcher` (everything that
+//! waits becomes one command), `delivery` (leader only: credit, leases, queues in memory).
+//!
+//! Invariants:
+//! - Data goes one way: edge, batcher, raft, machine, delivery. The machine never calls delivery; its effects can be found
+//!   again in the state.
+//! - Applying reads no clock, randomness or configuration: what it needs travels in the command.
+//! - A message is stored as its publisher encoded it, and handed out so, with the broker's fields behind it.
+//! - Every queue has a limit, and whoever meets it is told.
+//!
+//! Tested by table tests and a reference model of the machine, golden bytes for every key and record, property tests of the
+//! message reader, and end to end by the crates `tests` and `clients`.
+
+mod app;
+mod batch;
+mod batcher;
+mod clock;
+mod command;
+mod config;
+mod data_dir;
+mod delivery;
+mod encoding;
+mod error;
+mod field;
+mod grpc;
+mod http;
+pub mod logging;
+mod machine;
+mod message;
+mod metrics;
+mod query;
+mod rejection;
+mod serve;
+mod shard;
+
+pub use app::Broker;
+pub use config::{Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig};
+pub use error::StartError;
+pub use rejection::{Reason, Rejection};

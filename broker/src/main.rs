@@ -1,0 +1,132 @@
+//! `tandem-broker`: the broker as a service.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use tandem_broker::{Broker, Config, LogFormat, logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Message broker for AI agents: durable inboxes over a replicated log.
+///
+/// Settings come from defaults, then the file, then the environment, then flags; the later wins.
+#[derive(Debug, Parser)]
+#[command(name = "tandem-broker", version)]
+struct Args {
+    /// TOML file with settings; `--print-config` shows every key.
+    #[arg(long, env = "TANDEM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the data lies; created when absent.
+    #[arg(long, env = "TANDEM_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the gRPC service.
+    #[arg(long, env = "TANDEM_LISTEN", value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Address of /metrics, /health and /ready.
+    #[arg(long, env = "TANDEM_METRICS_LISTEN", value_name = "IP:PORT")]
+    metrics_listen: Option<SocketAddr>,
+    /// Id of this node within its cluster.
+    #[arg(long, env = "TANDEM_NODE_ID", value_name = "N")]
+    node_id: Option<u64>,
+    /// Log filter, such as `info` or `tandem_broker=debug,warn`.
+    #[arg(long, env = "TANDEM_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// Log lines as JSON objects.
+    #[arg(long, env = "TANDEM_LOG_JSON")]
+    log_json: bool,
+    /// Print the settings in force as TOML and exit.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Exit codes: 0 stopped in order, 1 could not start, 2 wrong usage or settings, 70 had to stop.
+const EXIT_START: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_FATAL: u8 = 70;
+
+fn main() -> ExitCode {
+    logging::end_on_panic();
+    let args = Args::parse();
+    let print = args.print_config;
+    let config = match settings(args) {
+        Ok(config) => config,
+        Err(text) => {
+            eprintln!("error: {text}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if print {
+        return match toml::to_string_pretty(&config) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: the settings cannot be printed: {error}");
+                ExitCode::from(EXIT_START)
+            }
+        };
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(config)),
+        Err(error) => {
+            eprintln!("error: no threads can be started: {error}");
+            ExitCode::from(EXIT_START)
+        }
+    }
+}
+
+fn settings(args: Args) -> Result<Config, String> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path).map_err(|error| error.to_string())?,
+        None => Config::default(),
+    };
+    config.data_dir = args.data_dir.unwrap_or(config.data_dir);
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
+    config.node_id = args.node_id.unwrap_or(config.node_id);
+    config.log.filter = args.log.unwrap_or(config.log.filter);
+    if args.log_json {
+        config.log.format = LogFormat::Json;
+    }
+    config.validate().map_err(|error| error.to_string())?;
+    logging::init(&config.log).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+async fn run(config: Config) -> ExitCode {
+    let broker = match Broker::start(config).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            eprintln!("error: {error}\ncode: {}", error.code());
+            return ExitCode::from(EXIT_START);
+        }
+    };
+    let fatal = broker.stopped();
+    tokio::select! {
+        error = fatal => {
+            eprintln!("error: {error}\ncode: {}", error.code());
+            // Nothing is flushed on the way out: what is durable is unknown, and a restart finds out.
+            return ExitCode::from(EXIT_FATAL);
+        }
+        () = asked_to_stop() => {}
+    }
+    match broker.shutdown().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}\ncode: {}", error.code());
+            ExitCode::from(EXIT_FATAL)
+        }
+    }
+}
+
+async fn asked_to_stop() {
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}

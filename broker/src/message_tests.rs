@@ -1,0 +1,137 @@
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message as _;
+use tandem_proto::messaging::v1::{Broadcast, Destination, Message, MessageType, destination::Kind as To};
+
+use super::*;
+
+fn message() -> Message {
+    Message {
+        from_sandbox_id: "a".into(),
+        destination: Some(Destination { kind: Some(To::SandboxId("b".into())) }),
+        r#type: MessageType::Notification.into(),
+        content: Bytes::from_static(b"hello"),
+        ..Message::default()
+    }
+}
+
+fn refusal(message: &Message) -> Rejection {
+    encode_record(&message.encode_to_vec(), &Limits::default(), &mut BytesMut::new()).unwrap_err()
+}
+
+fn with(change: impl FnOnce(&mut Message)) -> Message {
+    let mut message = message();
+    change(&mut message);
+    message
+}
+
+#[test]
+fn a_good_message_becomes_a_record() {
+    let message = with(|m| {
+        m.priority = Some(9);
+        m.message_id = "m1".into();
+        m.metadata = HashMap::from([("k".to_owned(), "v".to_owned())]);
+        m.traceparent = format!("00-{}-{}-01", "0a".repeat(16), "0b".repeat(8));
+    });
+    let body = message.encode_to_vec();
+    let view = read(&body).unwrap();
+    assert_eq!((view.message_id, view.from_sandbox_id, view.to_sandbox_id), ("m1", "a", "b"));
+    let mut out = BytesMut::new();
+    encode_record(&body, &Limits::default(), &mut out).unwrap();
+    assert_eq!(out[..2], [0, 9]);
+    assert!(out.ends_with(&body));
+}
+
+#[test]
+fn each_bad_value_is_refused_with_its_field() {
+    let cases: Vec<(&str, Message)> = vec![
+        ("from_sandbox_id", with(|m| m.from_sandbox_id.clear())),
+        ("destination", with(|m| m.destination = None)),
+        ("destination", with(|m| m.destination = Some(Destination { kind: None }))),
+        ("destination.sandbox_id", with(|m| m.destination = Some(Destination { kind: Some(To::SandboxId("-".into())) }))),
+        ("type", with(|m| m.r#type = 0)),
+        ("type", with(|m| m.r#type = 9)),
+        ("content", with(|m| m.content = Bytes::new())),
+        ("priority", with(|m| m.priority = Some(10))),
+        ("requires_response", with(|m| m.requires_response = true)),
+        ("message_id", with(|m| m.message_id = "seq-1".into())),
+        ("message_id", with(|m| m.message_id = "a b".into())),
+        ("from_agent", with(|m| m.from_agent = "x".repeat(129))),
+        ("correlation_id", with(|m| m.correlation_id = "x".repeat(129))),
+        ("content_type", with(|m| m.content_type = "x".repeat(129))),
+        ("traceparent", with(|m| m.traceparent = "nonsense".into())),
+        ("metadata", with(|m| m.metadata = HashMap::from([(String::new(), "v".to_owned())]))),
+        ("message", with(|m| m.sequence = 5)),
+        ("message", with(|m| m.workspace_id = "w".into())),
+    ];
+    for (field, message) in cases {
+        let refused = refusal(&message);
+        assert_eq!((refused.reason, refused.field.as_str()), (Reason::InvalidField, field), "{}", refused.text);
+    }
+}
+
+#[test]
+fn fields_without_behaviour_are_refused_not_ignored() {
+    let topic = Some(Destination { kind: Some(To::Topic("t".into())) });
+    let cases: Vec<(&str, Message)> = vec![
+        ("destination.topic", with(|m| m.destination = topic)),
+        ("ttl", with(|m| m.ttl = Some(prost_types::Duration { seconds: 1, nanos: 0 }))),
+        ("not_before", with(|m| m.not_before = Some(prost_types::Timestamp { seconds: 1, nanos: 0 }))),
+        ("ordering_key", with(|m| m.ordering_key = "k".into())),
+    ];
+    for (field, message) in cases {
+        let refused = refusal(&message);
+        assert_eq!((refused.reason, refused.field.as_str()), (Reason::UnsupportedField, field));
+    }
+    let mut unknown = message().encode_to_vec();
+    unknown.extend([0xc8, 0x01, 1]); // field 25
+    assert_eq!(read(&unknown).unwrap_err().reason, Reason::UnsupportedField);
+}
+
+#[test]
+fn broken_utf8_is_refused_with_its_place() {
+    let mut body = message().encode_to_vec();
+    body.extend([0x1a, 2, b'a', 0xff]); // from_agent
+    let refused = read(&body).unwrap_err();
+    assert_eq!(refused.field, "from_agent");
+    assert!(refused.text.contains("UTF-8 at byte 1"), "{}", refused.text);
+}
+
+#[test]
+fn an_oversized_message_is_refused() {
+    let refused = refusal(&with(|m| m.content = vec![0; 1 << 20].into()));
+    assert_eq!(refused.reason, Reason::MessageTooLarge);
+}
+
+#[test]
+fn the_last_destination_wins_as_in_generated_readers() {
+    let mut body = with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
+    body.extend(Message { destination: message().destination, ..Message::default() }.encode_to_vec());
+    let view = read(&body).unwrap();
+    assert_eq!((view.to_sandbox_id, view.broadcast), ("b", false));
+    assert_eq!(Message::decode(body.as_slice()).unwrap().destination, message().destination);
+}
+
+proptest! {
+    /// Whatever this reader accepts, a generated one accepts too and sees the same.
+    #[test]
+    fn accepted_bytes_can_be_read_by_generated_code(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(view) = read(&bytes) {
+            let message = Message::decode(bytes.as_slice());
+            prop_assert!(message.is_ok(), "{message:?}");
+            prop_assert_eq!(view.from_sandbox_id, message.unwrap().from_sandbox_id);
+        }
+    }
+
+    #[test]
+    fn mutated_messages_never_panic(at in 0usize..64, byte: u8) {
+        let mut body = message().encode_to_vec();
+        let length = body.len();
+        body[at % length] = byte;
+        if encode_record(&body, &Limits::default(), &mut BytesMut::new()).is_ok() {
+            prop_assert!(Message::decode(body.as_slice()).is_ok());
+        }
+    }
+}

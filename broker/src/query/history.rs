@@ -1,0 +1,181 @@
+//! Reads the log of a workspace: by sequence, by time, with filters, in either direction.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use tandem_storage::Direction;
+
+use super::{QueryError, StateReader};
+use crate::{
+    batch::{Batch, Kind, MessageRef},
+    machine::{
+        keys::{self, MESSAGES},
+        workspace::Workspace,
+    },
+    message,
+};
+
+/// Messages that one call looks at, at the most: a filter that matches little must not hold a request for seconds.
+const MAX_EXAMINED: usize = 50_000;
+/// Bytes of messages in one answer at the most.
+const MAX_ANSWER_BYTES: usize = 2 << 20;
+
+/// Which messages.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    pub(crate) sandbox: String,
+    pub(crate) agent: String,
+    pub(crate) correlation_id: String,
+    /// Committed at this time or later, in milliseconds since 1970.
+    pub(crate) start_ms: Option<u64>,
+    /// Committed before this time.
+    pub(crate) end_ms: Option<u64>,
+}
+
+/// A part of the history.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) messages: Vec<MessageRef>,
+    /// Where the next page begins; none at the end.
+    pub(crate) next: Option<u64>,
+}
+
+/// Which part of the log: sequences with `from <= sequence <= to`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) descending: bool,
+}
+
+struct Collector<'a> {
+    filter: &'a Filter,
+    span: Span,
+    limit: usize,
+    examined: usize,
+    bytes: usize,
+    page: Page,
+}
+
+impl StateReader {
+    /// Reads one page.
+    pub(crate) fn history(
+        &self,
+        workspace: &Workspace,
+        mut span: Span,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Page, QueryError> {
+        span.to = span.to.min(workspace.last_sequence);
+        span.from = span.from.max(1);
+        if let Some(start_ms) = filter.start_ms {
+            span.from = span.from.max(self.first_sequence_since(workspace, start_ms)?);
+        }
+        if let Some(end_ms) = filter.end_ms {
+            span.to = span.to.min(self.first_sequence_since(workspace, end_ms)?.saturating_sub(1));
+        }
+        let page = Page { messages: Vec::new(), next: None };
+        let mut collector = Collector { filter, span, limit, examined: 0, bytes: 0, page };
+        if span.from > span.to {
+            return Ok(collector.page);
+        }
+        // The batch that holds `from` may begin before it.
+        let first = match self.batch_holding(workspace.number, span.from)? {
+            Some(batch) => batch.first_sequence,
+            None => span.from,
+        };
+        let range = (keys::message(workspace.number, first), keys::message(workspace.number, span.to + 1));
+        let direction = if span.descending { Direction::Backward } else { Direction::Forward };
+        let mut failure = None;
+        self.engine().scan(MESSAGES, &range.0, &range.1, direction, &mut |key, value| {
+            match Batch::decode(keys::sequence_of(key), Bytes::copy_from_slice(value)) {
+                Ok(batch) => collector.add(batch),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failure.map_or(Ok(collector.page), |error| Err(error.into()))
+    }
+
+    /// The first sequence that was committed at this time or later; one past the newest when there is none. Times rise
+    /// with sequences, so a handful of seeks finds it.
+    fn first_sequence_since(&self, workspace: &Workspace, time_ms: u64) -> Result<u64, QueryError> {
+        let (mut low, mut high) = (1, workspace.last_sequence + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.batch_before(workspace.number, middle)? {
+                Some((first, committed_ms, length)) if committed_ms < time_ms => low = middle.max(first + length).min(high),
+                Some((first, ..)) => high = first,
+                None => low = middle + 1,
+            }
+        }
+        Ok(low)
+    }
+
+    /// First sequence, time and length of the batch that begins at or before a sequence.
+    fn batch_before(&self, workspace: u32, sequence: u64) -> Result<Option<(u64, u64, u64)>, QueryError> {
+        let (from, to) = (keys::message(workspace, 0), keys::message(workspace, sequence + 1));
+        let mut found = None;
+        self.engine().scan(MESSAGES, &from, &to, Direction::Backward, &mut |key, value| {
+            found = Some((keys::sequence_of(key), Batch::read_header(value)));
+            ControlFlow::Break(())
+        })?;
+        match found {
+            Some((first, header)) => {
+                let (time_ms, count) = header?;
+                Ok(Some((first, time_ms, u64::from(count))))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// One message by its sequence.
+    pub(crate) fn message_at(&self, workspace: u32, sequence: u64) -> Result<Option<MessageRef>, QueryError> {
+        let Some(batch) = self.batch_holding(workspace, sequence)? else { return Ok(None) };
+        let index = (sequence - batch.first_sequence) as usize;
+        let present = batch.record(index).kind != Kind::Void;
+        Ok(present.then(|| MessageRef { batch: batch.into(), index: index as u16 }))
+    }
+}
+
+impl Collector<'_> {
+    fn add(&mut self, batch: Batch) -> ControlFlow<()> {
+        let batch = std::sync::Arc::new(batch);
+        let mut indexes: Vec<usize> = (0..batch.len()).collect();
+        if self.span.descending {
+            indexes.reverse();
+        }
+        for index in indexes {
+            let sequence = batch.sequence(index);
+            if sequence < self.span.from || sequence > self.span.to || batch.record(index).kind == Kind::Void {
+                continue;
+            }
+            let full = self.page.messages.len() >= self.limit || self.bytes >= MAX_ANSWER_BYTES;
+            if full || self.examined >= MAX_EXAMINED {
+                self.page.next = Some(sequence);
+                return ControlFlow::Break(());
+            }
+            self.examined += 1;
+            if self.filter.matches(batch.record(index).body) {
+                self.bytes += batch.record(index).body.len();
+                self.page.messages.push(MessageRef { batch: std::sync::Arc::clone(&batch), index: index as u16 });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Filter {
+    fn matches(&self, body: &[u8]) -> bool {
+        if self.sandbox.is_empty() && self.agent.is_empty() && self.correlation_id.is_empty() {
+            return true;
+        }
+        let Ok(view) = message::read(body) else { return false };
+        let either = |wanted: &str, from: &str, to: &str| wanted.is_empty() || wanted == from || wanted == to;
+        either(&self.sandbox, view.from_sandbox_id, view.to_sandbox_id)
+            && either(&self.agent, view.from_agent, view.to_agent)
+            && (self.correlation_id.is_empty() || self.correlation_id == view.correlation_id)
+    }
+}

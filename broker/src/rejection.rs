@@ -1,0 +1,147 @@
+//! A request that is wrong or cannot be served as it is. Also a replicated outcome: reasons are numbers on disk.
+
+use bytes::BytesMut;
+use bytes::BufMut;
+
+use crate::encoding::{DecodeError, Reader};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $code:literal;)*) => {
+        /// Why a request is refused. Numbers and codes are frozen: clients and logs hold them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable code that clients see.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field has a value that it cannot have.
+    InvalidField = 1, "INVALID_FIELD";
+    /// A field whose behaviour this version does not have.
+    UnsupportedField = 2, "UNSUPPORTED_FIELD";
+    /// No workspace with this id.
+    UnknownWorkspace = 3, "UNKNOWN_WORKSPACE";
+    /// No sandbox with this id in the workspace.
+    UnknownSandbox = 4, "UNKNOWN_SANDBOX";
+    /// No message with this id in the workspace.
+    UnknownMessage = 5, "UNKNOWN_MESSAGE";
+    /// The workspace id is taken.
+    WorkspaceExists = 6, "WORKSPACE_EXISTS";
+    /// The message id was used for another message.
+    MessageIdReused = 7, "MESSAGE_ID_REUSED";
+    /// A message is larger than the limit.
+    MessageTooLarge = 8, "MESSAGE_TOO_LARGE";
+    /// A batch holds more than the limit.
+    BatchTooLarge = 9, "BATCH_TOO_LARGE";
+    /// The inbox of the recipient holds as much as it may.
+    InboxFull = 10, "INBOX_FULL";
+    /// The broker has as much under way as it may.
+    Overloaded = 11, "OVERLOADED";
+    /// A subscription sent something else before `open`.
+    StreamNotOpen = 12, "STREAM_NOT_OPEN";
+    /// A subscription sent `open` twice.
+    StreamOpenedTwice = 13, "STREAM_OPENED_TWICE";
+    /// An ack names a delivery that was never made or is acknowledged already.
+    UnknownDelivery = 14, "UNKNOWN_DELIVERY";
+    /// A subscription gave no credit for too long.
+    NoCredit = 15, "NO_CREDIT";
+    /// More credit is outstanding than the limit.
+    CreditTooLarge = 16, "CREDIT_TOO_LARGE";
+    /// The workspace has as many sandboxes as it may.
+    TooManySandboxes = 17, "TOO_MANY_SANDBOXES";
+    /// The server has as many workspaces as it may.
+    TooManyWorkspaces = 18, "TOO_MANY_WORKSPACES";
+    /// The server serves as many streams as it may.
+    TooManyStreams = 19, "TOO_MANY_STREAMS";
+    /// The lease of a delivery is over.
+    LeaseLost = 20, "LEASE_LOST";
+    /// A page token is not one of this listing.
+    InvalidPageToken = 21, "INVALID_PAGE_TOKEN";
+}
+
+/// A refusal: a reason for programs, a text for people, and the field at fault where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Rejection {
+    /// Why.
+    pub reason: Reason,
+    /// What was wrong, with the value, and what to do.
+    pub text: String,
+    /// The path of the field at fault, empty when it is not about one.
+    pub field: String,
+}
+
+impl Rejection {
+    /// A refusal that is not about one field.
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into(), field: String::new() }
+    }
+
+    /// A refusal of the value of a field.
+    pub fn field(field: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { reason: Reason::InvalidField, text: text.into(), field: field.into() }
+    }
+
+    /// A field that this version cannot honour.
+    pub fn unsupported(field: &'static str, text: impl Into<String>) -> Self {
+        Self { reason: Reason::UnsupportedField, text: text.into(), field: field.into() }
+    }
+
+    /// No such workspace.
+    pub fn unknown_workspace(workspace: &str) -> Self {
+        let text = format!("workspace {workspace:?} does not exist; create it, or list those there are");
+        Self::new(Reason::UnknownWorkspace, text)
+    }
+
+    /// No such sandbox.
+    pub fn unknown_sandbox(sandbox: &str) -> Self {
+        Self::new(Reason::UnknownSandbox, format!("sandbox {sandbox:?} is not registered; register it first"))
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(self.reason as u8);
+        crate::encoding::put_bytes(out, self.text.as_bytes());
+        crate::encoding::put_bytes(out, self.field.as_bytes());
+    }
+
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let number = reader.u8()?;
+        let reason = Reason::from_number(number).ok_or(DecodeError::Unknown { what: "reason", value: number })?;
+        let mut text = || -> Result<String, DecodeError> {
+            String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| DecodeError::Text("rejection"))
+        };
+        Ok(Self { reason, text: text()?, field: text()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_different_codes_and_come_back() {
+        let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let rejection = Rejection { reason: *reason, text: "t".into(), field: "f".into() };
+            let mut out = BytesMut::new();
+            rejection.encode(&mut out);
+            assert_eq!(Rejection::decode(&mut Reader::new(out.freeze(), "rejection")).unwrap(), rejection);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The gRPC server: connections, health, reflection.
+
+use std::time::Duration;
+
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::grpc::Edge;
+
+/// HTTP/2 windows: the default of 64 KiB would stop a publisher of large batches after each round trip.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Streams of one connection at once.
+const MAX_STREAMS_PER_CONNECTION: u32 = 4_096;
+/// A peer that does not answer a ping for this long has gone.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves until told to stop, then until requests under way have ended.
+pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch::Receiver<bool>) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tandem_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let reflection = match reflection {
+        Ok(service) => service,
+        Err(error) => {
+            tracing::error!(%error, "the descriptor set cannot be served");
+            return;
+        }
+    };
+    let router = Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(edge.routes())
+        .add_service(health_service)
+        .add_service(reflection);
+    let stopped = async move {
+        while !*stopping.borrow_and_update() {
+            if stopping.changed().await.is_err() {
+                return;
+            }
+        }
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    };
+    let incoming = TcpListenerStream::new(listener);
+    if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+        tracing::error!(%error, "the gRPC server ended");
+    }
+}

@@ -1,0 +1,126 @@
+//! The command line.
+
+mod bench;
+mod messages;
+mod registry;
+mod time;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::{
+    bench::{BenchArgs, BenchKind, LoadArgs},
+    messages::{GetArgs, HistoryArgs, PubArgs, SubArgs, TypeName},
+    registry::{AgentsArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand},
+    values::{AgentSpec, Pair},
+};
+use crate::exit::EXIT_CODES;
+
+/// Talks to the AInTandem broker, and runs one for development.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where the broker listens
+    #[arg(long, global = true, env = "TANDEM_SERVER", default_value = "http://127.0.0.1:8001", value_name = "URL")]
+    pub server: String,
+    /// The workspace to work in
+    #[arg(long, global = true, env = "TANDEM_WORKSPACE", default_value = "default", value_name = "ID")]
+    pub workspace: String,
+    /// Print JSON: results one document a line, errors on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker in this process, with its data in a directory
+    Dev(DevArgs),
+    /// Create, list, show and delete workspaces
+    Workspace(WorkspaceArgs),
+    /// Register, list, show and unregister sandboxes
+    Sandbox(SandboxArgs),
+    /// Find agents by role, capability, name and liveness
+    Agents(AgentsArgs),
+    /// Publish a message
+    Pub(PubArgs),
+    /// Print what waits in the inbox of a sandbox, and acknowledge it
+    Sub(SubArgs),
+    /// Print one message of the log
+    Get(GetArgs),
+    /// Print the log of the workspace
+    History(HistoryArgs),
+    /// Print what the broker is: version, storage, shards, limits
+    Info,
+    /// Replay recorded conversations and check every delivery
+    Replay(ReplayArgs),
+    /// Measure throughput and latency
+    Bench(BenchArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `tandem dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where the broker keeps its data
+    #[arg(long, default_value = "./data", env = "TANDEM_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Port for clients, on the loopback address; 0 takes any free one
+    #[arg(long, default_value_t = 8001)]
+    pub port: u16,
+    /// Port for metrics, on the loopback address; 0 takes any free one
+    #[arg(long, default_value_t = 9001)]
+    pub metrics_port: u16,
+    /// What to log on standard error, such as info or tandem_broker=debug,warn
+    #[arg(long, default_value = "warn", env = "TANDEM_LOG", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// `tandem replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line of FILE is a JSON object with session, turn, from_agent, to_agent, message_type and
+content. Each session becomes a workspace, each of its agents a sandbox with a live subscription;
+to_agent `*` is everyone else. A turn is published once the one before is acknowledged; sessions
+run side by side. Content goes out as text/plain; empty content, which brokers refuse, as the JSON
+text \"\".
+
+Exit code 1 unless nothing was lost, duplicated or out of order.")]
+pub struct ReplayArgs {
+    /// JSON lines; - for standard input
+    pub file: PathBuf,
+    /// Sessions that run at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+    /// Leave the workspaces behind, to look at
+    #[arg(long)]
+    pub keep: bool,
+    /// Give up on a session that gets nothing for so long
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub timeout: std::time::Duration,
+}
+
+/// `tandem completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell that will read them
+    pub shell: clap_complete::Shell,
+}

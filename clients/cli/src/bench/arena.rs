@@ -1,0 +1,73 @@
+//! Where a benchmark takes place: a workspace of its own with the sandboxes that it needs.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tandem_client::Client;
+
+use super::plan::Plan;
+use crate::{clock, exit::Failure, output::Output, run::Context};
+
+/// Sandboxes that are registered at the same time: enough that they share fsyncs.
+const REGISTERING: usize = 64;
+
+/// How long the broker may take to delete the workspace.
+const REMOVING: Duration = Duration::from_secs(5);
+
+pub(super) struct Arena {
+    pub(super) workspace_id: String,
+    client: Client,
+    output: Output,
+}
+
+impl Arena {
+    pub(super) async fn create(context: &Context, plan: &Plan) -> Result<Self, Failure> {
+        let workspace_id = format!("bench-{}", clock::run_id());
+        let arena = Self { workspace_id, client: context.client()?, output: context.output };
+        arena.client.workspaces().create(arena.workspace_id.as_str()).await?;
+        match arena.register(plan).await {
+            Ok(()) => Ok(arena),
+            Err(failure) => {
+                arena.remove().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn register(&self, plan: &Plan) -> Result<(), Failure> {
+        let senders = (0..plan.publishers).map(sender_id);
+        let inboxes = (0..plan.inboxes).map(inbox_id);
+        let idle = (0..plan.idle_inboxes).map(idle_id);
+        let registry = self.client.registry(self.workspace_id.as_str());
+        stream::iter(senders.chain(inboxes).chain(idle))
+            .map(|id| registry.register_with_agents(id, Vec::new()))
+            .buffer_unordered(REGISTERING)
+            .try_for_each(async |_| Ok(()))
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes the workspace, or gives up: the measurement stands, and a broker that has stalled must not hold up its end.
+    pub(super) async fn remove(&self) {
+        let workspaces = self.client.workspaces();
+        let deleting = workspaces.delete(self.workspace_id.as_str());
+        let text = match tokio::time::timeout(REMOVING, Box::pin(deleting)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {REMOVING:?}"),
+        };
+        self.output.note(&format!("workspace {} could not be deleted: {text}", self.workspace_id));
+    }
+}
+
+pub(super) fn sender_id(index: usize) -> String {
+    format!("publisher-{index}")
+}
+
+pub(super) fn inbox_id(index: usize) -> String {
+    format!("inbox-{index}")
+}
+
+pub(super) fn idle_id(index: usize) -> String {
+    format!("idle-{index}")
+}

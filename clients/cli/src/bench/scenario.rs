@@ -1,0 +1,154 @@
+//! One run: subscribers first, then senders, then the sum.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tandem_client::{SubscribeOptions, Subscription, broadcast, to_sandbox};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
+
+use super::{
+    arena::{self, Arena},
+    live::{Live, SharedHistogram},
+    order::InboxOrder,
+    pace::Pace,
+    payload::Template,
+    plan::Plan,
+    publisher::{Sent, StreamSender, Targets},
+    report::{Latencies, Report},
+    subscriber::{Followed, Follower},
+    unary::UnarySender,
+};
+use crate::{clock, connections::Connections, exit::Failure, run::Context};
+
+/// Subscriptions that are opened at the same time.
+const OPENING: usize = 64;
+
+pub(super) async fn measure(context: &Context, arena: &Arena, plan: &Plan) -> Result<Report, Failure> {
+    let live = Arc::new(Live::default());
+    let (done, is_done) = watch::channel(false);
+    let inboxes = if plan.subscribed { plan.inboxes } else { 0 };
+    let connections = Connections::for_streams(context, inboxes + plan.idle_subscribers)?;
+    let latencies = Latencies {
+        publish: (0..plan.publishers).map(|_| SharedHistogram::new()).collect(),
+        end_to_end: (0..connections.count()).map(|_| SharedHistogram::new()).collect(),
+    };
+
+    let ids = (0..inboxes).map(arena::inbox_id).chain((0..plan.idle_subscribers).map(arena::idle_id));
+    let mut open = subscribe(arena, &connections, ids.collect()).await?;
+    // Held open, and never read: nothing comes there.
+    let idle = open.split_off(inboxes);
+    let mut followers = JoinSet::new();
+    for (index, inbox) in open.into_iter().enumerate() {
+        // A broadcast has one recipient: everyone.
+        let recipient = if plan.is_broadcast() { 0 } else { index as u32 };
+        let follower = Follower {
+            inbox,
+            index,
+            order: InboxOrder::new(recipient, plan.senders()),
+            live: Arc::clone(&live),
+            latency: latencies.end_to_end[Connections::index_of(index)].clone(),
+            done: is_done.clone(),
+        };
+        followers.spawn(follower.run());
+    }
+
+    let start_nanos = clock::nanos();
+    let senders = spawn_senders(context, arena, plan, &live, &latencies, start_nanos)?;
+    let work = Box::pin(finish(plan, senders, followers, &live, done));
+    let (sent, followed) = tokio::select! {
+        outcome = work => outcome?,
+        stalled = Arc::clone(&live).watch(plan.clone(), context.output) => return Err(stalled),
+    };
+    drop(idle);
+    Ok(Report::new(plan, start_nanos, sent, followed, &latencies))
+}
+
+async fn subscribe(arena: &Arena, connections: &Connections, ids: Vec<String>) -> Result<Vec<Subscription>, Failure> {
+    let workspace_id = arena.workspace_id.as_str();
+    let opening = ids.into_iter().enumerate();
+    let opening =
+        opening.map(|(index, id)| connections.of(index).subscribe(workspace_id, id, SubscribeOptions::default()));
+    Ok(stream::iter(opening).buffered(OPENING).try_collect().await?)
+}
+
+fn spawn_senders(
+    context: &Context,
+    arena: &Arena,
+    plan: &Plan,
+    live: &Arc<Live>,
+    latencies: &Latencies,
+    start_nanos: u64,
+) -> Result<JoinSet<Result<Sent, Failure>>, Failure> {
+    let mut senders = JoinSet::new();
+    for index in 0..plan.publishers {
+        let publisher = context.client()?.publisher(arena.workspace_id.as_str());
+        let templates: Vec<_> = destinations(plan)
+            .map(|destination| Template::new(arena::sender_id(index), destination, plan.size))
+            .collect();
+        let latency = latencies.publish[index].clone();
+        if !plan.unary {
+            let targets = Targets::new(index as u32, templates);
+            let pace = Pace::new(plan, index, start_nanos);
+            let (window, live) = (plan.window as u64, Arc::clone(live));
+            senders.spawn(StreamSender { publisher, targets, window, pace, live, latency }.run());
+            continue;
+        }
+        for call in 0..plan.window {
+            let sender = index * plan.window + call;
+            let targets = Targets::new(sender as u32, templates.clone());
+            let (pace, live) = (Pace::new(plan, sender, start_nanos), Arc::clone(live));
+            let (publisher, latency) = (publisher.clone(), latency.clone());
+            senders.spawn(UnarySender { publisher, targets, pace, live, latency }.run());
+        }
+    }
+    Ok(senders)
+}
+
+fn destinations(plan: &Plan) -> impl Iterator<Item = tandem_client::Destination> {
+    let inboxes = if plan.is_broadcast() { 0 } else { plan.inboxes };
+    let everyone = plan.is_broadcast().then(broadcast);
+    (0..inboxes).map(|index| to_sandbox(arena::inbox_id(index))).chain(everyone)
+}
+
+/// Waits for the senders, then for the deliveries, then for the confirmations. A failure anywhere ends the run.
+async fn finish(
+    plan: &Plan,
+    mut senders: JoinSet<Result<Sent, Failure>>,
+    mut followers: JoinSet<Result<Followed, Failure>>,
+    live: &Live,
+    done: watch::Sender<bool>,
+) -> Result<(Vec<Sent>, Vec<Followed>), Failure> {
+    const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+    let (mut sent, mut followed) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            Some(joined) = senders.join_next() => sent.push(outcome(joined)?),
+            // None ends before `done`, unless it fails.
+            Some(joined) = followers.join_next() => followed.push(outcome(joined)?),
+            else => break,
+        }
+        if senders.is_empty() {
+            break;
+        }
+    }
+    let acked: u64 = sent.iter().map(|sent| sent.acked).sum();
+    let expected = acked * plan.deliveries_per_message();
+    while live.delivered() < expected {
+        tokio::select! {
+            Some(joined) = followers.join_next() => followed.push(outcome(joined)?),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+    done.send_replace(true);
+    while let Some(joined) = followers.join_next().await {
+        followed.push(outcome(joined)?);
+    }
+    Ok((sent, followed))
+}
+
+fn outcome<T>(joined: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure> {
+    joined.map_err(|error| Failure::failed("TASK_FAILED", format!("a task of the benchmark failed: {error}")))?
+}

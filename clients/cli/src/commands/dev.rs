@@ -1,0 +1,90 @@
+//! `tandem dev`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+use tandem_broker::{Broker, Config, LogConfig, logging};
+
+use crate::{args::DevArgs, exit::Failure, run::Context};
+
+pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure> {
+    let config = config(&args);
+    let failed = |text: String| Failure::failed("START_FAILED", text);
+    logging::end_on_panic();
+    logging::init(&config.log).map_err(|error| failed(error.to_string()))?;
+    let broker = Box::pin(Broker::start(config)).await.map_err(|error| failed(error.to_string()))?;
+    let (server, metrics) = (broker.grpc_address(), broker.metrics_address());
+    context.output.result(
+        || {
+            json!({
+                "server": format!("http://{server}"), "metrics": format!("http://{metrics}/metrics"),
+                "data_dir": args.data_dir,
+            })
+        },
+        || welcome(server, metrics, &args),
+    )?;
+    let fatal = tokio::select! {
+        error = broker.stopped() => Some(error),
+        () = asked_to_stop() => None,
+    };
+    context.output.note("stopping");
+    let ended = Box::pin(broker.shutdown()).await;
+    match fatal.or(ended.err()) {
+        None => Ok(()),
+        Some(error) => Err(Failure::failed("BROKER_STOPPED", error.to_string())),
+    }
+}
+
+/// The broker's defaults, but for what was asked for, and quiet.
+fn config(args: &DevArgs) -> Config {
+    let defaults = Config::default();
+    Config {
+        data_dir: args.data_dir.clone(),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
+        metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.metrics_port)),
+        log: LogConfig { filter: args.log.clone(), ..defaults.log },
+        ..defaults
+    }
+}
+
+fn welcome(server: SocketAddr, metrics: SocketAddr, args: &DevArgs) -> String {
+    // The port is part of what to type only where it is not the one that commands look for.
+    let option = if server.port() == 8001 { String::new() } else { format!(" --server http://{server}") };
+    format!(
+        "\
+The broker is ready. Ctrl-C stops it.
+
+  clients   http://{server}
+  metrics   http://{metrics}/metrics
+  data      {data}
+
+In another terminal:
+
+  tandem{option} sandbox register alice
+  tandem{option} sandbox register bob --agent reviewer:review:rust,docs
+  tandem{option} sub bob
+
+and in a third one:
+
+  tandem{option} pub --from alice --to bob 'Hello, Bob'
+  tandem{option} history
+",
+        data = args.data_dir.display()
+    )
+}
+
+/// Ctrl-C, or SIGTERM where there is one.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    tokio::signal::ctrl_c().await.ok();
+}

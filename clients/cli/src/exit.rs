@@ -1,0 +1,190 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::{fmt, path::Path};
+
+use tandem_client::{Code, Error};
+
+/// Shown at the end of `tandem --help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the operation or a check failed
+  2  wrong usage
+  3  not found
+  4  refused: invalid, not allowed, or in conflict with what is there
+  5  the broker is unavailable, or time ran out
+  6  a limit is reached; try again later
+
+With --json, results are JSON on standard output, one document a line, and errors are JSON on
+standard error.";
+
+/// Why a command failed.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// The broker said no, or could not be reached.
+    Broker(Error),
+    /// The command line asks for something that cannot be.
+    Usage(String),
+    /// Time ran out.
+    TimedOut(String),
+    /// Who reads standard output has had enough, as in `tandem history | head`. Not worth a word.
+    OutputClosed,
+    /// Anything else, with a code in capitals.
+    Failed {
+        /// Stable, in capitals.
+        code: &'static str,
+        /// What was wrong.
+        text: String,
+        /// What to do, if there is something.
+        next: Option<String>,
+    },
+}
+
+impl Failure {
+    /// Wrong use of the command.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    /// A failure with a code of its own.
+    pub fn failed(code: &'static str, text: impl Into<String>) -> Self {
+        Self::Failed { code, text: text.into(), next: None }
+    }
+
+    /// A file cannot be read.
+    pub fn file(path: &Path, error: &std::io::Error) -> Self {
+        Self::failed("FILE_UNREADABLE", format!("cannot read {}: {error}", path.display()))
+    }
+
+    /// Standard output cannot be written.
+    pub fn output(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::failed("OUTPUT_FAILED", format!("cannot write to standard output: {error}")),
+        }
+    }
+
+    /// A stable code in capitals.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Broker(error) => error.reason(),
+            Self::Usage(_) => "USAGE",
+            Self::TimedOut(_) => "TIMEOUT",
+            Self::OutputClosed => "OUTPUT_CLOSED",
+            Self::Failed { code, .. } => code,
+        }
+    }
+
+    /// The exit code of the process, as [`EXIT_CODES`] describes it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Broker(Error::Endpoint { .. }) => 2,
+            Self::TimedOut(_) => 5,
+            Self::OutputClosed => 0,
+            Self::Failed { .. } => 1,
+            Self::Broker(error) => match error.code() {
+                Code::NotFound => 3,
+                Code::InvalidArgument
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::FailedPrecondition
+                | Code::OutOfRange
+                | Code::Unimplemented => 4,
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => 5,
+                Code::ResourceExhausted => 6,
+                Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 1,
+            },
+        }
+    }
+
+    /// What the user could do next.
+    pub fn next(&self) -> Option<String> {
+        match self {
+            Self::Broker(Error::Unreachable { .. }) => Some("is the broker running? try: tandem dev".to_owned()),
+            Self::Broker(error) if hint(error.reason()).is_some() => hint(error.reason()).map(str::to_owned),
+            Self::Broker(error) => match error.retry_delay() {
+                Some(delay) => Some(format!("try again in {}", humantime::format_duration(delay))),
+                None if error.is_retryable() => Some("try again".to_owned()),
+                None => None,
+            },
+            Self::Usage(_) => Some("tandem --help".to_owned()),
+            Self::TimedOut(_) | Self::OutputClosed => None,
+            Self::Failed { next, .. } => next.clone(),
+        }
+    }
+}
+
+/// For reasons of the broker that have one obvious next step.
+fn hint(reason: &str) -> Option<&'static str> {
+    match reason {
+        "UNKNOWN_WORKSPACE" => Some("tandem workspace list, or create it: tandem workspace create ID"),
+        "UNKNOWN_SANDBOX" => Some("tandem sandbox list, or register it: tandem sandbox register ID"),
+        "UNKNOWN_MESSAGE" => Some("tandem history"),
+        "INBOX_FULL" => Some("read it: tandem sub SANDBOX"),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(error) => error.fmt(f),
+            Self::Usage(text) | Self::TimedOut(text) | Self::Failed { text, .. } => f.write_str(text),
+            Self::OutputClosed => f.write_str("standard output was closed"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Broker(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_client::Refusal;
+
+    use super::*;
+
+    fn refused(code: Code, reason: &str) -> Failure {
+        Failure::Broker(Error::Refused(Box::new(Refusal {
+            code,
+            reason: reason.to_owned(),
+            text: "text".to_owned(),
+            field_violations: Vec::new(),
+            retry_delay: None,
+        })))
+    }
+
+    #[test]
+    fn exit_codes_are_as_documented() {
+        let cases = [
+            (refused(Code::NotFound, "UNKNOWN_SANDBOX"), 3),
+            (refused(Code::InvalidArgument, "CONTENT_EMPTY"), 4),
+            (refused(Code::AlreadyExists, "WORKSPACE_EXISTS"), 4),
+            (refused(Code::Unimplemented, "TTL_NOT_SERVED"), 4),
+            (refused(Code::Unavailable, "SHARD_STARTING"), 5),
+            (refused(Code::DeadlineExceeded, "X"), 5),
+            (refused(Code::ResourceExhausted, "INBOX_FULL"), 6),
+            (refused(Code::Internal, "X"), 1),
+            (Failure::usage("x"), 2),
+            (Failure::TimedOut("x".to_owned()), 5),
+            (Failure::failed("LOST", "x"), 1),
+            (Failure::Broker(Error::Endpoint { value: "x".to_owned(), cause: "y".to_owned() }), 2),
+        ];
+        for (failure, exit_code) in cases {
+            assert_eq!(failure.exit_code(), exit_code, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn hints_fit_the_reason() {
+        let next = |failure: Failure| failure.next().unwrap_or_default();
+        assert!(next(refused(Code::NotFound, "UNKNOWN_WORKSPACE")).contains("workspace create"));
+        assert!(next(refused(Code::NotFound, "UNKNOWN_SANDBOX")).contains("sandbox register"));
+        assert_eq!(next(refused(Code::Unavailable, "X")), "try again");
+        assert_eq!(refused(Code::InvalidArgument, "X").next(), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! What the command says, to people and to programs.
+
+pub(crate) mod base64;
+pub(crate) mod message;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+
+/// How to speak: results on standard output, everything else on standard error.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON, one document a line.
+    pub json: bool,
+    /// Only results and errors.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// One result: the JSON or the text.
+    pub(crate) fn result(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.line(&if self.json { json().to_string() } else { text() })
+    }
+
+    /// Rows under headings, or a JSON document for each.
+    pub(crate) fn rows(self, headings: &[&str], rows: &[(Value, Vec<String>)]) -> Result<(), Failure> {
+        if self.json {
+            return rows.iter().try_for_each(|(json, _)| self.line(&json.to_string()));
+        }
+        if rows.is_empty() {
+            self.note("nothing found");
+            return Ok(());
+        }
+        self.line(&table(headings, rows.iter().map(|(_, row)| row.clone())))
+    }
+
+    /// A line on standard output, there at once.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+    }
+
+    /// A remark for people, on standard error.
+    pub(crate) fn note(self, text: &str) {
+        if !self.quiet && !self.json {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Reports a failure and gives its exit code.
+    pub(crate) fn fail(self, failure: &Failure) -> ExitCode {
+        if matches!(failure, Failure::OutputClosed) {
+            return ExitCode::from(failure.exit_code());
+        }
+        if self.json {
+            let mut error = json!({
+                "error": failure.to_string(), "code": failure.code(), "exit_code": failure.exit_code(),
+            });
+            if let Some(next) = failure.next() {
+                error["next"] = next.into();
+            }
+            if let Failure::Broker(tandem_client::Error::Refused(refusal)) = failure {
+                error["grpc_code"] = format!("{:?}", refusal.code).into();
+                error["field_violations"] = refusal
+                    .field_violations
+                    .iter()
+                    .map(|v| json!({ "field": v.field, "description": v.description }))
+                    .collect();
+            }
+            eprintln!("{error}");
+        } else {
+            eprintln!("error: {failure}\ncode: {}", failure.code());
+            if let Some(next) = failure.next() {
+                eprintln!("next: {next}");
+            }
+        }
+        ExitCode::from(failure.exit_code())
+    }
+}
+
+/// Columns without lines between them, to be read and to be cut by tools.
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(headings.iter().copied()).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A time as RFC 3339 in UTC with milliseconds; empty when it is not set.
+pub(crate) fn time(time: Option<prost_types::Timestamp>) -> String {
+    time.and_then(|time| SystemTime::try_from(time).ok())
+        .map(|time| humantime::format_rfc3339_millis(time).to_string())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_plain_columns() {
+        let text =
+            table(&["ID", "COUNT"], [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), String::new()]]);
+        assert_eq!(text, "ID    COUNT\na     1\nlong");
+    }
+
+    #[test]
+    fn times_are_rfc3339() {
+        let at = prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 };
+        assert_eq!(time(Some(at)), "2023-11-14T22:13:20.005Z");
+        assert_eq!(time(None), "");
+    }
+}

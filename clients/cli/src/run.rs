@@ -1,0 +1,78 @@
+//! From the arguments to the exit code.
+
+use std::process::ExitCode;
+
+use clap::{Parser as _, error::ErrorKind};
+use tandem_client::Client;
+
+use crate::{
+    args::{Cli, Command},
+    bench, commands,
+    exit::Failure,
+    output::Output,
+    replay,
+};
+
+/// What a command gets besides its own arguments.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) server: String,
+    pub(crate) workspace: String,
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// A connection of its own; it connects when it is first used.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(self.server.as_str())?)
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    let output = Output { json: cli.global.json, quiet: cli.global.quiet };
+    let context = Context { server: cli.global.server, workspace: cli.global.workspace, output };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&Failure::failed("START_FAILED", format!("no runtime: {error}"))),
+    };
+    match runtime.block_on(Box::pin(run(&context, cli.command))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev(args) => commands::dev::run(context, args).await,
+        Command::Workspace(args) => commands::workspace::run(context, args).await,
+        Command::Sandbox(args) => commands::sandbox::run(context, args).await,
+        Command::Agents(args) => commands::agents::run(context, args).await,
+        Command::Pub(args) => commands::publish::run(context, args).await,
+        Command::Sub(args) => commands::subscribe::run(context, args).await,
+        Command::Get(args) => commands::history::get(context, args).await,
+        Command::History(args) => commands::history::list(context, args).await,
+        Command::Info => commands::info::run(context).await,
+        Command::Replay(args) => replay::run(context, args).await,
+        Command::Bench(args) => bench::run(context, args).await,
+        Command::Completions(args) => commands::completions::run(args),
+    }
+}
+
+/// Help and version are no failures; everything else is a wrong use, told as JSON to a program that asked for it.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    if asked || !wants_json {
+        // Standard output may be closed already, as in `tandem --help | head`.
+        error.print().ok();
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim();
+    Output { json: true, quiet: false }.fail(&Failure::usage(text))
+}

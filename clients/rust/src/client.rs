@@ -1,0 +1,104 @@
+//! A connection to a broker, and what can be done with it.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Request, Status, transport::Channel};
+
+use crate::{
+    Error, History, Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Workspaces, server,
+};
+
+/// A connection to a broker. Clones share the connection and cost a few reference counts.
+///
+/// One connection carries all calls and streams of its clones over one socket: for the highest throughput give each
+/// busy publisher a client of its own, and put at most 100 subscriptions on one.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+    settings: Arc<Settings>,
+    /// The endpoints, as errors name them.
+    endpoint: Arc<str>,
+}
+
+impl Client {
+    /// A client of the broker at `endpoint`, such as `http://127.0.0.1:8001`. Connects with the first call. Must be called
+    /// within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`] when the endpoint is no URL with the scheme `http`.
+    pub fn connect(endpoint: impl Into<String>) -> Result<Self, Error> {
+        Self::with_settings(Settings::for_endpoint(endpoint))
+    }
+
+    /// The same with all settings, also for several endpoints.
+    ///
+    /// # Errors
+    /// [`Error::Endpoint`] when an endpoint is no URL with the scheme `http`, or when there is none.
+    pub fn with_settings(settings: Settings) -> Result<Self, Error> {
+        let channel = settings.channel()?;
+        let endpoint = settings.endpoints.join(", ").into();
+        Ok(Self { channel, settings: Arc::new(settings), endpoint })
+    }
+
+    /// Publishes into a workspace.
+    pub fn publisher(&self, workspace_id: impl Into<String>) -> Publisher {
+        Publisher::new(self.clone(), workspace_id.into())
+    }
+
+    /// Opens the inbox of a registered sandbox and returns once the broker has confirmed that.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the workspace or the sandbox is unknown or an option is out of bounds.
+    pub async fn subscribe(
+        &self,
+        workspace_id: impl Into<String>,
+        sandbox_id: impl Into<String>,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, Error> {
+        Subscription::open(self.clone(), workspace_id.into(), sandbox_id.into(), options).await
+    }
+
+    /// Sandboxes and agents of a workspace.
+    pub fn registry(&self, workspace_id: impl Into<String>) -> Registry {
+        Registry::new(self.clone(), workspace_id.into())
+    }
+
+    /// The workspaces of the broker.
+    pub fn workspaces(&self) -> Workspaces {
+        Workspaces::new(self.clone())
+    }
+
+    /// The log of a workspace.
+    pub fn history(&self, workspace_id: impl Into<String>) -> History {
+        History::new(self.clone(), workspace_id.into())
+    }
+
+    /// What the broker is: version, storage, shards and limits.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when no broker answers.
+    pub async fn server_info(&self) -> Result<ServerInfo, Error> {
+        server::info(self).await
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A unary request, with its time limit.
+    pub(crate) fn request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        if self.settings.request_timeout > Duration::ZERO {
+            request.set_timeout(self.settings.request_timeout);
+        }
+        request
+    }
+
+    pub(crate) fn error(&self, status: &Status) -> Error {
+        Error::from_status(status, &self.endpoint, self.settings.request_timeout)
+    }
+}

@@ -1,0 +1,81 @@
+//! Publishing, one message or many.
+
+mod batch;
+mod batch_stream;
+mod codec;
+mod outbox;
+mod pending;
+mod receipt;
+mod stream;
+
+use std::sync::Arc;
+
+use tandem_proto::messaging::v1::{PublishRequest, publish_service_client::PublishServiceClient};
+use tonic::Code;
+
+pub use self::{
+    batch::Batch,
+    batch_stream::BatchStream,
+    pending::PendingReceipt,
+    receipt::{BatchReceipt, ExceptionKind, PublishException, Receipt},
+    stream::{PublishStream, PublishStreamOptions},
+};
+use crate::{Client, Error, Message, clock};
+
+/// Publishes into one workspace. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    client: Client,
+    workspace_id: Arc<str>,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client, workspace_id: String) -> Self {
+        Self { client, workspace_id: workspace_id.into() }
+    }
+
+    /// Publishes one message and returns once it is durable.
+    ///
+    /// A message without an id gets one, a UUID of version 7. That makes a repeat safe: while the broker is unavailable
+    /// the message is tried again, [`publish_attempts`](crate::Settings::publish_attempts) times in all, and is
+    /// accepted once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the broker does not accept the message, and every error of the way there.
+    pub async fn publish(&self, mut message: Message) -> Result<Receipt, Error> {
+        if message.message_id.is_empty() {
+            message.message_id = clock::new_message_id();
+        }
+        let settings = self.client.settings();
+        let mut service = PublishServiceClient::new(self.client.channel())
+            .max_encoding_message_size(settings.max_request_bytes)
+            .max_decoding_message_size(settings.max_response_bytes);
+        let request = PublishRequest { workspace_id: self.workspace_id.to_string(), message: Some(message) };
+        let mut attempt = 1;
+        loop {
+            // The clone shares the content; the last attempt could spare it, but nearly always the first is the last.
+            let error = match service.publish(self.client.request(request.clone())).await {
+                Ok(answer) => return Ok(Receipt::from_response(answer.into_inner())),
+                Err(status) => self.client.error(&status),
+            };
+            if error.code() != Code::Unavailable || attempt >= settings.publish_attempts {
+                return Err(error);
+            }
+            let wait = error.retry_delay().unwrap_or_else(|| clock::backoff(attempt));
+            tracing::debug!(%error, attempt, ?wait, "the publish is tried again");
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    /// Opens a stream that batches by itself: each message gets its own receipt, and whatever waits while the connection
+    /// is busy goes out as one request.
+    pub fn stream(&self, options: PublishStreamOptions) -> PublishStream {
+        PublishStream::open(self.client.clone(), &self.workspace_id, options)
+    }
+
+    /// Opens a stream for callers that form batches themselves.
+    pub fn batch_stream(&self) -> BatchStream {
+        BatchStream::open(&self.client, &self.workspace_id)
+    }
+}

@@ -1,0 +1,213 @@
+//! What a [`PublishStream`](super::PublishStream) still has to send and what it waits for.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, task::AtomicWaker};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tandem_proto::messaging::v1::PublishStreamResponse;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
+
+use super::{
+    codec::EncodedRequest,
+    pending::{BatchOutcome, PendingReceipt},
+    receipt::BatchReceipt,
+    stream::PublishStreamOptions,
+};
+use crate::{Batch, Error, Message};
+
+/// Shared by the sending half, the connection that takes batches, and the task that takes answers.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    queue: Mutex<Queue>,
+    /// Wakes the connection when something waits.
+    connection: AtomicWaker,
+    /// Free places in the window.
+    messages: Semaphore,
+    /// Free bytes in the window.
+    bytes: Semaphore,
+    options: PublishStreamOptions,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Takes messages until the connection takes it, or until it is full and moves to `full`.
+    open: Option<Waiting>,
+    full: VecDeque<Waiting>,
+    unanswered: VecDeque<Unanswered>,
+    last_request_id: u64,
+    workspace_id: String,
+    finished: bool,
+    failed: Option<Error>,
+}
+
+/// A batch that the connection has not taken.
+#[derive(Debug)]
+struct Waiting {
+    batch: Batch,
+    window_bytes: usize,
+    outcome: Arc<BatchOutcome>,
+}
+
+/// A batch that the broker has not answered.
+#[derive(Debug)]
+struct Unanswered {
+    request_id: u64,
+    messages: u32,
+    window_bytes: usize,
+    outcome: Arc<BatchOutcome>,
+}
+
+impl Outbox {
+    pub(super) fn new(workspace_id: String, options: PublishStreamOptions) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::new(Queue { workspace_id, ..Queue::default() }),
+            connection: AtomicWaker::new(),
+            messages: Semaphore::new(options.window_messages as usize),
+            bytes: Semaphore::new(options.window_bytes as usize),
+            options,
+        })
+    }
+
+    /// Waits for room in the window and puts the message into the open batch.
+    pub(super) async fn send(&self, mut message: Message) -> Result<PendingReceipt, Error> {
+        let message_bytes = message.encoded_len();
+        // A message larger than the window may go alone.
+        let window_bytes = u32::try_from(message_bytes).unwrap_or(u32::MAX).min(self.options.window_bytes);
+        let place = self.room(&self.messages, 1).await?;
+        let room = self.room(&self.bytes, window_bytes).await?;
+        let receipt = self.push(&mut message, message_bytes, window_bytes as usize)?;
+        // Given back when the answer comes.
+        SemaphorePermit::forget(place);
+        SemaphorePermit::forget(room);
+        self.connection.wake();
+        Ok(receipt)
+    }
+
+    /// Tries first: waiting counts against the task's budget also when there is room, and a task that runs out of it
+    /// yields, which would cut what it sends into batches of 64.
+    async fn room<'a>(&self, window: &'a Semaphore, amount: u32) -> Result<SemaphorePermit<'a>, Error> {
+        match window.try_acquire_many(amount) {
+            Ok(permit) => Ok(permit),
+            Err(TryAcquireError::Closed) => Err(self.failure()),
+            Err(TryAcquireError::NoPermits) => window.acquire_many(amount).await.map_err(|_| self.failure()),
+        }
+    }
+
+    fn push(&self, message: &mut Message, message_bytes: usize, window_bytes: usize) -> Result<PendingReceipt, Error> {
+        let mut queue = self.queue.lock();
+        if let Some(error) = &queue.failed {
+            return Err(error.clone());
+        }
+        let is_full = queue.open.as_ref().is_some_and(|open| {
+            open.batch.len() >= self.options.batch_messages as usize
+                || open.batch.encoded_bytes() + message_bytes > self.options.batch_bytes as usize
+        });
+        if is_full {
+            let full = queue.open.take();
+            queue.full.extend(full);
+        }
+        let open = queue.open.get_or_insert_with(|| Waiting {
+            batch: Batch::new(),
+            window_bytes: 0,
+            outcome: BatchOutcome::new(),
+        });
+        let receipt = PendingReceipt {
+            batch: Arc::clone(&open.outcome),
+            index: u32::try_from(open.batch.len()).unwrap_or(u32::MAX),
+            message_id: String::new(),
+            registered: None,
+        };
+        open.batch.push(message);
+        open.window_bytes += window_bytes;
+        Ok(PendingReceipt { message_id: std::mem::take(&mut message.message_id), ..receipt })
+    }
+
+    /// Returns once nothing waits for an answer.
+    pub(super) async fn settled(&self) -> Result<(), Error> {
+        // All places are free: nothing is on its way.
+        let all = self.messages.acquire_many(self.options.window_messages).await;
+        all.map(drop).map_err(|_| self.failure())
+    }
+
+    /// No more messages come: the connection may end its half after the last batch.
+    pub(super) fn finish(&self) {
+        self.queue.lock().finished = true;
+        self.connection.wake();
+    }
+
+    /// Matches an answer with the oldest batch that has none.
+    pub(super) fn answer(&self, response: PublishStreamResponse) -> Result<(), Error> {
+        let Some(batch) = self.queue.lock().unanswered.pop_front() else {
+            let id = response.request_id;
+            return Err(Error::Contract(format!("an answer to request {id} came, which is answered")));
+        };
+        let receipt = BatchReceipt::from_response(response, batch.request_id, batch.messages);
+        let broken = receipt.as_ref().err().cloned();
+        batch.outcome.complete(receipt);
+        self.messages.add_permits(batch.messages as usize);
+        self.bytes.add_permits(batch.window_bytes);
+        broken.map_or(Ok(()), Err)
+    }
+
+    /// Gives every message without an answer this error, and all that follow. The first failure counts.
+    pub(super) fn fail(&self, error: Error) {
+        let (unanswered, waiting) = {
+            let mut queue = self.queue.lock();
+            queue.failed.get_or_insert_with(|| error.clone());
+            queue.finished = true;
+            let waiting: Vec<_> = std::mem::take(&mut queue.full).into_iter().chain(queue.open.take()).collect();
+            (std::mem::take(&mut queue.unanswered), waiting)
+        };
+        self.messages.close();
+        self.bytes.close();
+        self.connection.wake();
+        let outcomes = unanswered.into_iter().map(|batch| batch.outcome);
+        for outcome in outcomes.chain(waiting.into_iter().map(|batch| batch.outcome)) {
+            outcome.complete(Err(error.clone()));
+        }
+    }
+
+    /// How many batches wait for an answer or for the connection.
+    pub(super) fn outstanding(&self) -> u64 {
+        let queue = self.queue.lock();
+        (queue.unanswered.len() + queue.full.len() + usize::from(queue.open.is_some())) as u64
+    }
+
+    fn failure(&self) -> Error {
+        self.queue.lock().failed.clone().unwrap_or(Error::Closed { stream: "publish" })
+    }
+
+    /// The next request, if one waits; Ready(None) after the last.
+    fn take(&self) -> Poll<Option<EncodedRequest>> {
+        let mut queue = self.queue.lock();
+        let Some(Waiting { batch, window_bytes, outcome }) = queue.full.pop_front().or_else(|| queue.open.take())
+        else {
+            return if queue.finished { Poll::Ready(None) } else { Poll::Pending };
+        };
+        queue.last_request_id += 1;
+        let request_id = queue.last_request_id;
+        let messages = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        queue.unanswered.push_back(Unanswered { request_id, messages, window_bytes, outcome });
+        let workspace_id = std::mem::take(&mut queue.workspace_id);
+        Poll::Ready(Some(EncodedRequest { workspace_id, request_id, body: batch.into_body() }))
+    }
+}
+
+/// What the connection polls when it can write: everything that has gathered since becomes one request.
+pub(super) struct Requests(pub(super) Arc<Outbox>);
+
+impl Stream for Requests {
+    type Item = EncodedRequest;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedRequest>> {
+        // Registered before looking: a message that comes in between wakes.
+        self.0.connection.register(cx.waker());
+        self.0.take()
+    }
+}

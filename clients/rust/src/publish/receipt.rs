@@ -1,0 +1,179 @@
+//! What the broker says about published messages.
+
+use std::time::SystemTime;
+
+use tandem_proto::messaging::v1::{PublishResponse, PublishStreamResponse, publish_exception};
+
+use crate::{Error, Refusal, clock};
+
+/// Proof that a message is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's position in the log of its workspace.
+    pub sequence: u64,
+    /// The message's id: the one it came with, or `seq-<sequence>`.
+    pub message_id: String,
+    /// When the broker committed the message; for a duplicate inside a batch, when it answered.
+    pub server_time: SystemTime,
+    /// The message had been accepted before, with this sequence.
+    pub duplicate: bool,
+}
+
+impl Receipt {
+    pub(super) fn from_response(response: PublishResponse) -> Self {
+        Self {
+            sequence: response.sequence,
+            message_id: response.message_id,
+            server_time: clock::from_timestamp(response.server_time),
+            duplicate: response.duplicate,
+        }
+    }
+}
+
+/// What became of one batch: most messages are accepted as new, the others are listed.
+#[derive(Debug, Clone)]
+pub struct BatchReceipt {
+    /// The number that [`BatchStream::send`](super::BatchStream::send) gave the batch.
+    pub request_id: u64,
+    /// How many messages the batch held.
+    pub messages: u32,
+    /// How many of them were accepted as new. They have the sequences from `first_sequence` on, in batch order.
+    pub accepted: u32,
+    /// 0 when no message was accepted as new.
+    pub first_sequence: u64,
+    /// When the broker committed the batch.
+    pub server_time: SystemTime,
+    /// The messages that were not accepted as new, by index.
+    pub exceptions: Vec<PublishException>,
+}
+
+/// A message of a batch that was not accepted as new.
+#[derive(Debug, Clone)]
+pub struct PublishException {
+    /// Position in the batch, from 0.
+    pub index: u32,
+    /// Why.
+    pub kind: ExceptionKind,
+}
+
+/// Why a message of a batch was not accepted as new.
+#[derive(Debug, Clone)]
+pub enum ExceptionKind {
+    /// It had been accepted before, with this sequence.
+    DuplicateOf(u64),
+    /// The broker does not accept it.
+    Refused(Error),
+}
+
+impl BatchReceipt {
+    /// Checks an answer against the request it must belong to.
+    pub(super) fn from_response(
+        response: PublishStreamResponse,
+        request_id: u64,
+        messages: u32,
+    ) -> Result<Self, Error> {
+        let wrong = |what: String| Err(Error::Contract(format!("the answer to request {request_id} {what}")));
+        if response.request_id != request_id {
+            return wrong(format!("names request {}", response.request_id));
+        }
+        if response.accepted as usize + response.exceptions.len() != messages as usize {
+            return wrong(format!(
+                "tells of {} accepted messages and {} others, but {messages} were sent",
+                response.accepted,
+                response.exceptions.len()
+            ));
+        }
+        let mut exceptions: Vec<PublishException> = Vec::with_capacity(response.exceptions.len());
+        for exception in response.exceptions {
+            let index = exception.index;
+            if index >= messages || exceptions.last().is_some_and(|last| last.index >= index) {
+                return wrong(format!("lists message {index} out of order"));
+            }
+            let kind = match exception.outcome {
+                Some(publish_exception::Outcome::DuplicateOf(sequence)) => ExceptionKind::DuplicateOf(sequence),
+                Some(publish_exception::Outcome::Refusal(status)) => {
+                    ExceptionKind::Refused(Error::Refused(Box::new(Refusal::from_proto(&status))))
+                }
+                None => return wrong(format!("does not say why message {index} is an exception")),
+            };
+            exceptions.push(PublishException { index, kind });
+        }
+        Ok(Self {
+            request_id,
+            messages,
+            accepted: response.accepted,
+            first_sequence: response.first_sequence,
+            server_time: clock::from_timestamp(response.server_time),
+            exceptions,
+        })
+    }
+
+    /// The sequence of the message at `index` and whether it is a duplicate.
+    ///
+    /// # Errors
+    /// The broker's refusal of this message.
+    ///
+    /// # Panics
+    /// When `index` is not below [`messages`](Self::messages).
+    pub fn sequence(&self, index: u32) -> Result<(u64, bool), Error> {
+        assert!(index < self.messages, "the batch has {} messages, there is no index {index}", self.messages);
+        let before = self.exceptions.partition_point(|exception| exception.index < index);
+        match self.exceptions.get(before) {
+            Some(exception) if exception.index == index => match &exception.kind {
+                ExceptionKind::DuplicateOf(sequence) => Ok((*sequence, true)),
+                ExceptionKind::Refused(error) => Err(error.clone()),
+            },
+            _ => Ok((self.first_sequence + u64::from(index) - before as u64, false)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_proto::{google::rpc, messaging::v1 as proto};
+    use tonic::Code;
+
+    use super::*;
+
+    fn exception(index: u32, outcome: publish_exception::Outcome) -> proto::PublishException {
+        proto::PublishException { index, outcome: Some(outcome) }
+    }
+
+    fn response() -> PublishStreamResponse {
+        let refusal =
+            rpc::Status { code: Code::InvalidArgument as i32, message: "empty".to_owned(), details: Vec::new() };
+        PublishStreamResponse {
+            request_id: 4,
+            first_sequence: 100,
+            accepted: 3,
+            server_time: None,
+            exceptions: vec![
+                exception(1, publish_exception::Outcome::DuplicateOf(42)),
+                exception(3, publish_exception::Outcome::Refusal(refusal)),
+            ],
+        }
+    }
+
+    #[test]
+    fn sequences_skip_exceptions() {
+        let receipt = BatchReceipt::from_response(response(), 4, 5).expect("a good answer");
+        let seen: Vec<_> = (0..5).map(|index| receipt.sequence(index).map_err(|error| error.to_string())).collect();
+        assert_eq!(
+            seen,
+            [Ok((100, false)), Ok((42, true)), Ok((101, false)), Err("empty".to_owned()), Ok((102, false))]
+        );
+    }
+
+    #[test]
+    fn answers_that_do_not_fit_are_told() {
+        let mut twice = response();
+        twice.exceptions[1].index = 1;
+        let mut silent = response();
+        silent.exceptions[0].outcome = None;
+        for (response, request_id, messages) in [(response(), 5, 5), (response(), 4, 6), (twice, 4, 5), (silent, 4, 5)]
+        {
+            let error = BatchReceipt::from_response(response, request_id, messages).expect_err("must not pass");
+            assert_eq!(error.reason(), "CONTRACT_BROKEN");
+        }
+    }
+}

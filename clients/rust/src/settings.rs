@@ -1,0 +1,112 @@
+//! What a connection may be told.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::Error;
+
+/// Settings of a [`Client`](crate::Client). Fields not named in a call take their default.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where brokers listen, such as `http://127.0.0.1:8001`. With more than one, calls are spread over them.
+    /// Default: `http://127.0.0.1:8001`.
+    pub endpoints: Vec<String>,
+    /// How long one attempt to connect may take. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How long a unary call may take; streams have no limit. Default: 30 s.
+    pub request_timeout: Duration,
+    /// How often a unary publish is tried when the broker is unavailable. Safe, because the message keeps its id and the
+    /// broker accepts an id once. At least 1. Default: 3.
+    pub publish_attempts: u32,
+    /// Bytes that the broker may send on one stream before it waits for this client. Default: 2 MiB.
+    pub http2_stream_window: u32,
+    /// The same for all streams of a connection together. Default: 4 MiB.
+    pub http2_connection_window: u32,
+    /// Time between HTTP/2 pings, sent also when nothing else is. Default: 10 s.
+    pub keepalive_interval: Duration,
+    /// How long a ping may stay unanswered before the connection counts as lost. Default: 20 s.
+    pub keepalive_timeout: Duration,
+    /// Send small packets at once (`TCP_NODELAY`). Default: true.
+    pub tcp_nodelay: bool,
+    /// Largest request, in bytes. Default: 16 MiB.
+    pub max_request_bytes: usize,
+    /// Largest answer, in bytes. Default: 16 MiB.
+    pub max_response_bytes: usize,
+    /// Default: `tandem-client/` and the version.
+    pub user_agent: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["http://127.0.0.1:8001".to_owned()],
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            publish_attempts: 3,
+            http2_stream_window: 2 << 20,
+            http2_connection_window: 4 << 20,
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(20),
+            tcp_nodelay: true,
+            max_request_bytes: 16 << 20,
+            max_response_bytes: 16 << 20,
+            user_agent: concat!("tandem-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// The default settings with one endpoint.
+    pub fn for_endpoint(endpoint: impl Into<String>) -> Self {
+        Self { endpoints: vec![endpoint.into()], ..Self::default() }
+    }
+
+    /// A channel that connects when it is first used.
+    pub(crate) fn channel(&self) -> Result<Channel, Error> {
+        let endpoints: Vec<_> = self.endpoints.iter().map(|url| self.endpoint(url)).collect::<Result<_, _>>()?;
+        match endpoints.as_slice() {
+            [] => Err(Error::Endpoint { value: String::new(), cause: "no endpoint was given".to_owned() }),
+            [only] => Ok(only.connect_lazy()),
+            several => Ok(Channel::balance_list(several.iter().cloned())),
+        }
+    }
+
+    fn endpoint(&self, url: &str) -> Result<Endpoint, Error> {
+        let wrong = |cause: String| Error::Endpoint { value: url.to_owned(), cause };
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(error.to_string()))?;
+        match endpoint.uri().scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(wrong("TLS is not served yet".to_owned())),
+            Some(other) => return Err(wrong(format!("the scheme {other} is unknown"))),
+            None => return Err(wrong("the scheme is missing".to_owned())),
+        }
+        Ok(endpoint
+            .user_agent(self.user_agent.as_str())
+            .map_err(|_| wrong(format!("the user agent {:?} does not fit into a header", self.user_agent)))?
+            .connect_timeout(self.connect_timeout)
+            .initial_stream_window_size(self.http2_stream_window)
+            .initial_connection_window_size(self.http2_connection_window)
+            .http2_keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(self.tcp_nodelay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn wrong_endpoints_are_named() {
+        for url in ["", "127.0.0.1:8001", "https://127.0.0.1:8001", "ftp://x", "http://a b"] {
+            let error = Settings::for_endpoint(url).channel().expect_err("must be refused");
+            assert_eq!(error.reason(), "INVALID_ENDPOINT", "{url}");
+            assert!(error.to_string().contains(&format!("{url:?}")), "{error}");
+        }
+        let none = Settings { endpoints: Vec::new(), ..Settings::default() };
+        assert!(none.channel().is_err());
+        assert!(Settings::for_endpoint("http://[::1]:8001").channel().is_ok());
+    }
+}

@@ -1,0 +1,75 @@
+//! Workspaces, the tenants of the broker.
+
+use futures_util::Stream;
+use tandem_proto::workspace::v1::{
+    CreateWorkspaceRequest, DeleteWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest,
+    workspace_service_client::WorkspaceServiceClient,
+};
+use tonic::transport::Channel;
+
+use crate::{Client, Error, Workspace, pages};
+
+/// The workspaces of a broker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Workspaces {
+    client: Client,
+}
+
+impl Workspaces {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn service(&self) -> WorkspaceServiceClient<Channel> {
+        WorkspaceServiceClient::new(self.client.channel())
+            .max_decoding_message_size(self.client.settings().max_response_bytes)
+    }
+
+    /// Creates a workspace.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `ALREADY_EXISTS` when the id is taken, `INVALID_ARGUMENT` when it is no id.
+    pub async fn create(&self, workspace_id: impl Into<String>) -> Result<Workspace, Error> {
+        let request = CreateWorkspaceRequest { workspace_id: workspace_id.into() };
+        let answer = self.service().create_workspace(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().workspace)
+    }
+
+    /// Returns one workspace.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `NOT_FOUND` when there is none with this id.
+    pub async fn get(&self, workspace_id: impl Into<String>) -> Result<Workspace, Error> {
+        let request = GetWorkspaceRequest { workspace_id: workspace_id.into() };
+        let answer = self.service().get_workspace(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().workspace)
+    }
+
+    /// All workspaces by id, page by page as the stream is read.
+    pub fn list(&self) -> impl Stream<Item = Result<Workspace, Error>> + Send + use<> {
+        let workspaces = self.clone();
+        pages::items(move |page_token| {
+            let workspaces = workspaces.clone();
+            async move {
+                let request = ListWorkspacesRequest { page_size: 1000, page_token };
+                let answer = workspaces.service().list_workspaces(workspaces.client.request(request)).await;
+                let answer = answer.map_err(|status| workspaces.client.error(&status))?.into_inner();
+                Ok((answer.workspaces, answer.next_page_token))
+            }
+        })
+    }
+
+    /// Deletes a workspace with its log, sandboxes and inboxes, at once and for good.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `NOT_FOUND` when there is none with this id.
+    pub async fn delete(&self, workspace_id: impl Into<String>) -> Result<(), Error> {
+        let request = DeleteWorkspaceRequest { workspace_id: workspace_id.into() };
+        let answer = self.service().delete_workspace(self.client.request(request)).await;
+        answer.map(|_| ()).map_err(|status| self.client.error(&status))
+    }
+}
+
+fn required(workspace: Option<Workspace>) -> Result<Workspace, Error> {
+    workspace.ok_or_else(|| Error::Contract("an answer about a workspace holds no workspace".to_owned()))
+}

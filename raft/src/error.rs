@@ -1,0 +1,135 @@
+//! What can go wrong with replication.
+
+use std::sync::Arc;
+
+use crate::encoding::DecodeError;
+
+/// Why a command has no outcome.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead the shard. The command was not accepted here; try the leader.
+    #[error("node {0:?} leads this shard; send the request there")]
+    NotLeader(Option<u64>),
+    /// The command may or may not have been committed: the leader changed or the node stops. Ask again with the same
+    /// message id.
+    #[error("the shard has no settled leader right now; try again")]
+    Unsettled,
+    /// The node has stopped this shard for good.
+    #[error("the shard has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a node must stop rather than go on. All of these are fatal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FatalError {
+    /// The disk did not do what it was told, or gave back other bytes.
+    #[error(transparent)]
+    Storage(Arc<tandem_storage::Error>),
+    /// A record cannot be read.
+    #[error("corrupt record at {place}: {detail}; restore this node from a snapshot or from its peers")]
+    Record {
+        /// Which record.
+        place: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The log has a hole.
+    #[error("shard {shard}: log entry {index} is missing although {last} exists; restore this node")]
+    MissingEntry {
+        /// The shard.
+        shard: u32,
+        /// The index that is absent.
+        index: u64,
+        /// The newest index.
+        last: u64,
+    },
+    /// The machine that applies commands cannot go on.
+    #[error("shard {shard}: command {index} cannot be applied: {detail}")]
+    Apply {
+        /// The shard.
+        shard: u32,
+        /// Index of the entry.
+        index: u64,
+        /// What the machine said.
+        detail: String,
+    },
+    /// The Raft core has ended.
+    #[error("shard {shard}: replication ended: {detail}")]
+    Raft {
+        /// The shard.
+        shard: u32,
+        /// What the core said.
+        detail: String,
+    },
+}
+
+impl FatalError {
+    pub(crate) fn record(place: impl Into<String>, error: &DecodeError) -> Self {
+        Self::Record { place: place.into(), detail: error.to_string() }
+    }
+
+    /// A stable code for logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Record { .. } => "LOG_CORRUPT",
+            Self::MissingEntry { .. } => "LOG_GAP",
+            Self::Apply { .. } => "APPLY_FAILED",
+            Self::Raft { .. } => "RAFT_STOPPED",
+        }
+    }
+}
+
+impl From<tandem_storage::Error> for FatalError {
+    fn from(error: tandem_storage::Error) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}
+
+impl From<FatalError> for std::io::Error {
+    fn from(error: FatalError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Where fatal errors go: the first one wins, and the process that owns the node ends.
+#[derive(Debug, Clone)]
+pub struct FatalSink(tokio::sync::watch::Sender<Option<FatalError>>);
+
+impl Default for FatalSink {
+    fn default() -> Self {
+        Self(tokio::sync::watch::Sender::new(None))
+    }
+}
+
+impl FatalSink {
+    /// Remembers the error unless an earlier one is there, and logs it.
+    pub fn report(&self, error: FatalError) {
+        self.0.send_if_modified(|slot| {
+            if slot.is_some() {
+                return false;
+            }
+            tracing::error!(code = error.code(), %error, "the node stops");
+            *slot = Some(error);
+            true
+        });
+    }
+
+    /// The error, once there is one.
+    pub async fn wait(&self) -> FatalError {
+        let mut watch = self.0.subscribe();
+        loop {
+            if let Some(error) = watch.borrow_and_update().clone() {
+                return error;
+            }
+            if watch.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The error, if there is one already.
+    pub fn get(&self) -> Option<FatalError> {
+        self.0.borrow().clone()
+    }
+}

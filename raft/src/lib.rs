@@ -1,0 +1,46 @@
+//! Replicates opaque commands: bytes go in, a majority makes them durable, every node applies them in the same order.
+//!
+//! Owns the Raft groups of a node (its shards), their logs on one shared engine, the one thread that writes and fsyncs for
+//! all of them, and the snapshots of their states. It deliberately does not know what a command means, what a workspace
+//! or a message is, or who speaks gRPC: [`Apply`] is the whole seam. `openraft` is named in this crate only.
+//!
+//! Read first: [`Apply`] (the contract of whoever gives commands meaning), [`Group`] (propose, read barrier, leadership),
+//! and the module `commit_thread` (group commit).
+//!
+//! Invariants:
+//! - A command has an outcome only after a majority, here the one voter, has fsynced it.
+//! - The position of a state is written in the same batch as the changes it stands for; a restart opens the state and
+//!   applies from there.
+//! - The log is purged only behind a snapshot, and a snapshot is durable before it is announced.
+//! - Every record carries a checksum; a record that does not match, a hole in the log or a failed fsync ends the node
+//!   ([`FatalSink`]) rather than letting it diverge.
+//!
+//! Tested by openraft's own suite for log stores on every engine, golden bytes, and crash tests over the fault engine.
+//! Peers come with a later version: a group has one voter, and `network` says so to whoever calls.
+
+mod apply;
+mod clock;
+mod commit_thread;
+mod encoding;
+mod error;
+mod group;
+mod log_store;
+mod metrics;
+mod network;
+mod node;
+mod snapshot;
+mod state_home;
+mod state_machine;
+mod type_config;
+
+pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
+pub use error::{FatalError, FatalSink, ProposeError};
+pub use group::{Group, GroupStatus, Leadership, Pending};
+pub use metrics::CommitMetrics;
+pub use node::{Node, NodeOptions};
+
+/// How many spaces the engine of the log has: entries, and votes with purge positions.
+pub const LOG_SPACES: usize = 2;
+
+
+

@@ -1,0 +1,38 @@
+//! What operators see of the log: how often it is synced, how much at once, how long that takes.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    metrics::{counter::Counter, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Counters of the commit thread; clones share their values.
+#[derive(Debug, Clone)]
+pub struct CommitMetrics {
+    requests: Counter,
+    bytes: Counter,
+    seconds: Histogram,
+}
+
+impl Default for CommitMetrics {
+    fn default() -> Self {
+        let buckets = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+        Self { requests: Counter::default(), bytes: Counter::default(), seconds: Histogram::new(buckets) }
+    }
+}
+
+impl CommitMetrics {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("log_commit_requests", "Appends and votes made durable", self.requests.clone());
+        registry.register("log_commit_bytes", "Bytes of keys and values written to the log", self.bytes.clone());
+        registry.register("log_commit_seconds", "Time of one write and fsync of the log", self.seconds.clone());
+    }
+
+    pub(crate) fn observe(&self, requests: usize, bytes: usize, time: Duration) {
+        self.requests.inc_by(requests as u64);
+        self.bytes.inc_by(bytes as u64);
+        self.seconds.observe(time.as_secs_f64());
+    }
+}

@@ -1,0 +1,168 @@
+//! Where a shard's state and its snapshots lie on disk.
+//!
+//! ```text
+//! <shard>/CURRENT               the name of the state directory in use
+//! <shard>/state-0000000001/     a state engine
+//! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
+//! <shard>/snapshots/building/   one that is not finished, removed at start
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tandem_storage::{Engine, Error};
+
+use crate::apply::OpenState;
+
+/// The directory of one shard.
+#[derive(Clone)]
+pub(crate) struct StateHome {
+    dir: PathBuf,
+    opener: Arc<dyn OpenState>,
+}
+
+impl StateHome {
+    /// Prepares the directory and removes what an interrupted run left unfinished.
+    pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, Error> {
+        let home = Self { dir, opener };
+        fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
+        remove(&home.building())?;
+        let current = home.current()?;
+        for entry in fs::read_dir(&home.dir).map_err(failed("listing a shard directory"))? {
+            let entry = entry.map_err(failed("listing a shard directory"))?;
+            let name = entry.file_name();
+            let stale = name.to_string_lossy().starts_with("state-")
+                && current.as_deref().is_some_and(|current| current.file_name() != Some(&name));
+            if stale {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(home)
+    }
+
+    /// Opens the state in use, or an empty one in a new shard.
+    pub(crate) fn open_state(&self) -> Result<Arc<dyn Engine>, Error> {
+        let path = match self.current()? {
+            Some(path) => path,
+            None => self.switch_to(1)?,
+        };
+        self.opener.open(&path)
+    }
+
+    /// Replaces the state by a copy of a snapshot. The old one goes once the new one is in use.
+    pub(crate) fn install(&self, snapshot: &Path) -> Result<Arc<dyn Engine>, Error> {
+        let old = self.current()?;
+        let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
+        let new = self.state(number);
+        remove(&new)?;
+        self.opener.open(snapshot)?.checkpoint(&new)?;
+        let engine = self.opener.open(&new)?;
+        self.switch_to(number)?;
+        Ok(engine)
+    }
+
+    /// Removes state directories that are not in use.
+    pub(crate) fn remove_old_states(&self) -> Result<(), Error> {
+        Self::prepare(self.dir.clone(), Arc::clone(&self.opener)).map(drop)
+    }
+
+    /// Takes a snapshot of `engine`: `name_of` reads from the finished copy up to which log index it reaches.
+    pub(crate) fn take_snapshot<T>(
+        &self,
+        engine: &dyn Engine,
+        read: impl FnOnce(&dyn Engine) -> Result<(u64, T), Error>,
+    ) -> Result<(PathBuf, T), Error> {
+        let building = self.building();
+        remove(&building)?;
+        engine.checkpoint(&building)?;
+        // The copy may be newer than anything known before it was taken, so it is asked itself.
+        let (index, position) = read(self.opener.open(&building)?.as_ref())?;
+        let path = self.snapshots().join(format!("{index:020}"));
+        if path.exists() {
+            remove(&building)?;
+        } else {
+            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
+            sync_dir(&self.snapshots())?;
+        }
+        self.keep_only(&path)?;
+        Ok((path, position))
+    }
+
+    /// The newest complete snapshot and the state engine in it, opened to be read.
+    pub(crate) fn newest_snapshot(&self) -> Result<Option<(PathBuf, Arc<dyn Engine>)>, Error> {
+        let mut newest: Option<PathBuf> = None;
+        for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
+            let path = entry.map_err(failed("listing snapshots"))?.path();
+            if path != self.building() {
+                newest = newest.max(Some(path));
+            }
+        }
+        newest.map(|path| self.opener.open(&path).map(|engine| (path, engine))).transpose()
+    }
+
+    fn keep_only(&self, kept: &Path) -> Result<(), Error> {
+        for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
+            let path = entry.map_err(failed("listing snapshots"))?.path();
+            if path != kept {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn current(&self) -> Result<Option<PathBuf>, Error> {
+        match fs::read_to_string(self.dir.join("CURRENT")) {
+            Ok(name) => Ok(Some(self.dir.join(name.trim()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("reading CURRENT of a shard")(error)),
+        }
+    }
+
+    fn switch_to(&self, number: u64) -> Result<PathBuf, Error> {
+        let path = self.state(number);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temporary = self.dir.join("CURRENT.new");
+        fs::write(&temporary, name).map_err(failed("writing CURRENT of a shard"))?;
+        fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed("syncing CURRENT of a shard"))?;
+        fs::rename(&temporary, self.dir.join("CURRENT")).map_err(failed("renaming CURRENT of a shard"))?;
+        sync_dir(&self.dir)?;
+        Ok(path)
+    }
+
+    fn state(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("state-{number:010}"))
+    }
+
+    fn snapshots(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    fn building(&self) -> PathBuf {
+        self.snapshots().join("building")
+    }
+}
+
+fn number_of(state: &Path) -> Option<u64> {
+    state.file_name()?.to_str()?.strip_prefix("state-")?.parse().ok()
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    fs::File::open(dir).and_then(|file| file.sync_all()).map_err(failed("syncing a directory"))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing an old directory")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull => Error::Full { doing },
+        _ => Error::Io { doing, source },
+    }
+}

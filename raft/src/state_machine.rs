@@ -1,0 +1,174 @@
+//! Brings committed commands to the implementor of `Apply` and keeps the position beside what it writes.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::{
+    EntryPayload, OptionalSend,
+    entry::RaftEntry,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use parking_lot::Mutex;
+use tandem_storage::{Durability, Engine, WriteBatch};
+use tokio::sync::Notify;
+
+use crate::{
+    apply::{Apply, POSITION_SPACE},
+    encoding::{encode_position, entry_bytes},
+    error::{FatalError, FatalSink},
+    snapshot::{POSITION_KEY, Snapshot, SnapshotBuilder, SnapshotDir, position},
+    state_home::StateHome,
+    type_config::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig},
+};
+
+/// Commands applied before their changes are written, at the most, in bytes: bounds memory while a restart catches up.
+const MAX_APPLY_BYTES: usize = 8 << 20;
+
+/// The state engine in use; replaced when a snapshot is installed.
+pub(crate) type EngineSlot = Arc<Mutex<Arc<dyn Engine>>>;
+
+/// When to take snapshots.
+#[derive(Clone)]
+pub(crate) struct SnapshotTrigger {
+    pub(crate) every_bytes: u64,
+    pub(crate) wanted: Arc<Notify>,
+}
+
+/// openraft's view of a shard's state.
+pub(crate) struct StateMachine<A> {
+    shard: u32,
+    home: StateHome,
+    slot: EngineSlot,
+    apply: A,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    trigger: SnapshotTrigger,
+    bytes_since_snapshot: u64,
+    fatal: FatalSink,
+}
+
+impl<A: Apply> StateMachine<A> {
+    pub(crate) fn open(
+        shard: u32,
+        home: StateHome,
+        mut apply: A,
+        trigger: SnapshotTrigger,
+        fatal: FatalSink,
+    ) -> Result<Self, FatalError> {
+        let engine = home.open_state()?;
+        let (applied, membership) = position(engine.as_ref())?;
+        let index = applied.map_or(0, |id| id.index);
+        apply
+            .open(Arc::clone(&engine))
+            .map_err(|error| FatalError::Apply { shard, index, detail: error.to_string() })?;
+        let slot = Arc::new(Mutex::new(engine));
+        Ok(Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot: 0, fatal })
+    }
+
+    pub(crate) fn engine(&self) -> EngineSlot {
+        Arc::clone(&self.slot)
+    }
+
+    fn apply_entry(&mut self, entry: Entry, writes: &mut WriteBatch) -> Result<Bytes, FatalError> {
+        let log_id = entry.log_id();
+        self.bytes_since_snapshot += entry_bytes(&entry) as u64;
+        self.applied = Some(log_id);
+        match entry.payload {
+            EntryPayload::Blank => Ok(Bytes::new()),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(log_id), membership);
+                Ok(Bytes::new())
+            }
+            EntryPayload::Normal(command) => self.apply.apply(log_id.index, &command.0, writes).map_err(|error| {
+                FatalError::Apply { shard: self.shard, index: log_id.index, detail: error.to_string() }
+            }),
+        }
+    }
+
+    /// Applies what is there now, writes it as one batch, and answers.
+    fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> Result<(), FatalError> {
+        let mut writes = WriteBatch::new();
+        let mut answers: Vec<(ApplyResponder<TypeConfig>, Bytes)> = Vec::with_capacity(chunk.len());
+        for (entry, responder) in chunk {
+            let outcome = self.apply_entry(entry, &mut writes)?;
+            if let Some(responder) = responder {
+                answers.push((responder, outcome));
+            }
+        }
+        writes.put(POSITION_SPACE, POSITION_KEY, encode_position(self.applied.as_ref(), &self.membership));
+        let engine = Arc::clone(&self.slot.lock());
+        engine.write(writes, Durability::Deferred)?;
+        self.apply.visible(self.applied.map_or(0, |id| id.index));
+        for (responder, outcome) in answers {
+            responder.send(Outcome(outcome));
+        }
+        if self.bytes_since_snapshot >= self.trigger.every_bytes {
+            self.bytes_since_snapshot = 0;
+            self.trigger.wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    fn fail(&self, error: FatalError) -> io::Error {
+        self.fatal.report(error.clone());
+        error.into()
+    }
+}
+
+impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
+    type SnapshotData = SnapshotDir;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.fuse();
+        while let Some(first) = entries.next().await {
+            let first = first?;
+            let mut bytes = entry_bytes(&first.0);
+            let mut chunk = vec![first];
+            while bytes < MAX_APPLY_BYTES
+                && let Some(Some(next)) = entries.next().now_or_never()
+            {
+                let next = next?;
+                bytes += entry_bytes(&next.0);
+                chunk.push(next);
+            }
+            self.apply_chunk(chunk).map_err(|error| self.fail(error))?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { home: self.home.clone(), engine: Arc::clone(&self.slot.lock()) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> Result<(), io::Error> {
+        let engine = self.home.install(&snapshot.path).map_err(FatalError::from).map_err(|error| self.fail(error))?;
+        (self.applied, self.membership) = position(engine.as_ref())?;
+        if self.applied != meta.last_log_id {
+            let detail = format!("reaches {:?}, not {:?} as announced", self.applied, meta.last_log_id);
+            return Err(self.fail(FatalError::Record { place: "snapshot".into(), detail }));
+        }
+        *self.slot.lock() = Arc::clone(&engine);
+        let index = self.applied.map_or(0, |id| id.index);
+        self.apply.open(engine).map_err(|error| {
+            self.fail(FatalError::Apply { shard: self.shard, index, detail: error.to_string() })
+        })?;
+        self.home.remove_old_states().map_err(FatalError::from)?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let Some((path, engine)) = self.home.newest_snapshot().map_err(FatalError::from)? else { return Ok(None) };
+        let (last_log_id, last_membership) = position(engine.as_ref())?;
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        Ok(Some(Snapshot { meta, snapshot: SnapshotDir { path } }))
+    }
+}

@@ -1,0 +1,46 @@
+//! Ordered scans.
+
+use std::ops::ControlFlow;
+
+use rocksdb::{ColumnFamily, DB, ReadOptions};
+
+use crate::{Direction, Visitor};
+
+/// Visits `from <= key < to`; the iterator is the consistent view.
+pub(super) fn run(
+    db: &DB,
+    family: &ColumnFamily,
+    (from, to): (&[u8], &[u8]),
+    direction: Direction,
+    visit: &mut Visitor<'_>,
+) -> Result<(), rocksdb::Error> {
+    if !to.is_empty() && from >= to {
+        return Ok(());
+    }
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options.set_total_order_seek(true);
+    // Tight bounds let RocksDB skip files and stop at tombstones outside the range.
+    if !from.is_empty() {
+        options.set_iterate_lower_bound(from);
+    }
+    if !to.is_empty() {
+        options.set_iterate_upper_bound(to);
+    }
+    let mut pairs = db.raw_iterator_cf_opt(family, options);
+    match direction {
+        Direction::Forward => pairs.seek_to_first(),
+        Direction::Backward => pairs.seek_to_last(),
+    }
+    while let Some((key, value)) = pairs.item() {
+        if visit(key, value) == ControlFlow::Break(()) {
+            return Ok(());
+        }
+        match direction {
+            Direction::Forward => pairs.next(),
+            Direction::Backward => pairs.prev(),
+        }
+    }
+    // An invalid iterator is at its end or has failed.
+    pairs.status()
+}
