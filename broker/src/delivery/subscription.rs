@@ -117,10 +117,10 @@ impl Subscription {
         let mut out = BytesMut::with_capacity(self.taken.len() * 384);
         for item in self.taken.drain(..) {
             let id = self.first_id + self.leases.len() as u64;
-            let before = out.len();
-            encode_delivery(id, &item.message, &self.workspace_name, &mut out);
+            let message_bytes = encode_delivery(id, &item.message, &self.workspace_name, &mut out);
             self.credit_messages -= 1;
-            self.credit_bytes -= (out.len() - before) as i64;
+            // The subscriber gives back what it sees: the length of the message, not of its frame.
+            self.credit_bytes -= message_bytes as i64;
             self.leases.push_back(Some(item));
         }
         Ok(Some(out.freeze()))
@@ -196,8 +196,8 @@ pub(crate) enum Stop {
 }
 
 /// Appends one `deliveries` field of a `DeliveryBatch`. By hand, because the message is bytes already: its fields, and
-/// behind them those of the broker, which protobuf reads as one message.
-fn encode_delivery(id: u64, message: &MessageRef, workspace: &str, out: &mut BytesMut) {
+/// behind them those of the broker, which protobuf reads as one message. Returns the length of the message.
+fn encode_delivery(id: u64, message: &MessageRef, workspace: &str, out: &mut BytesMut) -> usize {
     let record = message.record();
     let tail = broker_fields(message, workspace);
     let message_length = record.body.len() + tail.len();
@@ -211,6 +211,7 @@ fn encode_delivery(id: u64, message: &MessageRef, workspace: &str, out: &mut Byt
     put_varint(out, message_length as u64);
     out.put_slice(record.body);
     out.put_slice(&tail);
+    message_length
 }
 
 /// A message as it is handed out: its own bytes and the fields of the broker.

@@ -75,7 +75,7 @@ mod tests {
         fn a_cursor_is_a_set(gaps in prop::collection::vec(1u64..4, 1..40), acks in prop::collection::vec((0usize..40, 1usize..5), 0..40)) {
             let lane: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
             let mut cursor = Cursor::new(0);
-            let mut set = std::collections::BTreeSet::new();
+            let mut set = std::collections::BTreeSet::<u64>::new();
             for (from, count) in acks {
                 let from = from % lane.len();
                 let to = (from + count).min(lane.len());

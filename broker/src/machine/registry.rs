@@ -7,7 +7,7 @@ use super::{
     Effect,
     inbox::Inbox,
     keys::{self, INBOXES, RECORDS, RUNS},
-    state::{Sandbox, State, StateError},
+    state::{KnownSandbox, Sandbox, State, StateError},
 };
 use crate::{
     command::{Heartbeat, RegisterSandbox, Registered, UnregisterSandbox, Unregistered},
@@ -23,14 +23,10 @@ pub(super) fn register(
     let Some(mut workspace) = state.workspace(&verb.workspace)?.cloned() else {
         return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
     };
-    let known = state.sandbox_number(workspace.number, &verb.sandbox)?;
+    let known = state.sandbox(workspace.number, &verb.sandbox)?;
     let created = known.is_none();
-    let (number, create_time_ms) = match known {
-        Some(number) => {
-            // Registered earlier in this very batch: the engine does not have it yet, and it came at this time.
-            let earlier = state.sandbox(workspace.number, &verb.sandbox)?.filter(|sandbox| sandbox.number == number);
-            (number, earlier.map_or(time_ms, |sandbox| sandbox.create_time_ms))
-        }
+    let known = match known {
+        Some(known) => known,
         None => {
             if workspace.sandboxes >= verb.max_sandboxes {
                 let text = format!(
@@ -44,13 +40,14 @@ pub(super) fn register(
             workspace.sandboxes += 1;
             let inbox = Inbox::new(workspace.last_sequence, workspace.broadcasts);
             state.put_inbox(workspace.number, number, inbox);
-            (number, time_ms)
+            KnownSandbox { number, create_time_ms: time_ms }
         }
     };
+    let KnownSandbox { number, create_time_ms } = known;
     let sandbox = Sandbox { number, create_time_ms, description: verb.description.clone() };
     writes.put(RECORDS, keys::sandbox(workspace.number, &verb.sandbox), sandbox.encode());
     put_heartbeat(workspace.number, number, time_ms, writes);
-    state.remember_sandbox(workspace.number, &verb.sandbox, Some(number));
+    state.remember_sandbox(workspace.number, &verb.sandbox, Some(known));
     state.put_workspace(&verb.workspace, workspace);
     Ok(Ok(Registered { created }))
 }

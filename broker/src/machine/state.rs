@@ -66,6 +66,13 @@ impl KnownId {
     }
 }
 
+/// What the working set keeps of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KnownSandbox {
+    pub(super) number: u32,
+    pub(super) create_time_ms: u64,
+}
+
 /// The number of a sandbox and its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sandbox {
@@ -95,8 +102,8 @@ pub(super) struct State {
     engine: Arc<dyn Engine>,
     shard: Option<Shard>,
     workspaces: HashMap<Box<str>, Option<Workspace>>,
-    /// Numbers of sandboxes by workspace and name; none where there is no such sandbox.
-    sandboxes: HashMap<u32, HashMap<Box<str>, Option<u32>>>,
+    /// Sandboxes by workspace and name; none where there is no such sandbox.
+    sandboxes: HashMap<u32, HashMap<Box<str>, Option<KnownSandbox>>>,
     cached_sandboxes: usize,
     /// None where an inbox is gone and the engine may not know it yet.
     inboxes: HashMap<(u32, u32), Option<Inbox>>,
@@ -185,22 +192,22 @@ impl State {
     }
 
     pub(super) fn sandbox_number(&mut self, workspace: u32, name: &str) -> Result<Option<u32>, StateError> {
-        if let Some(number) = self.sandboxes.get(&workspace).and_then(|known| known.get(name)) {
-            return Ok(*number);
+        Ok(self.sandbox(workspace, name)?.map(|sandbox| sandbox.number))
+    }
+
+    pub(super) fn sandbox(&mut self, workspace: u32, name: &str) -> Result<Option<KnownSandbox>, StateError> {
+        if let Some(known) = self.sandboxes.get(&workspace).and_then(|known| known.get(name)) {
+            return Ok(*known);
         }
-        let number = self.sandbox(workspace, name)?.map(|sandbox| sandbox.number);
-        self.remember_sandbox(workspace, name, number);
-        Ok(number)
-    }
-
-    /// Reads a sandbox past the working set; right only where none was changed since the last `visible`.
-    pub(super) fn sandbox(&self, workspace: u32, name: &str) -> Result<Option<Sandbox>, StateError> {
         let record = self.engine.get(RECORDS, &keys::sandbox(workspace, name))?;
-        Ok(record.map(Sandbox::decode).transpose()?)
+        let known = record.map(Sandbox::decode).transpose()?;
+        let known = known.map(|Sandbox { number, create_time_ms, .. }| KnownSandbox { number, create_time_ms });
+        self.remember_sandbox(workspace, name, known);
+        Ok(known)
     }
 
-    pub(super) fn remember_sandbox(&mut self, workspace: u32, name: &str, number: Option<u32>) {
-        if self.sandboxes.entry(workspace).or_default().insert(name.into(), number).is_none() {
+    pub(super) fn remember_sandbox(&mut self, workspace: u32, name: &str, known: Option<KnownSandbox>) {
+        if self.sandboxes.entry(workspace).or_default().insert(name.into(), known).is_none() {
             self.cached_sandboxes += 1;
         }
     }
