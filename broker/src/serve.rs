@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::grpc::Edge;
 
@@ -33,7 +32,6 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
         }
     };
     let router = Server::builder()
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
@@ -50,7 +48,9 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
         }
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     };
-    let incoming = TcpListenerStream::new(listener);
+    // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement. The server's own setting does
+    // not reach connections that come from a listener.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
         tracing::error!(%error, "the gRPC server ended");
     }
