@@ -1,11 +1,6 @@
 //! Wiring, and nothing else.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tandem_raft::{FatalError, FatalSink, Node, NodeOptions, OpenState};
 use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptions};
@@ -123,9 +118,7 @@ fn address(listener: &TcpListener) -> SocketAddr {
 }
 
 async fn bind(address: SocketAddr, service: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen { address, service, reason: error.to_string() })
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, service, reason: error.to_string() })
 }
 
 fn engine_name(storage: &StorageConfig) -> &'static str {
@@ -140,7 +133,7 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Engine>, Star
         EngineKind::Memory => Arc::new(MemoryEngine::new(tandem_raft::LOG_SPACES)),
         EngineKind::Rocksdb => {
             let spaces = [SpaceOptions::named("entries"), SpaceOptions::named("votes").with_point_reads()];
-            Arc::new(RocksEngine::open(&data_dir.path.join("log"), &RocksOptions::log(), &spaces)?)
+            Arc::new(RocksEngine::open(data_dir.path.join("log"), &RocksOptions::log(), &spaces)?)
         }
     })
 }

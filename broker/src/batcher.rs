@@ -74,7 +74,9 @@ impl BatcherHandle {
 
     /// Hands in a verb.
     pub(crate) fn submit(&self, verb: Verb, answer: VerbAnswer) {
-        if let Err(mpsc::error::SendError(Request::Verb { answer, .. })) = self.queue.send(Request::Verb { verb, answer }) {
+        if let Err(mpsc::error::SendError(Request::Verb { answer, .. })) =
+            self.queue.send(Request::Verb { verb, answer })
+        {
             answer(Err(RequestError::Unavailable(ProposeError::Unsettled)));
         }
     }

@@ -13,3 +13,8 @@ pub(crate) fn unix_ms() -> u64 {
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// A new id, unique everywhere, that sorts by its time.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}

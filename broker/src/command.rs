@@ -24,9 +24,9 @@ pub(crate) use self::{
     create_workspace::CreateWorkspace,
     delete_workspace::DeleteWorkspace,
     heartbeat::Heartbeat,
-    publish::{Published, Publish},
+    publish::{Publish, Published},
     register_sandbox::{RegisterSandbox, Registered},
-    unregister_sandbox::{Unregistered, UnregisterSandbox},
+    unregister_sandbox::{UnregisterSandbox, Unregistered},
 };
 use crate::{
     encoding::{DecodeError, Reader},

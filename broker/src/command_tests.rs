@@ -1,5 +1,8 @@
 use super::{publish::Exception, *};
-use crate::{command::ack::{FinishedRun, Source}, rejection::Reason};
+use crate::{
+    command::ack::{FinishedRun, Source},
+    rejection::Reason,
+};
 
 fn verbs() -> Vec<Verb> {
     let range = AckedRange { lane: Lane { source: Source::Broadcast, priority: 9 }, after: 3, through: 7, count: 2 };
@@ -13,7 +16,12 @@ fn verbs() -> Vec<Verb> {
         }),
         Verb::Heartbeat(Heartbeat { workspace: "w".into(), sandbox: "s".into() }),
         Verb::Publish(Publish { workspace: "w".into(), batch: Bytes::from_static(b"batch") }),
-        Verb::Ack(Ack { workspace: 1, sandbox: 2, ranges: vec![range], finished: vec![FinishedRun { priority: 4, first: 1, last: 7 }] }),
+        Verb::Ack(Ack {
+            workspace: 1,
+            sandbox: 2,
+            ranges: vec![range],
+            finished: vec![FinishedRun { priority: 4, first: 1, last: 7 }],
+        }),
         Verb::UnregisterSandbox(UnregisterSandbox { workspace: "w".into(), sandbox: "s".into() }),
         Verb::DeleteWorkspace(DeleteWorkspace { workspace: "w".into() }),
     ]

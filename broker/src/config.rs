@@ -212,8 +212,10 @@ impl Config {
         check("limits.max_stream_requests", limits.max_stream_requests, limits.max_stream_requests >= 1, "1 or more")?;
         check("limits.max_streams", limits.max_streams, limits.max_streams >= 1, "1 or more")?;
         if !self.default_workspace.is_empty() {
-            crate::field::id("default_workspace", &self.default_workspace).map_err(|rejection| {
-                ConfigError::Value { key: "default_workspace", value: rejection.text, expected: "an id, or empty" }
+            crate::field::id("default_workspace", &self.default_workspace).map_err(|rejection| ConfigError::Value {
+                key: "default_workspace",
+                value: rejection.text,
+                expected: "an id, or empty",
             })?;
         }
         Ok(())

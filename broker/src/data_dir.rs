@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tandem_storage::DirectoryLock;
 
-use crate::{config::StorageConfig, error::StartError};
+use crate::{clock, config::StorageConfig, error::StartError};
 
 /// The version of everything that lies in a data directory. Raised when an older broker could not read it.
 const FORMAT: u32 = 1;
@@ -37,7 +37,7 @@ impl DataDir {
         let lock = DirectoryLock::acquire(path)?;
         let file = path.join("IDENTITY");
         let wanted =
-            Identity { format: FORMAT, cluster_id: uuid::Uuid::now_v7().to_string(), node_id, shards: storage.shards };
+            Identity { format: FORMAT, cluster_id: clock::new_id(), node_id, shards: storage.shards };
         let identity = match fs::read_to_string(&file) {
             Ok(text) => check(path, &text, &wanted)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -4,7 +4,7 @@ mod history;
 mod publish;
 mod registry;
 mod server;
-mod status;
+pub(crate) mod status;
 mod subscribe;
 mod time;
 mod workspace;

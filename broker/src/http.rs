@@ -37,9 +37,7 @@ pub(crate) async fn serve(
         .route("/health", get(health))
         .route("/ready", get(ready))
         .with_state(Operator { metrics, shards, fatal });
-    let stopped = async move {
-        while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {}
-    };
+    let stopped = async move { while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {} };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
         tracing::error!(%error, "the metrics server ended");
     }

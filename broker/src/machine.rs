@@ -18,8 +18,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_storage::{Engine, WriteBatch};
 
-pub(crate) use self::state::StateError;
 use self::state::State;
+pub(crate) use self::state::StateError;
 use crate::{
     batch::Batch,
     command::{self, Outcome, Verb},

@@ -268,13 +268,18 @@ fn acks_take_messages_out_and_runs_away() {
     let last = taken.pop().unwrap();
     let ack = inbox.lock().acknowledge(vec![last]);
     assert_eq!(shard.apply(&[Verb::Ack(ack.clone())]), [Outcome::Ack(Ok(Acked { count: 1 }))]);
-    assert_eq!(shard.apply(&[Verb::Ack(ack)]), [Outcome::Ack(Ok(Acked { count: 0 }))], "a repeated ack changes nothing");
+    assert_eq!(
+        shard.apply(&[Verb::Ack(ack)]),
+        [Outcome::Ack(Ok(Acked { count: 0 }))],
+        "a repeated ack changes nothing"
+    );
     assert_eq!(shard.pending("b"), 2);
     let ack = inbox.lock().acknowledge(taken);
     shard.apply(&[Verb::Ack(ack)]);
     assert_eq!(shard.pending("b"), 0);
     let (from, to) = keys::runs_of(1, 2);
-    let left = shard.dump().into_iter().filter(|(space, key, _)| Space(*space) == keys::RUNS && *key >= from && *key < to);
+    let left =
+        shard.dump().into_iter().filter(|(space, key, _)| Space(*space) == keys::RUNS && *key >= from && *key < to);
     assert_eq!(left.count(), 0);
 }
 
@@ -310,7 +315,8 @@ fn limits_and_unknown_names_are_refused() {
     };
     let heartbeat = || Verb::Heartbeat(Heartbeat { workspace: WORKSPACE.into(), sandbox: "x".into() });
     let delete = || Verb::DeleteWorkspace(DeleteWorkspace { workspace: WORKSPACE.into() });
-    for verb in [register("a"), unregister("a"), heartbeat(), delete(), shard.publish_verb(&[Draft::direct("a", "b")])] {
+    for verb in [register("a"), unregister("a"), heartbeat(), delete(), shard.publish_verb(&[Draft::direct("a", "b")])]
+    {
         assert_eq!(reason(shard.apply(&[verb])), Reason::UnknownWorkspace);
     }
     shard.apply(&[create()]);
@@ -350,7 +356,11 @@ enum Step {
     Unregister(usize),
     Publish(Vec<(usize, Option<usize>, u8, Option<u8>)>),
     /// Takes some messages and acknowledges those that the mask picks.
-    Work { sandbox: usize, count: usize, mask: u16 },
+    Work {
+        sandbox: usize,
+        count: usize,
+        mask: u16,
+    },
     Restart,
 }
 

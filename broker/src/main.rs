@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let config = match settings(args) {
         Ok(config) => config,
         Err(text) => {
-            eprintln!("error: {text}");
+            eprintln!("error: {text}\ncode: INVALID_CONFIG");
             return ExitCode::from(EXIT_USAGE);
         }
     };

@@ -107,7 +107,9 @@ fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(
         (view.to_sandbox_id, view.broadcast) = ("", false);
         match number {
             1 => view.to_sandbox_id = field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?,
-            2 => return Err(unserved("destination.topic", "this version has no topics; send to a sandbox or broadcast")),
+            2 => {
+                return Err(unserved("destination.topic", "this version has no topics; send to a sandbox or broadcast"));
+            }
             3 if value.bytes("destination.broadcast")?.is_empty() => view.broadcast = true,
             _ => {
                 let text = format!("the destination has a field {number} that this version does not know");
@@ -141,7 +143,8 @@ fn read_traceparent(value: &str) -> Result<(), Rejection> {
     if well_formed {
         return Ok(());
     }
-    let text = format!("traceparent {:?} is not a W3C trace context, such as 00-<32 hex>-<16 hex>-01", field::shown(value));
+    let text =
+        format!("traceparent {:?} is not a W3C trace context, such as 00-<32 hex>-<16 hex>-01", field::shown(value));
     Err(Rejection::field("traceparent", text))
 }
 
@@ -158,7 +161,8 @@ impl MessageView<'_> {
         if !self.message_id.is_empty() {
             field::id("message_id", self.message_id)?;
             if self.message_id.starts_with(SEQUENCE_ID_PREFIX) {
-                let text = format!("message_id {:?} begins with seq-, which the broker keeps for itself", self.message_id);
+                let text =
+                    format!("message_id {:?} begins with seq-, which the broker keeps for itself", self.message_id);
                 return Err(Rejection::field("message_id", text));
             }
         }
@@ -172,7 +176,12 @@ impl MessageView<'_> {
         }
         match self.message_type {
             1..=4 => {}
-            0 => return Err(Rejection::field("type", "type is missing; it must be request, response, notification or command")),
+            0 => {
+                return Err(Rejection::field(
+                    "type",
+                    "type is missing; it must be request, response, notification or command",
+                ));
+            }
             other => return Err(Rejection::field("type", format!("type {other} does not exist; it must be 1 to 4"))),
         }
         if self.content_bytes == 0 {

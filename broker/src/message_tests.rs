@@ -50,7 +50,10 @@ fn each_bad_value_is_refused_with_its_field() {
         ("from_sandbox_id", with(|m| m.from_sandbox_id.clear())),
         ("destination", with(|m| m.destination = None)),
         ("destination", with(|m| m.destination = Some(Destination { kind: None }))),
-        ("destination.sandbox_id", with(|m| m.destination = Some(Destination { kind: Some(To::SandboxId("-".into())) }))),
+        (
+            "destination.sandbox_id",
+            with(|m| m.destination = Some(Destination { kind: Some(To::SandboxId("-".into())) })),
+        ),
         ("type", with(|m| m.r#type = 0)),
         ("type", with(|m| m.r#type = 9)),
         ("content", with(|m| m.content = Bytes::new())),
@@ -107,7 +110,8 @@ fn an_oversized_message_is_refused() {
 
 #[test]
 fn the_last_destination_wins_as_in_generated_readers() {
-    let mut body = with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
+    let mut body =
+        with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
     body.extend(Message { destination: message().destination, ..Message::default() }.encode_to_vec());
     let view = read(&body).unwrap();
     assert_eq!((view.to_sandbox_id, view.broadcast), ("b", false));

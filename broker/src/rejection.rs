@@ -1,7 +1,7 @@
 //! A request that is wrong or cannot be served as it is. Also a replicated outcome: reasons are numbers on disk.
 
-use bytes::BytesMut;
 use bytes::BufMut;
+use bytes::BytesMut;
 
 use crate::encoding::{DecodeError, Reader};
 

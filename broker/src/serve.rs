@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::{Server, server::TcpIncoming};
 
-use crate::grpc::Edge;
+use tower::util::MapResponseLayer;
+
+use crate::grpc::{Edge, status};
 
 /// HTTP/2 windows: the default of 64 KiB would stop a publisher of large batches after each round trip.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
@@ -37,6 +39,7 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(MapResponseLayer::new(status::translate_transport))
         .add_routes(edge.routes())
         .add_service(health_service)
         .add_service(reflection);

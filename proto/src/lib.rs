@@ -91,7 +91,14 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            ["HistoryService", "PublishService", "RegistryService", "ServerService", "SubscribeService", "WorkspaceService"]
+            [
+                "HistoryService",
+                "PublishService",
+                "RegistryService",
+                "ServerService",
+                "SubscribeService",
+                "WorkspaceService"
+            ]
         );
     }
 }

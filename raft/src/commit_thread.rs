@@ -53,8 +53,9 @@ pub(crate) fn spawn(
     fatal: FatalSink,
 ) -> std::io::Result<(CommitHandle, thread::JoinHandle<()>)> {
     let (queue, requests) = mpsc::channel();
-    let thread =
-        thread::Builder::new().name("commit".into()).spawn(move || run(&requests, engine.as_ref(), &metrics, &fatal))?;
+    let thread = thread::Builder::new()
+        .name("commit".into())
+        .spawn(move || run(&requests, engine.as_ref(), &metrics, &fatal))?;
     Ok((CommitHandle { queue }, thread))
 }
 

@@ -11,8 +11,11 @@ fn membership() -> Membership {
 
 #[test]
 fn entries_come_back_as_they_were() {
-    let payloads =
-        [EntryPayload::Blank, EntryPayload::Normal(Command(Bytes::from_static(b"abc"))), EntryPayload::Membership(membership())];
+    let payloads = [
+        EntryPayload::Blank,
+        EntryPayload::Normal(Command(Bytes::from_static(b"abc"))),
+        EntryPayload::Membership(membership()),
+    ];
     for payload in payloads {
         let entry = Entry::new(log_id(3, 9), payload);
         assert_eq!(decode_entry(&encode_entry(&entry)).unwrap(), entry);

@@ -146,6 +146,11 @@ impl<A: Apply> Group<A> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn engine_for_tests(&self) -> Arc<dyn tandem_storage::Engine> {
+        Arc::clone(&self.engine.lock())
+    }
+
     /// Takes a snapshot soon, and purges the log behind it.
     pub async fn trigger_snapshot(&self) -> Result<(), ProposeError> {
         self.raft.trigger().snapshot().await.map_err(|error| ProposeError::Stopped(error.to_string()))

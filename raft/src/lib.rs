@@ -42,5 +42,5 @@ pub use node::{Node, NodeOptions};
 /// How many spaces the engine of the log has: entries, and votes with purge positions.
 pub const LOG_SPACES: usize = 2;
 
-
-
+#[cfg(test)]
+mod tests;

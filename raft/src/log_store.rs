@@ -88,17 +88,20 @@ impl LogStore {
     }
 
     fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, FatalError> {
-        let (cached_from, last) = {
+        let (cached_from, last, purged) = {
             let tail = self.tail.lock();
             let first = tail.first_index();
             if range.start >= first {
                 return Ok(limited(tail.read(range).cloned(), limit_bytes));
             }
-            (first, tail.last.map_or(0, |id| id.index))
+            (first, tail.last.map_or(0, |id| id.index), tail.purged)
         };
-        let on_disk = range.start..range.end.min(cached_from);
-        let mut entries = self.read_disk(on_disk.clone(), limit_bytes)?;
-        let next = entries.last().map_or(range.start, |entry| entry.index() + 1);
+        // Without a purge a log begins at 0 or 1; with one, right behind it.
+        let begin = range.start.max(purged.map_or(0, |id| id.index + 1));
+        let on_disk = begin..range.end.min(cached_from).max(begin);
+        let mut entries = self.read_disk(on_disk.clone(), purged.is_none(), limit_bytes)?;
+        let first = if begin == 0 && purged.is_none() { 1 } else { begin };
+        let next = entries.last().map_or(first, |entry| entry.index() + 1);
         // A short read must not become a hole in a follower's log (openraft#1795).
         let stopped_by_limit = entries.iter().map(entry_bytes).sum::<usize>() >= limit_bytes;
         if next < on_disk.end.min(last + 1) && !stopped_by_limit {
@@ -114,24 +117,22 @@ impl LogStore {
         Ok(entries)
     }
 
-    fn read_disk(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, FatalError> {
+    fn read_disk(&self, range: Range<u64>, unpurged: bool, limit_bytes: usize) -> Result<Vec<Entry>, FatalError> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut failure = None;
         let mut bytes = 0;
+        let mut expected = range.start;
         let (from, to) = (entry_key(self.shard, range.start), entry_key(self.shard, range.end));
         self.engine.scan(ENTRIES, &from, &to, Direction::Forward, &mut |_, value| {
-            let expected = range.start + entries.len() as u64;
             match decode_entry(&Bytes::copy_from_slice(value)) {
-                Ok(entry) if entry.index() == expected => {
+                Ok(entry) if entry.index() == expected || (unpurged && expected == 0 && entry.index() == 1) => {
+                    expected = entry.index() + 1;
                     bytes += entry_bytes(&entry);
                     entries.push(entry);
                 }
                 Ok(_) => {
-                    failure = Some(FatalError::MissingEntry {
-                        shard: self.shard,
-                        index: expected,
-                        last: range.end.saturating_sub(1),
-                    });
+                    let last = range.end.saturating_sub(1);
+                    failure = Some(FatalError::MissingEntry { shard: self.shard, index: expected, last });
                 }
                 Err(error) => {
                     failure = Some(FatalError::record(format!("shard {}, log entry {expected}", self.shard), &error));
@@ -293,7 +294,8 @@ fn meta_key(shard: u32, kind: u8) -> Bytes {
     key.freeze()
 }
 
-fn entry_key(shard: u32, index: u64) -> Bytes {
+/// The key of an entry.
+pub(crate) fn entry_key(shard: u32, index: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(13);
     key.put_u32(shard);
     key.put_u8(kind::ENTRY);

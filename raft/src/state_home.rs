@@ -17,6 +17,9 @@ use tandem_storage::{Engine, Error};
 
 use crate::apply::OpenState;
 
+/// A snapshot and the state engine in it.
+pub(crate) type OpenSnapshot = (PathBuf, Arc<dyn Engine>);
+
 /// The directory of one shard.
 #[derive(Clone)]
 pub(crate) struct StateHome {
@@ -69,7 +72,7 @@ impl StateHome {
         Self::prepare(self.dir.clone(), Arc::clone(&self.opener)).map(drop)
     }
 
-    /// Takes a snapshot of `engine`: `name_of` reads from the finished copy up to which log index it reaches.
+    /// Takes a snapshot of `engine`: `read` finds in the finished copy up to which log index it reaches.
     pub(crate) fn take_snapshot<T>(
         &self,
         engine: &dyn Engine,
@@ -92,7 +95,7 @@ impl StateHome {
     }
 
     /// The newest complete snapshot and the state engine in it, opened to be read.
-    pub(crate) fn newest_snapshot(&self) -> Result<Option<(PathBuf, Arc<dyn Engine>)>, Error> {
+    pub(crate) fn newest_snapshot(&self) -> Result<Option<OpenSnapshot>, Error> {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();

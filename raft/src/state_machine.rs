@@ -59,9 +59,11 @@ impl<A: Apply> StateMachine<A> {
         let engine = home.open_state()?;
         let (applied, membership) = position(engine.as_ref())?;
         let index = applied.map_or(0, |id| id.index);
-        apply
-            .open(Arc::clone(&engine))
-            .map_err(|error| FatalError::Apply { shard, index, detail: error.to_string() })?;
+        apply.open(Arc::clone(&engine)).map_err(|error| FatalError::Apply {
+            shard,
+            index,
+            detail: error.to_string(),
+        })?;
         let slot = Arc::new(Mutex::new(engine));
         Ok(Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot: 0, fatal })
     }
@@ -158,9 +160,11 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         }
         *self.slot.lock() = Arc::clone(&engine);
         let index = self.applied.map_or(0, |id| id.index);
-        self.apply.open(engine).map_err(|error| {
-            self.fail(FatalError::Apply { shard: self.shard, index, detail: error.to_string() })
-        })?;
+        self.apply
+            .open(engine)
+            .map_err(|error| self.fail(FatalError::Apply { shard: self.shard, index, detail: error.to_string() }))?;
+        // What was received may be removed by whoever brought it; this node keeps a snapshot of its own.
+        self.home.take_snapshot(self.slot.lock().clone().as_ref(), |_| Ok((index, ()))).map_err(FatalError::from)?;
         self.home.remove_old_states().map_err(FatalError::from)?;
         Ok(())
     }

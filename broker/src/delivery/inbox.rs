@@ -35,15 +35,7 @@ pub(crate) struct InboxQueue {
 
 impl InboxQueue {
     pub(crate) fn new(loader: Loader, sandbox_name: String) -> Self {
-        Self {
-            loader,
-            sandbox_name,
-            lanes: Vec::new(),
-            streams: 0,
-            acks_in_flight: 0,
-            wakers: Vec::new(),
-            ended: None,
-        }
+        Self { loader, sandbox_name, lanes: Vec::new(), streams: 0, acks_in_flight: 0, wakers: Vec::new(), ended: None }
     }
 
     /// Takes over what the state has. Until then the inbox is known to those who push, and has no lanes.

@@ -10,10 +10,15 @@ use crate::{batch::Batch, machine::StateError, query::StateReader};
 /// Bytes of batches that a shard's cache holds at the most.
 const MAX_CACHED_BYTES: usize = 16 << 20;
 
-/// Batches by workspace and first sequence.
+/// See the module.
 #[derive(Default)]
-pub(crate) struct BatchCache {
-    batches: Mutex<(HashMap<(u32, u64), Arc<Batch>>, usize)>,
+pub(crate) struct BatchCache(Mutex<Cached>);
+
+#[derive(Default)]
+struct Cached {
+    /// By workspace and first sequence.
+    batches: HashMap<(u32, u64), Arc<Batch>>,
+    bytes: usize,
 }
 
 /// Reads for one recipient.
@@ -27,17 +32,17 @@ pub(crate) struct Loader {
 impl Loader {
     pub(crate) fn batch(&self, first_sequence: u64) -> Result<Option<Arc<Batch>>, StateError> {
         let key = (self.workspace, first_sequence);
-        if let Some(batch) = self.cache.batches.lock().0.get(&key) {
+        if let Some(batch) = self.cache.0.lock().batches.get(&key) {
             return Ok(Some(Arc::clone(batch)));
         }
         let Some(batch) = self.reader.batch(self.workspace, first_sequence)?.map(Arc::new) else { return Ok(None) };
-        let mut cache = self.cache.batches.lock();
-        if cache.1 > MAX_CACHED_BYTES {
-            cache.0.clear();
-            cache.1 = 0;
+        let mut cache = self.cache.0.lock();
+        if cache.bytes > MAX_CACHED_BYTES {
+            cache.batches.clear();
+            cache.bytes = 0;
         }
-        cache.1 += batch.bytes().len();
-        cache.0.insert(key, Arc::clone(&batch));
+        cache.bytes += batch.bytes().len();
+        cache.batches.insert(key, Arc::clone(&batch));
         Ok(Some(batch))
     }
 }

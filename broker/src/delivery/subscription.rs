@@ -4,11 +4,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{
-    Delivery, SharedInbox,
-    inbox::Ended,
-    lane::Item,
-};
+use super::{Delivery, SharedInbox, inbox::Ended, lane::Item};
 use crate::{
     batch::MessageRef,
     command::Ack,
@@ -132,9 +128,9 @@ impl Subscription {
     }
 
     /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
-    pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> (Option<Ack>, Vec<((u64, u64), Rejection)>) {
+    pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> Acknowledged {
         let mut items = Vec::new();
-        let mut refusals = Vec::new();
+        let mut refused = Vec::new();
         let next_id = self.first_id + self.leases.len() as u64;
         for &(first, last) in ranges {
             if first == 0 || first > last || last >= next_id {
@@ -142,7 +138,7 @@ impl Subscription {
                     "no delivery has an id from {first} to {last} here; this subscription made deliveries 1 to {}",
                     next_id - 1
                 );
-                refusals.push(((first, last), Rejection::new(Reason::UnknownDelivery, text)));
+                refused.push((first, last, Rejection::new(Reason::UnknownDelivery, text)));
                 continue;
             }
             let mut missing = first < self.first_id;
@@ -154,15 +150,15 @@ impl Subscription {
             }
             if missing {
                 let text = format!("some of the deliveries {first} to {last} are acknowledged already");
-                refusals.push(((first, last), Rejection::new(Reason::UnknownDelivery, text)));
+                refused.push((first, last, Rejection::new(Reason::UnknownDelivery, text)));
             }
         }
         while self.leases.front().is_some_and(Option::is_none) {
             self.leases.pop_front();
             self.first_id += 1;
         }
-        let ack = (!items.is_empty()).then(|| self.inbox.lock().acknowledge(items));
-        (ack, refusals)
+        let command = (!items.is_empty()).then(|| self.inbox.lock().acknowledge(items));
+        Acknowledged { command, refused }
     }
 
     /// Tells the inbox how an ack ended. To be called once for each ack, also after the stream has gone.
@@ -184,6 +180,14 @@ impl Drop for Subscription {
         }
         self.delivery.close(&self.inbox);
     }
+}
+
+/// What an ack of a client comes to, before it is durable.
+pub(crate) struct Acknowledged {
+    /// To be committed; none when nothing could be acknowledged.
+    pub(crate) command: Option<Ack>,
+    /// First and last delivery id of a range, and why some or all of it is refused.
+    pub(crate) refused: Vec<(u64, u64, Rejection)>,
 }
 
 /// Why a subscription has nothing more to give.

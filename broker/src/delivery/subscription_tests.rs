@@ -6,7 +6,8 @@ use super::*;
 use crate::batch::{Batch, Kind, Record, encode_header};
 
 fn message(id: &str, time_ms: u64) -> MessageRef {
-    let body = wire::Message { from_sandbox_id: "a".into(), message_id: id.into(), ..Default::default() }.encode_to_vec();
+    let body =
+        wire::Message { from_sandbox_id: "a".into(), message_id: id.into(), ..Default::default() }.encode_to_vec();
     let mut out = BytesMut::new();
     encode_header(time_ms, 1, &mut out);
     Record { kind: Kind::Direct, priority: 5, from: "a", to: "b", id, digest: 0, body: &body }.encode(&mut out);

@@ -100,7 +100,8 @@ async fn read_requests(
             Ok(None) => return,
             Err(status) => {
                 // The client has gone or sent what is not protobuf; the second may still listen.
-                drop(answers.send(Err(status)).await);
+                let large = status.code() == tonic::Code::OutOfRange;
+                drop(answers.send(Err(if large { status::too_large(&status) } else { status })).await);
                 return;
             }
         };
@@ -190,7 +191,10 @@ async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamRespon
         first_sequence: if accepted == 0 { 0 } else { published.first_sequence },
         accepted,
         server_time: (published.time_ms > 0).then(|| timestamp(published.time_ms)),
-        exceptions: exceptions.into_iter().map(|(index, exception)| exception_on_wire(index, exception, metrics)).collect(),
+        exceptions: exceptions
+            .into_iter()
+            .map(|(index, exception)| exception_on_wire(index, exception, metrics))
+            .collect(),
     })
 }
 

@@ -191,7 +191,10 @@ fn check(sandbox: &Sandbox) -> Result<(), Rejection> {
         || sandbox.liveness != 0
         || sandbox.pending_messages != 0;
     if set_by_broker {
-        return Err(Rejection::field("sandbox", "fields 10 to 14 of a sandbox are set by the broker; leave them empty"));
+        return Err(Rejection::field(
+            "sandbox",
+            "fields 10 to 14 of a sandbox are set by the broker; leave them empty",
+        ));
     }
     let mut names = BTreeSet::new();
     for agent in &sandbox.agents {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tandem_proto::google::rpc;
 use tandem_raft::ProposeError;
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body, codegen::http};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
@@ -105,6 +105,21 @@ fn unavailable(error: &ProposeError) -> Status {
     Status::with_error_details(Code::Unavailable, error.to_string(), details)
 }
 
+/// What the transport itself refuses, in the words of the contract: a request larger than any that could be right is not
+/// read at all, so no field can be named.
+pub(crate) fn translate_transport(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => too_large(&status).into_http(),
+        _ => response,
+    }
+}
+
+/// A request that is larger than the transport reads.
+pub(crate) fn too_large(status: &Status) -> Status {
+    let text = format!("the request is too large to be read: {}; send smaller messages or batches", status.message());
+    rejected(&Rejection::new(Reason::MessageTooLarge, text))
+}
+
 /// The server stops; another connection, perhaps to another node, can go on.
 pub(crate) fn shutting_down() -> Status {
     let mut details = details("SHUTTING_DOWN");
@@ -142,7 +157,11 @@ mod tests {
             let details = status.get_error_details();
             assert_eq!(details.error_info().unwrap().reason, reason.code());
             let full = status.code() == Code::ResourceExhausted;
-            assert!(!full || details.retry_info().is_some() || matches!(reason, Reason::TooManySandboxes | Reason::TooManyWorkspaces));
+            assert!(
+                !full
+                    || details.retry_info().is_some()
+                    || matches!(reason, Reason::TooManySandboxes | Reason::TooManyWorkspaces)
+            );
             let inner = rejected_in_response(&Rejection::new(*reason, "text"));
             assert_eq!((inner.code, inner.message.as_str()), (status.code() as i32, "text"));
             assert!(!inner.details.is_empty());

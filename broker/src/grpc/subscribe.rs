@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use tandem_proto::raw::messaging::v1::{
-    AckOutcome, AckRefusal, DeliveryRange, Opened, SubscribeRequest, SubscribeResponse,
-    subscribe_request::Kind as Ask, subscribe_response::Kind as Answer, subscribe_service_server::SubscribeService,
+    AckOutcome, AckRefusal, DeliveryRange, Opened, SubscribeRequest, SubscribeResponse, subscribe_request::Kind as Ask,
+    subscribe_response::Kind as Answer, subscribe_service_server::SubscribeService,
 };
 use tokio::{sync::oneshot, time::Sleep};
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Edge, StreamPlace, status};
 use crate::{
     batcher::{BatcherHandle, VerbResult},
+    clock,
     command::{Outcome, Verb},
     delivery::{
         inbox::Ended,
@@ -126,8 +127,8 @@ impl SubscriptionStream {
                 self.edge.metrics.deliveries.inc_by(open.subscription.last_batch_len());
                 return Ok(Poll::Ready(Some(Answer::DeliveryBatch(batch))));
             }
-            self.poll_credit_timeout(context)?;
         }
+        self.poll_credit_timeout(context)?;
         if more_requests {
             context.waker().wake_by_ref();
         }
@@ -170,9 +171,9 @@ impl SubscriptionStream {
         };
         let (ack, open) = open;
         let ranges: Vec<_> = ack.ranges.iter().map(|range| (range.first, range.last)).collect();
-        let (command, refused) = open.subscription.acknowledge(&ranges);
-        let refusals = refused.into_iter().map(|((first, last), rejection)| refusal(first, last, &rejection)).collect();
-        let result = command.map(|command| submit_ack(open, Verb::Ack(command)));
+        let done = open.subscription.acknowledge(&ranges);
+        let refusals = done.refused.into_iter().map(|(first, last, rejection)| refusal(first, last, &rejection)).collect();
+        let result = done.command.map(|command| submit_ack(open, Verb::Ack(command)));
         self.acks.push_back(WaitingAck { result, refusals });
         Ok(())
     }
@@ -183,7 +184,7 @@ impl SubscriptionStream {
         let shard = self.edge.shards.of(workspace);
         let delivery = Arc::clone(&shard.delivery);
         let subscription = Subscription::open(delivery, workspace, sandbox, self.edge.limits)?;
-        let subscription_id = uuid::Uuid::now_v7().to_string();
+        let subscription_id = clock::new_id();
         tracing::debug!(%workspace, %sandbox, %subscription_id, "subscription opened");
         self.open = Some(Open { subscription, batcher: shard.batcher.clone() });
         self.answers.push_back(Answer::Opened(Opened { subscription_id }));
@@ -208,17 +209,26 @@ impl SubscriptionStream {
         Ok(Poll::Ready(outcome))
     }
 
+    /// Ends a stream that holds a place and will never be sent anything.
     fn poll_credit_timeout(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
-        let waits = self.open.as_ref().is_some_and(|open| !open.subscription.had_credit());
-        if waits && self.credit_timeout.poll_unpin(context).is_ready() {
-            let text = format!(
-                "the subscription gave no credit for messages and bytes within {} ms, so nothing can be sent; send credit \
-                 right after open",
-                self.edge.limits.credit_timeout_ms
-            );
-            return Err(Rejection::new(Reason::NoCredit, text).into());
+        let had_credit = self.open.as_ref().is_some_and(|open| open.subscription.had_credit());
+        if had_credit || self.credit_timeout.poll_unpin(context).is_pending() {
+            return Ok(());
         }
-        Ok(())
+        let limit_ms = self.edge.limits.credit_timeout_ms;
+        Err(match self.open {
+            Some(_) => {
+                let text = format!(
+                    "the subscription gave no credit for messages and bytes within {limit_ms} ms, so nothing can be sent; \
+                     send credit right after open"
+                );
+                Rejection::new(Reason::NoCredit, text).into()
+            }
+            None => {
+                let text = format!("the stream was not opened within {limit_ms} ms; send open first");
+                Rejection::new(Reason::StreamNotOpen, text).into()
+            }
+        })
     }
 
     fn end(&mut self) {
@@ -242,10 +252,7 @@ fn submit_ack(open: &Open, verb: Verb) -> oneshot::Receiver<VerbResult> {
 }
 
 fn refusal(first: u64, last: u64, rejection: &Rejection) -> AckRefusal {
-    AckRefusal {
-        range: Some(DeliveryRange { first, last }),
-        status: Some(status::rejected_in_response(rejection)),
-    }
+    AckRefusal { range: Some(DeliveryRange { first, last }), status: Some(status::rejected_in_response(rejection)) }
 }
 
 fn stopped(stop: Stop) -> Status {

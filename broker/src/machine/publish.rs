@@ -39,7 +39,8 @@ pub(super) fn apply(
     let mut routes = Routes::default();
     for index in 0..batch.len() {
         let record = batch.record(index);
-        if let Some(exception) = route(state, number, &batch, index, &record, max_inbox_messages, &mut routes, writes)? {
+        if let Some(exception) = route(state, number, &batch, index, &record, max_inbox_messages, &mut routes, writes)?
+        {
             routes.exceptions.push((index as u32, exception));
         }
     }

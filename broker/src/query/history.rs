@@ -87,13 +87,14 @@ impl StateReader {
         let range = (keys::message(workspace.number, first), keys::message(workspace.number, span.to + 1));
         let direction = if span.descending { Direction::Backward } else { Direction::Forward };
         let mut failure = None;
-        self.engine().scan(MESSAGES, &range.0, &range.1, direction, &mut |key, value| {
-            match Batch::decode(keys::sequence_of(key), Bytes::copy_from_slice(value)) {
-                Ok(batch) => collector.add(batch),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+        self.engine().scan(MESSAGES, &range.0, &range.1, direction, &mut |key, value| match Batch::decode(
+            keys::sequence_of(key),
+            Bytes::copy_from_slice(value),
+        ) {
+            Ok(batch) => collector.add(batch),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
             }
         })?;
         failure.map_or(Ok(collector.page), |error| Err(error.into()))
@@ -106,7 +107,9 @@ impl StateReader {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.batch_before(workspace.number, middle)? {
-                Some((first, committed_ms, length)) if committed_ms < time_ms => low = middle.max(first + length).min(high),
+                Some((first, committed_ms, length)) if committed_ms < time_ms => {
+                    low = middle.max(first + length).min(high)
+                }
                 Some((first, ..)) => high = first,
                 None => low = middle + 1,
             }

@@ -56,7 +56,7 @@ impl Tail {
             }
         }
         self.flushed_index = self.flushed_index.min(keep.saturating_sub(1));
-        self.last = last;
+        self.last = self.last.min(last);
     }
 
     pub(crate) fn purge(&mut self, upto: LogId) {

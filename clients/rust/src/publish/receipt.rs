@@ -37,7 +37,8 @@ pub struct BatchReceipt {
     pub request_id: u64,
     /// How many messages the batch held.
     pub messages: u32,
-    /// How many of them were accepted as new. They have the sequences from `first_sequence` on, in batch order.
+    /// How many of them were accepted as new. The message at index `i` has the sequence `first_sequence + i`, unless it is
+    /// among the exceptions.
     pub accepted: u32,
     /// 0 when no message was accepted as new.
     pub first_sequence: u64,
@@ -123,7 +124,7 @@ impl BatchReceipt {
                 ExceptionKind::DuplicateOf(sequence) => Ok((*sequence, true)),
                 ExceptionKind::Refused(error) => Err(error.clone()),
             },
-            _ => Ok((self.first_sequence + u64::from(index) - before as u64, false)),
+            _ => Ok((self.first_sequence + u64::from(index), false)),
         }
     }
 }
@@ -155,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn sequences_skip_exceptions() {
+    fn sequences_follow_positions() {
         let receipt = BatchReceipt::from_response(response(), 4, 5).expect("a good answer");
         let seen: Vec<_> = (0..5).map(|index| receipt.sequence(index).map_err(|error| error.to_string())).collect();
         assert_eq!(
             seen,
-            [Ok((100, false)), Ok((42, true)), Ok((101, false)), Err("empty".to_owned()), Ok((102, false))]
+            [Ok((100, false)), Ok((42, true)), Ok((102, false)), Err("empty".to_owned()), Ok((104, false))]
         );
     }
 

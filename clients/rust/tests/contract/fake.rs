@@ -190,10 +190,12 @@ async fn serve_publishes(
             } else if let Some(first) = ids.get(&message.message_id).filter(|_| !message.message_id.is_empty()) {
                 answer.exceptions.push(PublishException { index, outcome: Some(Outcome::DuplicateOf(*first)) });
             } else {
-                ids.insert(message.message_id, next_sequence);
-                next_sequence += 1;
+                ids.insert(message.message_id, answer.first_sequence + u64::from(index));
                 answer.accepted += 1;
             }
+        }
+        if answer.accepted > 0 {
+            next_sequence += contents.len() as u64;
         }
         answers.send(Ok(answer)).await.ok();
     }

@@ -137,7 +137,7 @@ async fn batches_are_pipelined_and_answered_in_order() {
         let receipt = stream.next().await.expect("no error").expect("an answer");
         assert_eq!((receipt.request_id, receipt.accepted), (u64::from(round) + 1, round + 1));
         assert_eq!(receipt.first_sequence, next_sequence);
-        next_sequence += u64::from(receipt.accepted);
+        next_sequence += u64::from(receipt.messages);
     }
     let refused = [message("x"), message("refuse")];
     stream.send(refused.iter().collect()).expect("there is room");

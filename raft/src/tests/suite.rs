@@ -1,0 +1,63 @@
+//! openraft's own suite for log stores and state machines, on every engine.
+
+use std::sync::Arc;
+
+use openraft::{
+    StorageError,
+    testing::log::{StoreBuilder, Suite},
+};
+use tandem_storage::{Engine, FaultEngine, MemoryEngine};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use super::journal::{Journal, memory_states, rocks_log, rocks_states};
+use crate::{
+    CommitMetrics, FatalSink, LOG_SPACES, OpenState, commit_thread,
+    log_store::LogStore,
+    state_home::StateHome,
+    state_machine::{SnapshotTrigger, StateMachine},
+    type_config::TypeConfig,
+};
+
+struct Builder {
+    log: fn(&TempDir) -> Arc<dyn Engine>,
+    states: fn() -> Arc<dyn OpenState>,
+    cache_bytes: usize,
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine<Journal>), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let fatal = FatalSink::default();
+        let engine = (self.log)(&dir);
+        let (commits, _thread) =
+            commit_thread::spawn(Arc::clone(&engine), CommitMetrics::default(), fatal.clone()).unwrap();
+        let log = LogStore::open(0, engine, commits, self.cache_bytes).unwrap();
+        let home = StateHome::prepare(dir.path().join("shard-0"), (self.states)()).unwrap();
+        let trigger = SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()) };
+        let state = StateMachine::open(0, home, Journal::default(), trigger, fatal).unwrap();
+        Ok((dir, log, state))
+    }
+}
+
+async fn run(log: fn(&TempDir) -> Arc<dyn Engine>, states: fn() -> Arc<dyn OpenState>) {
+    // With a cache, and without one: then every read goes to the engine.
+    for cache_bytes in [1 << 20, 0] {
+        Suite::test_all(Builder { log, states, cache_bytes }).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_passes() {
+    run(|_| Arc::new(MemoryEngine::new(LOG_SPACES)), memory_states).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_passes() {
+    run(|_| Arc::new(FaultEngine::new(LOG_SPACES)), memory_states).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rocksdb_passes() {
+    run(|dir| rocks_log(&dir.path().join("log")), rocks_states).await;
+}

@@ -1,0 +1,157 @@
+//! A subscription under full control: every request is written by the test, every answer is seen.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tandem_client::Delivery;
+use tandem_proto::messaging::v1::{
+    Ack, AckOutcome, Credit, DeliveryRange, Open, SubscribeRequest, SubscribeResponse, subscribe_request, subscribe_response,
+    subscribe_service_client::SubscribeServiceClient,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use crate::Refused;
+
+/// How long an answer may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing must come for the test to say that nothing comes.
+const SILENCE: Duration = Duration::from_millis(150);
+
+/// See the module. Dropping it resets the stream, as a client does that vanishes.
+#[derive(Debug)]
+pub struct Subscriber {
+    requests: Option<mpsc::UnboundedSender<SubscribeRequest>>,
+    responses: Streaming<SubscribeResponse>,
+    ready: VecDeque<Delivery>,
+}
+
+impl Subscriber {
+    /// A stream on which nothing has been said.
+    ///
+    /// # Panics
+    /// When the broker does not take the call.
+    pub async fn silent(channel: Channel) -> Self {
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        let mut service = SubscribeServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        let answer = service.subscribe(UnboundedReceiverStream::new(outgoing)).await;
+        let responses = answer.expect("the call is taken").into_inner();
+        Self { requests: Some(requests), responses, ready: VecDeque::new() }
+    }
+
+    /// A stream that is open, without credit.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub async fn open(channel: Channel, workspace: &str, sandbox: &str) -> Self {
+        let mut subscriber = Self::silent(channel).await;
+        subscriber.send_open(workspace, sandbox);
+        match subscriber.answer().await {
+            Ok(Some(subscribe_response::Kind::Opened(opened))) => assert!(!opened.subscription_id.is_empty()),
+            other => panic!("the stream did not open: {other:?}"),
+        }
+        subscriber
+    }
+
+    /// Says this, whatever it is.
+    ///
+    /// # Panics
+    /// After [`finish`](Self::finish).
+    pub fn send(&self, kind: Option<subscribe_request::Kind>) {
+        let requests = self.requests.as_ref().expect("the stream is not finished");
+        // Once the broker has ended the stream, the answers say why.
+        requests.send(SubscribeRequest { kind }).ok();
+    }
+
+    /// Opens an inbox.
+    pub fn send_open(&self, workspace: &str, sandbox: &str) {
+        let open = Open { workspace_id: workspace.to_owned(), sandbox_id: sandbox.to_owned() };
+        self.send(Some(subscribe_request::Kind::Open(open)));
+    }
+
+    /// Gives credit.
+    pub fn credit(&self, messages: u32, bytes: u64) {
+        self.send(Some(subscribe_request::Kind::Credit(Credit { messages, bytes })));
+    }
+
+    /// Acknowledges these deliveries; the outcome comes later.
+    pub fn send_ack(&self, first: u64, last: u64) {
+        self.send(Some(subscribe_request::Kind::Ack(Ack { ranges: vec![DeliveryRange { first, last }] })));
+    }
+
+    /// Ends the client's half of the stream.
+    pub fn finish(&mut self) {
+        self.requests = None;
+    }
+
+    /// The next answer; none at the end of the stream.
+    ///
+    /// # Errors
+    /// The status with which the stream ended.
+    ///
+    /// # Panics
+    /// When nothing comes.
+    pub async fn answer(&mut self) -> Result<Option<subscribe_response::Kind>, Refused> {
+        let answer = tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("the broker answers in time");
+        Ok(answer?.map(|response| response.kind.expect("an answer is of a kind known here")))
+    }
+
+    /// How the stream ends, when nothing but that is to come.
+    ///
+    /// # Panics
+    /// When something else comes.
+    pub async fn end(&mut self) -> Refused {
+        match self.answer().await {
+            Err(refused) => refused,
+            Ok(other) => panic!("the stream goes on with {other:?}"),
+        }
+    }
+
+    /// The next deliveries, exactly so many.
+    ///
+    /// # Panics
+    /// When something else comes, or nothing.
+    pub async fn take(&mut self, count: usize) -> Vec<Delivery> {
+        while self.ready.len() < count {
+            match self.answer().await {
+                Ok(Some(subscribe_response::Kind::DeliveryBatch(batch))) => self.keep(batch.deliveries),
+                other => panic!("{} of {count} deliveries came, then {other:?}", self.ready.len()),
+            }
+        }
+        self.ready.drain(..count).collect()
+    }
+
+    /// Checks that nothing comes for a while.
+    ///
+    /// # Panics
+    /// When something comes.
+    pub async fn expect_silence(&mut self) {
+        assert!(self.ready.is_empty(), "more came than was taken: {:?}", self.ready);
+        if let Ok(answer) = tokio::time::timeout(SILENCE, self.responses.message()).await {
+            panic!("nothing was expected, and this came: {answer:?}");
+        }
+    }
+
+    /// Acknowledges and waits for the outcome. Deliveries that come before it are kept.
+    ///
+    /// # Panics
+    /// When the stream ends.
+    pub async fn ack(&mut self, first: u64, last: u64) -> AckOutcome {
+        self.send_ack(first, last);
+        loop {
+            match self.answer().await {
+                Ok(Some(subscribe_response::Kind::AckOutcome(outcome))) => return outcome,
+                Ok(Some(subscribe_response::Kind::DeliveryBatch(batch))) => self.keep(batch.deliveries),
+                other => panic!("an ack was to be answered, and this came: {other:?}"),
+            }
+        }
+    }
+
+    fn keep(&mut self, deliveries: Vec<tandem_proto::messaging::v1::Delivery>) {
+        self.ready.extend(deliveries.into_iter().map(|delivery| Delivery {
+            delivery_id: delivery.delivery_id,
+            attempt: delivery.attempt,
+            message: delivery.message.expect("a delivery carries a message"),
+        }));
+    }
+}

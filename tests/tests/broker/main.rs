@@ -1,0 +1,16 @@
+//! Whole brokers, each a process of its own: what a user, an operator and a disk can do to them.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, and a measured figure belongs to their output")]
+
+mod bad_input;
+mod delivery;
+mod faults;
+mod history;
+mod kill_nine;
+mod limits;
+mod metrics;
+mod published_once;
+mod registry;
+mod restart;
+mod stage;
+mod stranger;
