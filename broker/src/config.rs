@@ -1,5 +1,7 @@
 //! What an operator can set: one structure per component, read once, from a TOML file, the environment and flags.
 
+mod layers;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,9 @@ pub struct Limits {
     pub max_credit_messages: u32,
     /// Credit of one subscription, in bytes. Default 64 MiB.
     pub max_credit_bytes: u64,
+    /// Deliveries of one subscription that are not acknowledged, counted from the oldest; beyond, nothing is sent. Default
+    /// 65,536.
+    pub max_unacknowledged: usize,
     /// A subscription that never gives credit ends after this many milliseconds. Default 60,000.
     pub credit_timeout_ms: u64,
     /// Messages addressed to one sandbox that wait. Default 1,000,000.
@@ -147,6 +152,7 @@ impl Default for Limits {
             max_stream_requests: 64,
             max_credit_messages: 65_536,
             max_credit_bytes: 64 << 20,
+            max_unacknowledged: 65_536,
             credit_timeout_ms: 60_000,
             max_inbox_messages: 1_000_000,
             max_sandboxes_per_workspace: 100_000,
@@ -174,6 +180,16 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// A single setting cannot be.
+    #[error("setting {key} = {value}: {reason}")]
+    Setting {
+        /// The key, with dots.
+        key: String,
+        /// The value as it was given.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A value is out of its range.
     #[error("setting {key} is {value}; it must be {expected}")]
     Value {
@@ -187,13 +203,6 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a TOML file. Keys that are not set keep their defaults.
-    pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
-        let fail = |reason: String| ConfigError::File { path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| fail(error.to_string()))
-    }
-
     /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
@@ -210,6 +219,8 @@ impl Config {
         let queued = limits.max_queued_bytes;
         check("limits.max_queued_bytes", queued, (bytes..=1 << 30).contains(&queued), "max_batch_bytes to 1 GiB")?;
         check("limits.max_stream_requests", limits.max_stream_requests, limits.max_stream_requests >= 1, "1 or more")?;
+        let leases = limits.max_unacknowledged;
+        check("limits.max_unacknowledged", leases, (1..=1 << 20).contains(&leases), "1 to 1,048,576")?;
         check("limits.max_streams", limits.max_streams, limits.max_streams >= 1, "1 or more")?;
         if !self.default_workspace.is_empty() {
             crate::field::id("default_workspace", &self.default_workspace).map_err(|rejection| ConfigError::Value {

@@ -36,8 +36,7 @@ impl DataDir {
     pub(crate) fn open(path: &Path, node_id: u64, storage: &StorageConfig) -> Result<Self, StartError> {
         let lock = DirectoryLock::acquire(path)?;
         let file = path.join("IDENTITY");
-        let wanted =
-            Identity { format: FORMAT, cluster_id: clock::new_id(), node_id, shards: storage.shards };
+        let wanted = Identity { format: FORMAT, cluster_id: clock::new_id(), node_id, shards: storage.shards };
         let identity = match fs::read_to_string(&file) {
             Ok(text) => check(path, &text, &wanted)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -28,6 +28,8 @@ mod delivery;
 mod encoding;
 mod error;
 mod field;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod http;
 pub mod logging;

@@ -32,6 +32,10 @@ struct Args {
     /// Log filter, such as `info` or `tandem_broker=debug,warn`.
     #[arg(long, env = "TANDEM_LOG", value_name = "FILTER")]
     log: Option<String>,
+    /// Any single setting, such as `limits.max_streams=100`; may be given several times. In the environment:
+    /// `TANDEM_SET_LIMITS__MAX_STREAMS=100`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
     /// Log lines as JSON objects.
     #[arg(long, env = "TANDEM_LOG_JSON")]
     log_json: bool,
@@ -78,10 +82,9 @@ fn main() -> ExitCode {
 }
 
 fn settings(args: Args) -> Result<Config, String> {
-    let mut config = match &args.config {
-        Some(path) => Config::read(path).map_err(|error| error.to_string())?,
-        None => Config::default(),
-    };
+    let mut settings = Config::environment(std::env::vars());
+    settings.extend(args.settings);
+    let mut config = Config::layered(args.config.as_deref(), &settings).map_err(|error| error.to_string())?;
     config.data_dir = args.data_dir.unwrap_or(config.data_dir);
     config.listen = args.listen.unwrap_or(config.listen);
     config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
@@ -93,6 +96,11 @@ fn settings(args: Args) -> Result<Config, String> {
     config.validate().map_err(|error| error.to_string())?;
     logging::init(&config.log).map_err(|error| error.to_string())?;
     Ok(config)
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 async fn run(config: Config) -> ExitCode {

@@ -108,7 +108,10 @@ fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(
         match number {
             1 => view.to_sandbox_id = field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?,
             2 => {
-                return Err(unserved("destination.topic", "this version has no topics; send to a sandbox or broadcast"));
+                return Err(unserved(
+                    "destination.topic",
+                    "this version has no topics; send to a sandbox or broadcast",
+                ));
             }
             3 if value.bytes("destination.broadcast")?.is_empty() => view.broadcast = true,
             _ => {

@@ -72,6 +72,8 @@ reasons! {
     LeaseLost = 20, "LEASE_LOST";
     /// A page token is not one of this listing.
     InvalidPageToken = 21, "INVALID_PAGE_TOKEN";
+    /// The request is not the message that its method takes.
+    MalformedRequest = 22, "MALFORMED_REQUEST";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

@@ -22,27 +22,31 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch::Receiver<bool>) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tandem_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    let reflection = match reflection {
-        Ok(service) => service,
-        Err(error) => {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tandem_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // The older protocol too: many tools still ask in it.
+    let (reflection, reflection_alpha) = match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(service), Ok(older)) => (service, older),
+        (Err(error), _) | (_, Err(error)) => {
             tracing::error!(%error, "the descriptor set cannot be served");
             return;
         }
     };
+    let limits = edge.limits;
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(MapResponseLayer::new(status::translate_transport))
+        .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits)))
         .add_routes(edge.routes())
         .add_service(health_service)
-        .add_service(reflection);
+        .add_service(reflection)
+        .add_service(reflection_alpha);
     let stopped = async move {
         while !*stopping.borrow_and_update() {
             if stopping.changed().await.is_err() {

@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::{
-    lane::{Item, LaneQueue},
+    lane::{Item, LaneQueue, Lease},
     loader::Loader,
 };
 use crate::{
@@ -82,7 +82,8 @@ impl InboxQueue {
                         next = Some((sequence, index));
                     }
                 }
-                let Some(item) = next.and_then(|(_, index)| self.lanes[index].take()) else { break };
+                let Some((_, index)) = next else { break };
+                let Some(item) = self.lanes[index].take(&self.loader)? else { break };
                 let go_on = accept(&item);
                 taken.push(item);
                 if !go_on {
@@ -94,17 +95,16 @@ impl InboxQueue {
     }
 
     /// Makes one ack of messages that a subscription is done with.
-    pub(crate) fn acknowledge(&mut self, mut items: Vec<Item>) -> Ack {
-        items.sort_by_key(|item| (item.lane, item.message.sequence()));
+    pub(crate) fn acknowledge(&mut self, mut leases: Vec<Lease>) -> Ack {
+        leases.sort_by_key(|lease| (lease.lane, lease.sequence));
         let mut ranges: Vec<AckedRange> = Vec::new();
-        for item in &items {
-            let sequence = item.message.sequence();
+        for Lease { lane, sequence, after, .. } in leases {
             match ranges.last_mut() {
-                Some(range) if range.lane == item.lane && range.through == item.after => {
+                Some(range) if range.lane == lane && range.through == after => {
                     range.through = sequence;
                     range.count += 1;
                 }
-                _ => ranges.push(AckedRange { lane: item.lane, after: item.after, through: sequence, count: 1 }),
+                _ => ranges.push(AckedRange { lane, after, through: sequence, count: 1 }),
             }
         }
         let mut finished = Vec::new();

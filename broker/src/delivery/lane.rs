@@ -38,6 +38,26 @@ pub(crate) struct Item {
     pub(crate) after: u64,
 }
 
+/// The right to acknowledge a message that was handed out. Holds no bytes of it: a slow subscriber must not keep batches
+/// in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) lane: Lane,
+    pub(crate) sequence: u64,
+    /// The message before it in the lane.
+    pub(crate) after: u64,
+    /// First sequence of its batch.
+    batch: u64,
+}
+
+impl Item {
+    /// The lease that goes with handing this out.
+    pub(crate) fn lease(&self) -> Lease {
+        let batch = self.message.batch.first_sequence;
+        Lease { lane: self.lane, sequence: self.message.sequence(), after: self.after, batch }
+    }
+}
+
 /// Part of a batch that is in the lane.
 #[derive(Debug)]
 struct Segment {
@@ -61,7 +81,7 @@ impl Segment {
 pub(crate) struct LaneQueue {
     lane: Lane,
     /// Given back by subscriptions that ended; earlier in the lane than everything in `segments`.
-    returned: BTreeMap<u64, Item>,
+    returned: BTreeMap<u64, Lease>,
     segments: VecDeque<Segment>,
     queued: usize,
     queued_bytes: usize,
@@ -146,22 +166,25 @@ impl LaneQueue {
     }
 
     /// Takes what `peek` has seen.
-    pub(crate) fn take(&mut self) -> Option<Item> {
-        if let Some((_, item)) = self.returned.pop_first() {
-            return Some(item);
+    pub(crate) fn take(&mut self, loader: &Loader) -> Result<Option<Item>, StateError> {
+        while let Some((sequence, lease)) = self.returned.pop_first() {
+            // Gone when its workspace was deleted meanwhile.
+            let Some(batch) = loader.batch(lease.batch)? else { continue };
+            let message = MessageRef { batch, index: (sequence - lease.batch) as u16 };
+            return Ok(Some(Item { message, lane: self.lane, after: lease.after }));
         }
-        let segment = self.segments.front()?;
+        let Some(segment) = self.segments.front() else { return Ok(None) };
         let message = MessageRef { batch: Arc::clone(&segment.batch), index: segment.indexes[segment.next] };
         let sequence = message.sequence();
         let item = Item { message, lane: self.lane, after: self.last_taken };
         self.last_taken = sequence;
         self.step();
-        Some(item)
+        Ok(Some(item))
     }
 
     /// Puts back what a subscription took and did not acknowledge.
-    pub(crate) fn give_back(&mut self, item: Item) {
-        self.returned.insert(item.message.sequence(), item);
+    pub(crate) fn give_back(&mut self, lease: Lease) {
+        self.returned.insert(lease.sequence, lease);
     }
 
     /// Marks a range as acknowledged; returns the runs that the floor passed.

@@ -4,7 +4,11 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Delivery, SharedInbox, inbox::Ended, lane::Item};
+use super::{
+    Delivery, SharedInbox,
+    inbox::Ended,
+    lane::{Item, Lease},
+};
 use crate::{
     batch::MessageRef,
     command::Ack,
@@ -27,7 +31,7 @@ pub(crate) struct Subscription {
     credit_messages: i64,
     credit_bytes: i64,
     /// Leases by delivery id, from `first_id` on; none where the delivery is acknowledged.
-    leases: VecDeque<Option<Item>>,
+    leases: VecDeque<Option<Lease>>,
     first_id: u64,
     taken: Vec<Item>,
     had_credit: bool,
@@ -92,16 +96,17 @@ impl Subscription {
         if let Some(why) = &queue.ended {
             return Err(Stop::Ended(why.clone()));
         }
-        if self.credit_messages <= 0 || self.credit_bytes <= 0 {
-            // An end of the inbox must be heard also without credit.
+        let room = self.limits.max_unacknowledged.saturating_sub(self.leases.len());
+        if self.credit_messages <= 0 || self.credit_bytes <= 0 || room == 0 {
+            // An end of the inbox must be heard also without credit. An ack, which makes room, comes through this stream.
             queue.wait(waker);
             return Ok(None);
         }
-        let limit = MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize);
-        let mut room = self.credit_bytes.min(MAX_RESPONSE_BYTES);
+        let limit = MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize).min(room);
+        let mut bytes_left = self.credit_bytes.min(MAX_RESPONSE_BYTES);
         let accept = |item: &Item| {
-            room -= item.message.record().body.len() as i64;
-            room > 0
+            bytes_left -= item.message.record().body.len() as i64;
+            bytes_left > 0
         };
         queue.take(limit, accept, &mut self.taken).map_err(Stop::State)?;
         if self.taken.is_empty() {
@@ -117,7 +122,7 @@ impl Subscription {
             self.credit_messages -= 1;
             // The subscriber gives back what it sees: the length of the message, not of its frame.
             self.credit_bytes -= message_bytes as i64;
-            self.leases.push_back(Some(item));
+            self.leases.push_back(Some(item.lease()));
         }
         Ok(Some(out.freeze()))
     }
@@ -129,7 +134,7 @@ impl Subscription {
 
     /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
     pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> Acknowledged {
-        let mut items = Vec::new();
+        let mut leases = Vec::new();
         let mut refused = Vec::new();
         let next_id = self.first_id + self.leases.len() as u64;
         for &(first, last) in ranges {
@@ -144,7 +149,7 @@ impl Subscription {
             let mut missing = first < self.first_id;
             for id in first.max(self.first_id)..=last {
                 match self.leases[(id - self.first_id) as usize].take() {
-                    Some(item) => items.push(item),
+                    Some(lease) => leases.push(lease),
                     None => missing = true,
                 }
             }
@@ -157,7 +162,7 @@ impl Subscription {
             self.leases.pop_front();
             self.first_id += 1;
         }
-        let command = (!items.is_empty()).then(|| self.inbox.lock().acknowledge(items));
+        let command = (!leases.is_empty()).then(|| self.inbox.lock().acknowledge(leases));
         Acknowledged { command, refused }
     }
 
@@ -172,9 +177,10 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         {
             let mut queue = self.inbox.lock();
-            for item in self.leases.drain(..).flatten().chain(self.taken.drain(..)) {
-                if let Some(lane) = queue.lane_mut(item.lane) {
-                    lane.give_back(item);
+            let taken = self.taken.drain(..).map(|item| item.lease());
+            for lease in self.leases.drain(..).flatten().chain(taken) {
+                if let Some(lane) = queue.lane_mut(lease.lane) {
+                    lane.give_back(lease);
                 }
             }
         }

@@ -100,8 +100,7 @@ async fn read_requests(
             Ok(None) => return,
             Err(status) => {
                 // The client has gone or sent what is not protobuf; the second may still listen.
-                let large = status.code() == tonic::Code::OutOfRange;
-                drop(answers.send(Err(if large { status::too_large(&status) } else { status })).await);
+                drop(answers.send(Err(status::translate_status(status, &edge.limits))).await);
                 return;
             }
         };

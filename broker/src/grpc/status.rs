@@ -8,6 +8,7 @@ use tonic::{Code, Status, body::Body, codegen::http};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
+    config::Limits,
     error::RequestError,
     query::QueryError,
     rejection::{Reason, Rejection},
@@ -24,6 +25,7 @@ fn code(reason: Reason) -> Code {
         | Reason::MessageTooLarge
         | Reason::BatchTooLarge
         | Reason::InvalidPageToken
+        | Reason::MalformedRequest
         | Reason::CreditTooLarge => Code::InvalidArgument,
         Reason::UnsupportedField => Code::Unimplemented,
         Reason::UnknownWorkspace | Reason::UnknownSandbox | Reason::UnknownMessage | Reason::UnknownDelivery => {
@@ -105,19 +107,43 @@ fn unavailable(error: &ProposeError) -> Status {
     Status::with_error_details(Code::Unavailable, error.to_string(), details)
 }
 
-/// What the transport itself refuses, in the words of the contract: a request larger than any that could be right is not
-/// read at all, so no field can be named.
-pub(crate) fn translate_transport(response: http::Response<Body>) -> http::Response<Body> {
+/// What the transport itself refuses, in the words of the contract.
+pub(crate) fn translate_response(response: http::Response<Body>, limits: &Limits) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() == Code::OutOfRange => too_large(&status).into_http(),
-        _ => response,
+        Some(status) => match from_transport(&status, limits) {
+            Some(status) => status.into_http(),
+            None => response,
+        },
+        None => response,
     }
 }
 
-/// A request that is larger than the transport reads.
-pub(crate) fn too_large(status: &Status) -> Status {
-    let text = format!("the request is too large to be read: {}; send smaller messages or batches", status.message());
-    rejected(&Rejection::new(Reason::MessageTooLarge, text))
+/// The same for what comes out of a stream of requests: the translated status, or the one that was there.
+pub(crate) fn translate_status(status: Status, limits: &Limits) -> Status {
+    from_transport(&status, limits).unwrap_or(status)
+}
+
+/// A request that is larger than any that could be right is not read at all; bytes that are not the message expected have
+/// no fields to name. Statuses of our own always carry details, so these cannot be taken for them.
+fn from_transport(status: &Status, limits: &Limits) -> Option<Status> {
+    let rejection = match status.code() {
+        _ if !status.details().is_empty() => return None,
+        Code::OutOfRange => {
+            let text = format!(
+                "the request is too large to be read ({}); at most {} are allowed for a message, and {} for a batch, in bytes",
+                status.message(),
+                limits.max_message_bytes,
+                limits.max_batch_bytes
+            );
+            Rejection::new(Reason::MessageTooLarge, text)
+        }
+        Code::Internal => {
+            let text = format!("the request cannot be read: {}; check it against the contract", status.message());
+            Rejection::new(Reason::MalformedRequest, text)
+        }
+        _ => return None,
+    };
+    Some(rejected(&rejection))
 }
 
 /// The server stops; another connection, perhaps to another node, can go on.

@@ -144,7 +144,8 @@ impl SubscriptionStream {
             match self.requests.poll_next_unpin(context) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(None) => self.requests_ended = true,
-                Poll::Ready(Some(request)) => self.handle(request?)?,
+                Poll::Ready(Some(Ok(request))) => self.handle(request)?,
+                Poll::Ready(Some(Err(status))) => return Err(status::translate_status(status, &self.edge.limits)),
             }
         }
         Ok(true)
@@ -172,7 +173,8 @@ impl SubscriptionStream {
         let (ack, open) = open;
         let ranges: Vec<_> = ack.ranges.iter().map(|range| (range.first, range.last)).collect();
         let done = open.subscription.acknowledge(&ranges);
-        let refusals = done.refused.into_iter().map(|(first, last, rejection)| refusal(first, last, &rejection)).collect();
+        let refusals =
+            done.refused.into_iter().map(|(first, last, rejection)| refusal(first, last, &rejection)).collect();
         let result = done.command.map(|command| submit_ack(open, Verb::Ack(command)));
         self.acks.push_back(WaitingAck { result, refusals });
         Ok(())

@@ -1,0 +1,5 @@
+//! The machine against tables, against a small slow model, and against itself.
+
+mod harness;
+mod model;
+mod table;
