@@ -112,17 +112,15 @@ async fn run(config: Config) -> ExitCode {
         }
     };
     let fatal = broker.stopped();
-    tokio::select! {
-        error = fatal => {
-            eprintln!("error: {error}\ncode: {}", error.code());
-            // Nothing is flushed on the way out: what is durable is unknown, and a restart finds out.
-            return ExitCode::from(EXIT_FATAL);
-        }
-        () = asked_to_stop() => {}
-    }
-    match broker.shutdown().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let failure = tokio::select! {
+        error = fatal => Some(error),
+        () = asked_to_stop() => None,
+    };
+    // Also after a failure: threads must end before the process does. What is durable then is what was durable before.
+    let ended = broker.shutdown().await;
+    match failure.or(ended.err()) {
+        None => ExitCode::SUCCESS,
+        Some(error) => {
             eprintln!("error: {error}\ncode: {}", error.code());
             ExitCode::from(EXIT_FATAL)
         }

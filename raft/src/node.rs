@@ -1,6 +1,6 @@
 //! All shards of this node, over one log.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_storage::Engine;
 
@@ -86,20 +86,41 @@ impl<A: Apply> Node<A> {
         &self.groups
     }
 
-    /// Ends every shard and makes log and state durable.
+    /// Ends every shard and makes log and state durable. Waits for the commit thread, so that no thread of ours works on an
+    /// engine while the process ends; a group that is still held elsewhere keeps it from ending, and is not waited for
+    /// longer than [`END_TIMEOUT`].
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
+        let mut result = Ok(());
         for group in self.groups.drain(..) {
-            group.shutdown().await?;
+            let ended = group.shutdown().await;
+            result = result.and(ended);
         }
         let (log, thread) = (Arc::clone(&self.log), self.commit_thread.take());
         let ended = tokio::task::spawn_blocking(move || {
-            // The thread ends with the last handle; a group that is still referenced elsewhere must not hang the end.
-            drop(thread);
+            if let Some(thread) = thread
+                && !ends_in_time(&thread)
+            {
+                tracing::warn!("the commit thread is still held by somebody");
+            }
             log.flush()
         });
         match ended.await {
-            Ok(result) => Ok(result?),
+            Ok(flushed) => result.and(flushed.map_err(FatalError::from)),
             Err(error) => Err(FatalError::Raft { shard: 0, detail: error.to_string() }),
         }
     }
+}
+
+/// How long the end of a node waits for the commit thread.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn ends_in_time(thread: &thread::JoinHandle<()>) -> bool {
+    let steps = END_TIMEOUT.as_millis() / 5;
+    for _ in 0..steps {
+        if thread.is_finished() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    false
 }

@@ -138,7 +138,10 @@ fn from_transport(status: &Status, limits: &Limits) -> Option<Status> {
             Rejection::new(Reason::MessageTooLarge, text)
         }
         Code::Internal => {
-            let text = format!("the request cannot be read: {}; check it against the contract", status.message());
+            let text = format!(
+                "the request is not the protobuf message expected: {}; check it against the contract",
+                status.message()
+            );
             Rejection::new(Reason::MalformedRequest, text)
         }
         _ => return None,
