@@ -1,12 +1,12 @@
 # The targets and what each is for. The work stands in tools/.
 #
-# Settings: CARGO_TARGET_DIR (default ~/.cache/aintandem/target), ARGS (more arguments for run, test, bench, chaos and demo).
+# Settings: CARGO_TARGET_DIR (default ~/.cache/aintandem/target), ARGS (more arguments for run, test, chaos, fuzz and demo).
 # All targets build the whole workspace, also for one crate's sake: cargo unites the features of what it builds together, and
 # another selection would mean another RocksDB (docs/adr/0002).
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test verify fix bench chaos demo build setup
+.PHONY: help run test verify fix bench chaos fuzz demo build setup
 ARGS ?=
 ENV = . tools/env.sh &&
 
@@ -37,9 +37,14 @@ bench: ## the project's figures, on brokers of its own: a table, and JSON beside
 	@tools/setup.sh run
 	@tools/bench.sh
 
-chaos: ## the long fault runs: kill -9, power loss, full disks
+chaos: ## the long fault runs: kill -9, power loss, full disks; then fuzz
 	@tools/setup.sh test
 	@$(ENV) cargo nextest run --release --workspace --profile chaos --run-ignored only --no-tests warn $(ARGS)
+	@$(if $(ARGS),,tools/fuzz.sh)
+
+fuzz: ## bytes that a fuzzer invents, for every decoder; ARGS=SECONDS for each, 60 by default
+	@tools/setup.sh run
+	@tools/fuzz.sh $(ARGS)
 
 demo: ## real conversations between agents, through a broker of its own; ARGS="FILE" takes yours
 	@tools/setup.sh run

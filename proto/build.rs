@@ -16,7 +16,8 @@ const RAW_FIELDS: [(&str, &str); 6] = [
     ("ListMessagesResponse", "messages"),
 ];
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "google/rpc/error_details.proto",
     "aintandem/messaging/v1/message.proto",
     "aintandem/messaging/v1/publish_service.proto",
     "aintandem/messaging/v1/subscribe_service.proto",

@@ -49,7 +49,7 @@ dependencies() {
 }
 
 check "rustfmt" cargo fmt --all --check
-check "shellcheck" shellcheck -x .ci/run tools/*.sh
+check "shellcheck" shellcheck -x .ci/run tools/*.sh tools/tandem
 contract
 dependencies
 check "clippy" cargo clippy --locked --release --workspace --all-targets -- -D warnings

@@ -167,7 +167,7 @@ async fn start_node(
     options.log_cache_bytes = config.storage.log_cache_bytes;
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |_shard| {
-        let reader = StateReader::default();
+        let reader = StateReader::new(fatal.clone());
         let delivery = Arc::new(Delivery::new(reader.clone()));
         readers.push(reader.clone());
         deliveries.push(Arc::clone(&delivery));

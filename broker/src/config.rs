@@ -42,7 +42,7 @@ pub struct StorageConfig {
     pub snapshot_every_bytes: u64,
     /// How much of the end of each shard's log stays in memory, in bytes. Default 16 MiB.
     pub log_cache_bytes: usize,
-    /// Write buffer of each shard's state, in bytes. Default 64 MiB.
+    /// One write buffer of a shard's state, in bytes; up to four of them fill while others are written out. Default 64 MiB.
     pub state_memtable_bytes: usize,
     /// Block cache of all states together, in bytes. Default 128 MiB.
     pub block_cache_bytes: usize,
@@ -97,7 +97,8 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Filter, such as `info` or `tandem_broker=debug,warn`. Default `info,openraft=warn`.
+    /// Filter, such as `info` or `tandem_broker=debug,warn`. Default `info,openraft=error`: the library warns of what
+    /// passes by itself, and what does not stops the node.
     pub filter: String,
     /// `text` or `json`. Default `text`.
     pub format: LogFormat,
@@ -165,7 +166,7 @@ impl Default for Limits {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info,openraft=warn".into(), format: LogFormat::Text }
+        Self { filter: "info,openraft=error".into(), format: LogFormat::Text }
     }
 }
 

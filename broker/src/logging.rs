@@ -1,5 +1,7 @@
 //! Structured logs on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
@@ -12,7 +14,7 @@ pub fn init(config: &LogConfig) -> Result<(), ConfigError> {
         expected: "a filter such as info or tandem_broker=debug,warn",
     };
     let filter = EnvFilter::try_new(&config.filter).map_err(wrong)?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let set = match config.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

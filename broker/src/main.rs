@@ -37,7 +37,7 @@ struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
     /// Log lines as JSON objects.
-    #[arg(long, env = "TANDEM_LOG_JSON")]
+    #[arg(long, env = "TANDEM_LOG_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     log_json: bool,
     /// Print the settings in force as TOML and exit.
     #[arg(long)]

@@ -6,6 +6,7 @@
 mod wire;
 
 use bytes::BytesMut;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::wire::{Fields, Value};
 use crate::{
@@ -51,7 +52,7 @@ pub(crate) fn encode_record(body: &[u8], limits: &Limits, out: &mut BytesMut) ->
     }
     let view = read(body)?;
     view.check()?;
-    let digest = if view.message_id.is_empty() { 0 } else { xxhash_rust::xxh3::xxh3_64(body) };
+    let digest = if view.message_id.is_empty() { 0 } else { digest(body)? };
     Record {
         kind: if view.broadcast { Kind::Broadcast } else { Kind::Direct },
         priority: view.priority.unwrap_or(DEFAULT_PRIORITY) as u8,
@@ -63,6 +64,21 @@ pub(crate) fn encode_record(body: &[u8], limits: &Limits, out: &mut BytesMut) ->
     }
     .encode(out);
     Ok(())
+}
+
+/// A hash of the content of a message that does not depend on the order of its fields or of the pairs in its metadata:
+/// protobuf promises neither, so a retry may be encoded otherwise. Part of the format.
+fn digest(body: &[u8]) -> Result<u64, Rejection> {
+    let mut sum = 0_u64;
+    for entry in Fields::new("message", body) {
+        let (number, value) = entry?;
+        sum = sum.wrapping_add(match value {
+            Value::Varint(value) => xxh3_64_with_seed(&value.to_be_bytes(), number),
+            Value::Bytes(bytes) => xxh3_64_with_seed(bytes, number),
+            Value::Fixed64 | Value::Fixed32 => 0,
+        });
+    }
+    Ok(sum)
 }
 
 /// Reads the fields of a message.
@@ -108,10 +124,7 @@ fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(
         match number {
             1 => view.to_sandbox_id = field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?,
             2 => {
-                return Err(unserved(
-                    "destination.topic",
-                    "this version has no topics; send to a sandbox or broadcast",
-                ));
+                return Err(unserved("destination.topic", "this version has no topics"));
             }
             3 if value.bytes("destination.broadcast")?.is_empty() => view.broadcast = true,
             _ => {

@@ -45,6 +45,20 @@ fn a_good_message_becomes_a_record() {
 }
 
 #[test]
+fn the_digest_does_not_depend_on_the_order_of_fields() {
+    let pair = |key: &str| {
+        let metadata = HashMap::from([(key.to_owned(), "v".to_owned())]);
+        Message { metadata, ..Message::default() }.encode_to_vec()
+    };
+    let message = message().encode_to_vec();
+    let one = [message.clone(), pair("a"), pair("b")].concat();
+    let other = [pair("b"), message.clone(), pair("a")].concat();
+    assert_eq!(digest(&one).unwrap(), digest(&other).unwrap());
+    assert_ne!(digest(&one).unwrap(), digest(&[message, pair("a"), pair("c")].concat()).unwrap());
+    assert_eq!(digest(b"\x38\x05").unwrap(), xxh3_64_with_seed(&5_u64.to_be_bytes(), 7), "part of the format");
+}
+
+#[test]
 fn each_bad_value_is_refused_with_its_field() {
     let cases: Vec<(&str, Message)> = vec![
         ("from_sandbox_id", with(|m| m.from_sandbox_id.clear())),

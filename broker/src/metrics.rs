@@ -10,6 +10,8 @@ use prometheus_client::{
 };
 use tandem_raft::CommitMetrics;
 
+use crate::rejection::Reason;
+
 /// Label of what belongs to a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ShardLabel {
@@ -19,7 +21,7 @@ pub(crate) struct ShardLabel {
 /// Label of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
-    pub(crate) reason: &'static str,
+    reason: &'static str,
 }
 
 /// Commands made by the batchers; clones share their values.
@@ -43,7 +45,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) batches: BatchMetrics,
     pub(crate) commits: CommitMetrics,
-    pub(crate) refusals: Family<ReasonLabel, Counter>,
+    refusals: Family<ReasonLabel, Counter>,
     pub(crate) deliveries: Counter,
     pub(crate) acknowledged: Counter,
     pub(crate) streams: Gauge,
@@ -85,6 +87,11 @@ impl Metrics {
         let shards = ShardGauges::default();
         shards.register(&mut registry);
         Arc::new(Self { registry, batches, commits, refusals, deliveries, acknowledged, streams, shards })
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.refusals.get_or_create(&ReasonLabel { reason: reason.code() }).inc();
     }
 
     /// The text that Prometheus reads.

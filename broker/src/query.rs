@@ -2,13 +2,16 @@
 
 pub(crate) mod history;
 pub(crate) mod registry;
+mod watched;
 
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tandem_raft::FatalSink;
 use tandem_storage::{Direction, Engine};
 
+use self::watched::Watched;
 use crate::{
     batch::Batch,
     encoding::Reader,
@@ -26,6 +29,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub(crate) struct StateReader {
     slot: Arc<RwLock<Option<Arc<dyn Engine>>>>,
+    fatal: FatalSink,
 }
 
 /// Why a read has no answer.
@@ -52,9 +56,14 @@ impl From<crate::encoding::DecodeError> for QueryError {
 }
 
 impl StateReader {
+    /// A reader that reports what must stop the node.
+    pub(crate) fn new(fatal: FatalSink) -> Self {
+        Self { slot: Arc::default(), fatal }
+    }
+
     /// Reads from this engine from now on.
     pub(crate) fn replace(&self, engine: Arc<dyn Engine>) {
-        *self.slot.write() = Some(engine);
+        *self.slot.write() = Some(Arc::new(Watched::new(engine, self.fatal.clone())));
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {

@@ -35,14 +35,14 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
             return;
         }
     };
-    let limits = edge.limits;
+    let (limits, metrics) = (edge.limits, std::sync::Arc::clone(&edge.metrics));
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits)))
+        .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits, &metrics)))
         .add_routes(edge.routes())
         .add_service(health_service)
         .add_service(reflection)

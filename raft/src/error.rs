@@ -25,8 +25,16 @@ pub enum FatalError {
     /// The disk did not do what it was told, or gave back other bytes.
     #[error(transparent)]
     Storage(Arc<tandem_storage::Error>),
+    /// An engine failed under a reader.
+    #[error("{detail}")]
+    Engine {
+        /// The code of the engine's error.
+        code: &'static str,
+        /// What the engine said.
+        detail: String,
+    },
     /// A record cannot be read.
-    #[error("corrupt record at {place}: {detail}; restore this node from a snapshot or from its peers")]
+    #[error("corrupt record at {place}: {detail}; restore the data directory from a backup")]
     Record {
         /// Which record.
         place: String,
@@ -34,7 +42,9 @@ pub enum FatalError {
         detail: String,
     },
     /// The log has a hole.
-    #[error("shard {shard}: log entry {index} is missing although {last} exists; restore this node")]
+    #[error(
+        "shard {shard}: log entry {index} is missing although {last} exists; restore the data directory from a backup"
+    )]
     MissingEntry {
         /// The shard.
         shard: u32,
@@ -72,6 +82,7 @@ impl FatalError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Storage(error) => error.code(),
+            Self::Engine { code, .. } => code,
             Self::Record { .. } => "LOG_CORRUPT",
             Self::MissingEntry { .. } => "LOG_GAP",
             Self::Apply { .. } => "APPLY_FAILED",

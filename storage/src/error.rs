@@ -24,7 +24,7 @@ pub enum Error {
         doing: &'static str,
     },
     /// Bytes read are not the bytes written.
-    #[error("corrupt data while {doing}: {detail}; restore this node from a snapshot or from its peers")]
+    #[error("corrupt data while {doing}: {detail}; restore the data directory from a backup")]
     Corrupt {
         /// The operation that failed.
         doing: &'static str,

@@ -29,6 +29,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Answer {
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.expect("the answer is text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer has a head");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an HTTP answer begins with its status");
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("an HTTP answer begins with its status");
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }

@@ -203,7 +203,9 @@ impl BrokerProcess {
     /// # Panics
     /// Never: the address is one.
     pub fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.grpc_address)).expect("the address is an endpoint").connect_lazy()
+        Endpoint::from_shared(format!("http://{}", self.grpc_address))
+            .expect("the address is an endpoint")
+            .connect_lazy()
     }
 
     /// A page of the operators' port.
@@ -220,7 +222,9 @@ impl BrokerProcess {
         let samples: Vec<f64> = page
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
-            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a sample ends with a number"))
+            .map(|line| {
+                line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a sample ends with a number")
+            })
             .collect();
         assert!(!samples.is_empty(), "no metric {name} in:\n{page}");
         samples.iter().sum()

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use tandem_client::Delivery;
 use tandem_proto::messaging::v1::{
-    Ack, AckOutcome, Credit, DeliveryRange, Open, SubscribeRequest, SubscribeResponse, subscribe_request, subscribe_response,
-    subscribe_service_client::SubscribeServiceClient,
+    Ack, AckOutcome, Credit, DeliveryRange, Open, SubscribeRequest, SubscribeResponse, subscribe_request,
+    subscribe_response, subscribe_service_client::SubscribeServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -24,6 +24,8 @@ pub struct Subscriber {
     requests: Option<mpsc::UnboundedSender<SubscribeRequest>>,
     responses: Streaming<SubscribeResponse>,
     ready: VecDeque<Delivery>,
+    /// Acks without an outcome.
+    unanswered: usize,
 }
 
 impl Subscriber {
@@ -36,7 +38,7 @@ impl Subscriber {
         let mut service = SubscribeServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let answer = service.subscribe(UnboundedReceiverStream::new(outgoing)).await;
         let responses = answer.expect("the call is taken").into_inner();
-        Self { requests: Some(requests), responses, ready: VecDeque::new() }
+        Self { requests: Some(requests), responses, ready: VecDeque::new(), unanswered: 0 }
     }
 
     /// A stream that is open, without credit.
@@ -75,7 +77,8 @@ impl Subscriber {
     }
 
     /// Acknowledges these deliveries; the outcome comes later.
-    pub fn send_ack(&self, first: u64, last: u64) {
+    pub fn send_ack(&mut self, first: u64, last: u64) {
+        self.unanswered += 1;
         self.send(Some(subscribe_request::Kind::Ack(Ack { ranges: vec![DeliveryRange { first, last }] })));
     }
 
@@ -92,7 +95,8 @@ impl Subscriber {
     /// # Panics
     /// When nothing comes.
     pub async fn answer(&mut self) -> Result<Option<subscribe_response::Kind>, Refused> {
-        let answer = tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("the broker answers in time");
+        let answer =
+            tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("the broker answers in time");
         Ok(answer?.map(|response| response.kind.expect("an answer is of a kind known here")))
     }
 
@@ -121,6 +125,21 @@ impl Subscriber {
         self.ready.drain(..count).collect()
     }
 
+    /// The deliveries that come, at most so many; fewer, when nothing more comes for a while.
+    ///
+    /// # Panics
+    /// When the stream ends or something else comes.
+    pub async fn take_up_to(&mut self, count: usize) -> Vec<Delivery> {
+        while self.ready.len() < count {
+            match tokio::time::timeout(SILENCE, self.answer()).await {
+                Ok(Ok(Some(subscribe_response::Kind::DeliveryBatch(batch)))) => self.keep(batch.deliveries),
+                Ok(other) => panic!("deliveries were expected, and this came: {other:?}"),
+                Err(_) => break,
+            }
+        }
+        self.ready.drain(..count.min(self.ready.len())).collect()
+    }
+
     /// Checks that nothing comes for a while.
     ///
     /// # Panics
@@ -132,7 +151,8 @@ impl Subscriber {
         }
     }
 
-    /// Acknowledges and waits for the outcome. Deliveries that come before it are kept.
+    /// Acknowledges, and waits for the outcomes of this and all earlier acks. Returns the outcome of this one. Deliveries
+    /// that come before it are kept.
     ///
     /// # Panics
     /// When the stream ends.
@@ -140,7 +160,12 @@ impl Subscriber {
         self.send_ack(first, last);
         loop {
             match self.answer().await {
-                Ok(Some(subscribe_response::Kind::AckOutcome(outcome))) => return outcome,
+                Ok(Some(subscribe_response::Kind::AckOutcome(outcome))) => {
+                    self.unanswered -= 1;
+                    if self.unanswered == 0 {
+                        return outcome;
+                    }
+                }
                 Ok(Some(subscribe_response::Kind::DeliveryBatch(batch))) => self.keep(batch.deliveries),
                 other => panic!("an ack was to be answered, and this came: {other:?}"),
             }

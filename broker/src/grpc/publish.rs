@@ -19,7 +19,7 @@ use crate::{
     error::RequestError,
     field,
     message::{self, SEQUENCE_ID_PREFIX},
-    metrics::{Metrics, ReasonLabel},
+    metrics::Metrics,
     rejection::{Reason, Rejection},
 };
 
@@ -45,17 +45,13 @@ impl PublishService for Edge {
         let request = request.into_inner();
         let workspace: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
-        message::encode_record(&request.message, &self.limits, &mut records)
-            .inspect_err(|rejection| count_refusal(&self.metrics, rejection))?;
+        message::encode_record(&request.message, &self.limits, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
         let (sequence, time_ms, duplicate) = match published.exceptions.into_iter().next() {
             None => (published.first_sequence, published.time_ms, false),
             Some((_, Exception::Duplicate { sequence, time_ms })) => (sequence, time_ms, true),
-            Some((_, Exception::Refused(rejection))) => {
-                count_refusal(&self.metrics, &rejection);
-                return Err(rejection.into());
-            }
+            Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
         };
         let given_id = message::read(&request.message).map(|view| view.message_id.to_owned()).unwrap_or_default();
         let message_id = if given_id.is_empty() { format!("{SEQUENCE_ID_PREFIX}{sequence}") } else { given_id };
@@ -77,7 +73,10 @@ impl PublishService for Edge {
             async move {
                 match answer {
                     Ok(answer) => finish(answer, &metrics).await,
-                    Err(status) => Err(status),
+                    Err(status) => {
+                        status::count(&status, &metrics);
+                        Err(status)
+                    }
                 }
             }
         });
@@ -201,13 +200,9 @@ fn exception_on_wire(index: u32, exception: Exception, metrics: &Metrics) -> Pub
     let outcome = match exception {
         Exception::Duplicate { sequence, .. } => Outcome::DuplicateOf(sequence),
         Exception::Refused(rejection) => {
-            count_refusal(metrics, &rejection);
+            metrics.refused(rejection.reason);
             Outcome::Refusal(status::rejected_in_response(&rejection))
         }
     };
     PublishException { index, outcome: Some(outcome) }
-}
-
-fn count_refusal(metrics: &Metrics, rejection: &Rejection) {
-    metrics.refusals.get_or_create(&ReasonLabel { reason: rejection.reason.code() }).inc();
 }

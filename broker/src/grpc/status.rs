@@ -10,6 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     config::Limits,
     error::RequestError,
+    metrics::Metrics,
     query::QueryError,
     rejection::{Reason, Rejection},
 };
@@ -108,13 +109,25 @@ fn unavailable(error: &ProposeError) -> Status {
 }
 
 /// What the transport itself refuses, in the words of the contract.
-pub(crate) fn translate_response(response: http::Response<Body>, limits: &Limits) -> http::Response<Body> {
-    match Status::from_header_map(response.headers()) {
-        Some(status) => match from_transport(&status, limits) {
-            Some(status) => status.into_http(),
-            None => response,
-        },
-        None => response,
+pub(crate) fn translate_response(
+    response: http::Response<Body>,
+    limits: &Limits,
+    metrics: &Metrics,
+) -> http::Response<Body> {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let translated = from_transport(&status, limits);
+    count(translated.as_ref().unwrap_or(&status), metrics);
+    translated.map_or(response, Status::into_http)
+}
+
+/// Counts a status that is a refusal.
+pub(crate) fn count(status: &Status, metrics: &Metrics) {
+    if status.code() == Code::Ok || status.details().is_empty() {
+        return;
+    }
+    let Some(info) = status.get_details_error_info() else { return };
+    if let Some(reason) = Reason::ALL.iter().find(|reason| reason.code() == info.reason) {
+        metrics.refused(*reason);
     }
 }
 

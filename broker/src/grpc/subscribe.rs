@@ -101,6 +101,7 @@ impl Stream for SubscriptionStream {
             }
             Ok(Poll::Pending) => Poll::Pending,
             Err(status) => {
+                status::count(&status, &this.edge.metrics);
                 this.end();
                 Poll::Ready(Some(Err(status)))
             }

@@ -1,1 +1,7 @@
-//! x
+//! How messages reach their recipients.
+
+mod broadcast;
+mod credit;
+mod ending;
+mod order;
+mod sharing;

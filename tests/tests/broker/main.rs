@@ -1,6 +1,10 @@
 //! Whole brokers, each a process of its own: what a user, an operator and a disk can do to them.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, and a measured figure belongs to their output")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "these are tests, and a measured figure belongs to their output"
+)]
 
 mod bad_input;
 mod delivery;

@@ -66,8 +66,13 @@ impl Stage {
 
     /// A stream to an inbox, with as much credit as the test needs.
     pub(crate) async fn subscribe(&self, sandbox: &str) -> Subscriber {
+        self.subscribe_with_credit(sandbox, PLENTY.0).await
+    }
+
+    /// The same with credit for so many messages.
+    pub(crate) async fn subscribe_with_credit(&self, sandbox: &str, messages: u32) -> Subscriber {
         let subscriber = Subscriber::open(self.broker.channel(), WORKSPACE, sandbox).await;
-        subscriber.credit(PLENTY.0, PLENTY.1);
+        subscriber.credit(messages, PLENTY.1);
         subscriber
     }
 

@@ -12,7 +12,8 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
     let failed = |text: String| Failure::failed("START_FAILED", text);
     logging::end_on_panic();
     logging::init(&config.log).map_err(|error| failed(error.to_string()))?;
-    let broker = Box::pin(Broker::start(config)).await.map_err(|error| failed(error.to_string()))?;
+    let started = Box::pin(Broker::start(config)).await;
+    let broker = started.map_err(|error| Failure::failed(error.code(), error.to_string()))?;
     let (server, metrics) = (broker.grpc_address(), broker.metrics_address());
     context.output.result(
         || {
@@ -31,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
     let ended = Box::pin(broker.shutdown()).await;
     match fatal.or(ended.err()) {
         None => Ok(()),
-        Some(error) => Err(Failure::failed("BROKER_STOPPED", error.to_string())),
+        Some(error) => Err(Failure::failed(error.code(), error.to_string())),
     }
 }
 

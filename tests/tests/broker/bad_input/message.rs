@@ -23,11 +23,7 @@ const WRONG_VALUES: [Fault; 15] = [
     (|m| m.traceparent = "hello".into(), "traceparent", &["\"hello\"", "W3C trace context, such as"]),
     (|m| m.sequence = 4, "message", &["field 31", "set by the broker; leave it empty"]),
     (|m| m.correlation_id = "c".repeat(129), "correlation_id", &["longer than 128 bytes"]),
-    (
-        |m| m.metadata = (0..65).map(|n| (format!("k{n}"), "v".into())).collect(),
-        "metadata",
-        &["more than 64 pairs"],
-    ),
+    (|m| m.metadata = (0..65).map(|n| (format!("k{n}"), "v".into())).collect(), "metadata", &["more than 64 pairs"]),
 ];
 
 const NOT_SERVED_YET: [Fault; 4] = [
@@ -144,7 +140,8 @@ async fn a_batch_over_a_limit_is_refused_as_a_whole() {
     for (batch, says) in [(many, "11 messages"), (large, "3 messages and 24"), (Batch::new(), "no messages")] {
         let mut stream = stage.client.publisher(WORKSPACE).batch_stream();
         let reason = if batch.is_empty() { "INVALID_FIELD" } else { "BATCH_TOO_LARGE" };
-        let advice = if batch.is_empty() { "send at least one" } else { "at most 10 messages and 20000 bytes are allowed" };
+        let advice =
+            if batch.is_empty() { "send at least one" } else { "at most 10 messages and 20000 bytes are allowed" };
         stream.send(batch).unwrap();
         let error: Error = stream.next().await.unwrap_err();
         Refused::from(error).expect(Code::InvalidArgument, reason, &[says, advice]).at("messages");

@@ -63,7 +63,11 @@ async fn an_unknown_message_is_named() {
     stage.publish(direct("alice", "bob", "x")).await;
     for id in ["never", "seq-99", "seq-0", "seq-x", "seq-18446744073709551615"] {
         let error = stage.client.history(WORKSPACE).get(id).await.unwrap_err();
-        Refused::from(error).expect(Code::NotFound, "UNKNOWN_MESSAGE", &[id, "does not exist in workspace \"default\""]);
+        Refused::from(error).expect(
+            Code::NotFound,
+            "UNKNOWN_MESSAGE",
+            &[id, "does not exist in workspace \"default\""],
+        );
     }
 }
 
@@ -117,12 +121,36 @@ async fn page_sizes_tokens_and_filters_are_checked() {
     let mut history = HistoryServiceClient::new(stage.broker.channel());
     let mut registry = RegistryServiceClient::new(stage.broker.channel());
     let refusals: [(Status, &str, &str); 6] = [
-        (history.list_messages(ListMessagesRequest { page_size: -1, ..list.clone() }).await.unwrap_err(), "page_size is -1", "0 to 1000"),
-        (history.list_messages(ListMessagesRequest { page_size: 1001, ..list.clone() }).await.unwrap_err(), "page_size is 1001", "0 to 1000"),
-        (registry.list_sandboxes(ListSandboxesRequest { page_size: 1001, ..sandboxes.clone() }).await.unwrap_err(), "page_size is 1001", "0 to 1000"),
-        (registry.discover_agents(DiscoverAgentsRequest { liveness: 9, ..discover.clone() }).await.unwrap_err(), "liveness 9", "0, 1 or 2"),
-        (registry.discover_agents(DiscoverAgentsRequest { role: "r".repeat(129), ..discover }).await.unwrap_err(), "role", "longer than 128"),
-        (registry.list_sandboxes(ListSandboxesRequest { page_token: "?".into(), ..sandboxes }).await.unwrap_err(), "page_token", "\"?\""),
+        (
+            history.list_messages(ListMessagesRequest { page_size: -1, ..list.clone() }).await.unwrap_err(),
+            "page_size is -1",
+            "0 to 1000",
+        ),
+        (
+            history.list_messages(ListMessagesRequest { page_size: 1001, ..list.clone() }).await.unwrap_err(),
+            "page_size is 1001",
+            "0 to 1000",
+        ),
+        (
+            registry.list_sandboxes(ListSandboxesRequest { page_size: 1001, ..sandboxes.clone() }).await.unwrap_err(),
+            "page_size is 1001",
+            "0 to 1000",
+        ),
+        (
+            registry.discover_agents(DiscoverAgentsRequest { liveness: 9, ..discover.clone() }).await.unwrap_err(),
+            "liveness 9",
+            "0, 1 or 2",
+        ),
+        (
+            registry.discover_agents(DiscoverAgentsRequest { role: "r".repeat(129), ..discover }).await.unwrap_err(),
+            "role",
+            "longer than 128",
+        ),
+        (
+            registry.list_sandboxes(ListSandboxesRequest { page_token: "?".into(), ..sandboxes }).await.unwrap_err(),
+            "page_token",
+            "\"?\"",
+        ),
     ];
     for (status, value, advice) in refusals {
         Refused::from(status).expect(Code::InvalidArgument, "INVALID_FIELD", &[value, advice]);

@@ -125,7 +125,8 @@ async fn a_port_in_use() {
     let metrics = Config { metrics_listen: address, ..home.config() };
     for (config, service) in [(grpc, "gRPC"), (metrics, "metrics")] {
         let exit = refused(&home, &config).await;
-        let says = [&*format!("cannot listen on {address} for {service}"), "stop what uses it or choose another address"];
+        let says =
+            [&*format!("cannot listen on {address} for {service}"), "stop what uses it or choose another address"];
         expect(&exit, 1, "ADDRESS_IN_USE", &says);
         assert!(!home.data().exists(), "a mistake in an address leaves no data behind");
     }
@@ -151,7 +152,10 @@ async fn settings_that_cannot_be() {
         ("node_id = ", "line 1"),
         ("node_id = 0", "setting node_id is 0; it must be 1 or more"),
         ("[storage]\nshards = 65", "setting storage.shards is 65; it must be 1 to 64"),
-        ("[limits]\nmax_message_bytes = 9000000", "setting limits.max_message_bytes is 9000000; it must be 1 byte to 8 MiB"),
+        (
+            "[limits]\nmax_message_bytes = 9000000",
+            "setting limits.max_message_bytes is 9000000; it must be 1 byte to 8 MiB",
+        ),
         ("[limits]\nmax_batch_bytes = 1000", "setting limits.max_batch_bytes is 1000; it must be max_message_bytes to"),
         ("default_workspace = \"a b\"", "default_workspace"),
         ("[log]\nfilter = \"a=b=c\"", "setting log.filter is a=b=c; it must be a filter such as"),
@@ -196,11 +200,19 @@ async fn settings_in_force_are_printed_as_a_file_that_can_be_read() {
     let file = home.path().join("settings.toml");
     fs::write(&file, "node_id = 3\n[storage]\nshards = 8\n").unwrap();
     let mut command = broker_command();
-    command.env("TANDEM_LISTEN", "127.0.0.1:7001").arg("--config").arg(&file).args(["--node-id", "5", "--print-config"]);
+    command.env("TANDEM_LISTEN", "127.0.0.1:7001").arg("--config").arg(&file).args([
+        "--node-id",
+        "5",
+        "--print-config",
+    ]);
     let exit = run_to_exit(&home, command).await;
     assert_eq!(exit.code, Some(0), "{exit:#?}");
     let config = printed(&exit, home.path());
-    assert_eq!((config.node_id, config.storage.shards, config.listen.port()), (5, 8, 7_001), "file, environment, flags");
+    assert_eq!(
+        (config.node_id, config.storage.shards, config.listen.port()),
+        (5, 8, 7_001),
+        "file, environment, flags"
+    );
     assert_eq!(config.limits, Config::default().limits, "what is not set keeps its default");
 }
 
