@@ -62,7 +62,7 @@ impl Broker {
         };
         let (stop, stopping) = watch::channel(false);
         let (grpc_address, metrics_address) = (address(&grpc), address(&metrics_http));
-        let edge = Edge::new(shards.clone(), &config, Arc::clone(&metrics), info);
+        let edge = Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, stopping.clone());
         let servers = vec![
             tokio::spawn(serve::grpc(grpc, edge, stopping.clone())),
             tokio::spawn(http::serve(metrics_http, metrics, shards.clone(), fatal.clone(), stopping)),
@@ -156,6 +156,20 @@ fn state_opener(storage: &StorageConfig) -> Arc<dyn OpenState> {
     }
 }
 
+fn remove_states(data_dir: &DataDir) -> Result<(), StartError> {
+    for shard in 0..data_dir.identity.shards {
+        let path = data_dir.path.join(format!("shard-{shard}"));
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let doing = "removing what an earlier run in memory left";
+                return Err(tandem_storage::Error::Io { doing, source }.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 async fn start_node(
     config: &Config,
     data_dir: &DataDir,
@@ -173,6 +187,10 @@ async fn start_node(
         deliveries.push(Arc::clone(&delivery));
         Applier::new(reader, delivery)
     };
+    if config.storage.engine == EngineKind::Memory {
+        // The log is gone with the last process, so what is left of its states must not come back.
+        remove_states(data_dir)?;
+    }
     let log = open_log(config, data_dir)?;
     let opener = state_opener(&config.storage);
     let node = Node::start(&options, log, opener, applier, metrics.commits.clone(), fatal.clone()).await?;
@@ -217,7 +235,7 @@ async fn create_default_workspace(config: &Config, shards: &Shards) -> Result<()
     let max_workspaces = config.limits.max_workspaces_per_shard;
     let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: workspace.clone(), max_workspaces });
     let fail = |reason: String| StartError::DefaultWorkspace { workspace: workspace.clone(), reason };
-    match shards.of(&workspace).batcher.call(verb).await {
+    match shards.of(&workspace).batcher.call(verb, 0).await {
         Ok(Outcome::CreateWorkspace(Err(rejection))) if rejection.reason != Reason::WorkspaceExists => {
             Err(fail(rejection.text))
         }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     clock,
-    command::{self, CommandBuilder, Header, Outcome, Published, Verb, publish::Exception},
+    command::{self, Ack, CommandBuilder, Header, Outcome, Published, Verb, publish::Exception},
     error::RequestError,
     metrics::BatchMetrics,
     rejection::{Reason, Rejection},
@@ -23,6 +23,8 @@ use crate::{
 const MAX_IN_FLIGHT: usize = 2;
 /// Messages in one command at the most; an index in a batch is a u16.
 const MAX_COMMAND_MESSAGES: usize = 16_384;
+/// What a verb counts for beside what it carries.
+const VERB_BYTES: usize = 128;
 /// Bytes after which a command is closed.
 const MAX_COMMAND_BYTES: usize = 4 << 20;
 
@@ -43,7 +45,7 @@ pub(crate) type VerbAnswer = Box<dyn FnOnce(VerbResult) + Send>;
 
 enum Request {
     Publish { publish: PublishRecords, answer: oneshot::Sender<PublishResult>, permit: OwnedSemaphorePermit },
-    Verb { verb: Verb, answer: VerbAnswer },
+    Verb { verb: Verb, bytes: usize, answer: VerbAnswer, permit: Option<OwnedSemaphorePermit> },
 }
 
 /// The way into a shard's batcher. Cheap to clone.
@@ -59,7 +61,9 @@ pub(crate) struct BatcherHandle {
 impl BatcherHandle {
     /// Publishes when there is room at once, and refuses otherwise: for callers that cannot be made to wait.
     pub(crate) async fn publish_now(&self, publish: PublishRecords) -> PublishResult {
-        let permit = Arc::clone(&self.budget).try_acquire_many_owned(cost(&publish)).map_err(|_| self.overloaded())?;
+        let permit = Arc::clone(&self.budget)
+            .try_acquire_many_owned(self.cost(publish.records.len()))
+            .map_err(|_| self.overloaded())?;
         self.enqueue(publish, permit)?.await.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?
     }
 
@@ -68,25 +72,37 @@ impl BatcherHandle {
         &self,
         publish: PublishRecords,
     ) -> Result<oneshot::Receiver<PublishResult>, RequestError> {
-        let permit = Arc::clone(&self.budget).acquire_many_owned(cost(&publish)).await;
+        let permit = Arc::clone(&self.budget).acquire_many_owned(self.cost(publish.records.len())).await;
         self.enqueue(publish, permit.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?)
     }
 
-    /// Hands in a verb.
-    pub(crate) fn submit(&self, verb: Verb, answer: VerbAnswer) {
-        if let Err(mpsc::error::SendError(Request::Verb { answer, .. })) =
-            self.queue.send(Request::Verb { verb, answer })
-        {
+    /// Hands in an ack. Never refused: credit bounds how many there can be.
+    pub(crate) fn acknowledge(&self, ack: Ack, answer: VerbAnswer) {
+        let bytes = VERB_BYTES + ack.ranges.len() * 32 + ack.finished.len() * 24;
+        self.enqueue_verb(Verb::Ack(ack), bytes, answer, None);
+    }
+
+    /// Hands in a verb that carries `bytes` of its own and waits; refused when there is no room.
+    pub(crate) async fn call(&self, verb: Verb, bytes: usize) -> VerbResult {
+        let bytes = VERB_BYTES + bytes;
+        let permit =
+            Arc::clone(&self.budget).try_acquire_many_owned(self.cost(bytes)).map_err(|_| self.overloaded())?;
+        let (sender, receiver) = oneshot::channel();
+        // A caller that has gone away needs no answer.
+        self.enqueue_verb(verb, bytes, Box::new(move |result| drop(sender.send(result))), Some(permit));
+        receiver.await.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?
+    }
+
+    fn enqueue_verb(&self, verb: Verb, bytes: usize, answer: VerbAnswer, permit: Option<OwnedSemaphorePermit>) {
+        let request = Request::Verb { verb, bytes, answer, permit };
+        if let Err(mpsc::error::SendError(Request::Verb { answer, .. })) = self.queue.send(request) {
             answer(Err(RequestError::Unavailable(ProposeError::Unsettled)));
         }
     }
 
-    /// Hands in a verb and waits.
-    pub(crate) async fn call(&self, verb: Verb) -> VerbResult {
-        let (sender, receiver) = oneshot::channel();
-        // A caller that has gone away needs no answer.
-        self.submit(verb, Box::new(move |result| drop(sender.send(result))));
-        receiver.await.map_err(|_| RequestError::Unavailable(ProposeError::Unsettled))?
+    /// What something of this size takes of the budget: at most all of it, so that it can always go through alone.
+    fn cost(&self, bytes: usize) -> u32 {
+        bytes.min(self.budget_bytes) as u32
     }
 
     /// Bytes of publishes that wait or are under way.
@@ -114,10 +130,6 @@ impl BatcherHandle {
     }
 }
 
-fn cost(publish: &PublishRecords) -> u32 {
-    publish.records.len() as u32
-}
-
 /// What a batcher needs to know.
 pub(crate) struct BatcherOptions {
     pub(crate) max_queued_bytes: usize,
@@ -141,7 +153,7 @@ struct Waiting {
     /// For each publish item: the requests in it, each with the number of its messages.
     publishes: Vec<Vec<(u32, oneshot::Sender<PublishResult>, OwnedSemaphorePermit)>>,
     /// For each other item, behind the publishes.
-    verbs: Vec<VerbAnswer>,
+    verbs: Vec<(VerbAnswer, Option<OwnedSemaphorePermit>)>,
 }
 
 async fn run<A: Apply>(
@@ -150,19 +162,15 @@ async fn run<A: Apply>(
     mut options: BatcherOptions,
 ) {
     let mut in_flight = FuturesOrdered::new();
-    let mut backlog: VecDeque<Request> = VecDeque::new();
     loop {
         tokio::select! {
             biased;
             Some((outcome, waiting)) = in_flight.next(), if !in_flight.is_empty() => settle(outcome, waiting),
             request = requests.recv(), if in_flight.len() < MAX_IN_FLIGHT => {
                 let Some(request) = request else { break };
-                backlog.push_back(request);
-                while let Some(request) = gather(&mut requests, &backlog) {
-                    backlog.push_back(request);
-                }
+                let gathered = gather(request, &mut requests);
                 options.newest_time_ms = options.newest_time_ms.max(clock::unix_ms());
-                let (command, waiting) = build(&mut backlog, &options);
+                let (command, waiting) = build(gathered, &options);
                 options.metrics.observe(&command, &waiting.sizes());
                 match group.submit(command).await {
                     Ok(pending) => in_flight.push_back(async move { (pending.outcome().await, waiting) }),
@@ -176,23 +184,33 @@ async fn run<A: Apply>(
     }
 }
 
-/// The next request that waits, unless there is enough for one command.
-fn gather(requests: &mut mpsc::UnboundedReceiver<Request>, backlog: &VecDeque<Request>) -> Option<Request> {
-    let (messages, bytes) = backlog.iter().fold((0, 0), |(messages, bytes), request| match request {
-        Request::Publish { publish, .. } => (messages + publish.count as usize, bytes + publish.records.len()),
-        Request::Verb { .. } => (messages, bytes + 64),
-    });
-    (messages < MAX_COMMAND_MESSAGES && bytes < MAX_COMMAND_BYTES).then(|| requests.try_recv().ok()).flatten()
+/// Takes what waits, until there is enough for one command.
+fn gather(first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) -> Vec<Request> {
+    let mut gathered = Vec::new();
+    let (mut messages, mut bytes) = (0, 0);
+    let mut next = Some(first);
+    while let Some(request) = next {
+        let (more_messages, more_bytes) = match &request {
+            Request::Publish { publish, .. } => (publish.count as usize, publish.records.len()),
+            Request::Verb { bytes, .. } => (1, *bytes),
+        };
+        messages += more_messages;
+        bytes += more_bytes;
+        gathered.push(request);
+        let enough = messages >= MAX_COMMAND_MESSAGES || bytes >= MAX_COMMAND_BYTES;
+        next = if enough { None } else { requests.try_recv().ok() };
+    }
+    gathered
 }
 
-/// Makes one command of everything in the backlog.
-fn build(backlog: &mut VecDeque<Request>, options: &BatcherOptions) -> (Bytes, Waiting) {
+/// Makes one command of all that was gathered.
+fn build(gathered: Vec<Request>, options: &BatcherOptions) -> (Bytes, Waiting) {
     type Part = (Bytes, u32, oneshot::Sender<PublishResult>, OwnedSemaphorePermit);
     let mut by_workspace: Vec<(Arc<str>, Vec<Part>)> = Vec::new();
     let mut places: HashMap<Arc<str>, usize> = HashMap::new();
     let mut verbs = Vec::new();
     let mut bytes = 0;
-    for request in backlog.drain(..) {
+    for request in gathered {
         match request {
             Request::Publish { publish, answer, permit } => {
                 bytes += publish.records.len() + 32;
@@ -202,9 +220,9 @@ fn build(backlog: &mut VecDeque<Request>, options: &BatcherOptions) -> (Bytes, W
                 });
                 by_workspace[place].1.push((publish.records, publish.count, answer, permit));
             }
-            Request::Verb { verb, answer } => {
-                bytes += 128;
-                verbs.push((verb, answer));
+            Request::Verb { verb, bytes: more, answer, permit } => {
+                bytes += more;
+                verbs.push((verb, answer, permit));
             }
         }
     }
@@ -216,9 +234,9 @@ fn build(backlog: &mut VecDeque<Request>, options: &BatcherOptions) -> (Bytes, W
         builder.push_records(&workspace, count, parts.iter().map(|(records, ..)| records));
         waiting.publishes.push(parts.into_iter().map(|(_, count, answer, permit)| (count, answer, permit)).collect());
     }
-    for (verb, answer) in verbs {
+    for (verb, answer, permit) in verbs {
         builder.push(&verb);
-        waiting.verbs.push(answer);
+        waiting.verbs.push((answer, permit));
     }
     (builder.finish(), waiting)
 }
@@ -248,7 +266,7 @@ fn settle(outcome: Result<Bytes, ProposeError>, waiting: Waiting) {
                     answer_publishes(result, requests);
                 }
             }
-            for (answer, outcome) in waiting.verbs.into_iter().zip(outcomes) {
+            for ((answer, _permit), outcome) in waiting.verbs.into_iter().zip(outcomes) {
                 answer(Ok(outcome));
             }
         }
@@ -256,7 +274,7 @@ fn settle(outcome: Result<Bytes, ProposeError>, waiting: Waiting) {
             for (_, answer, _) in waiting.publishes.into_iter().flatten() {
                 drop(answer.send(Err(error.clone())));
             }
-            for answer in waiting.verbs {
+            for (answer, _permit) in waiting.verbs {
                 answer(Err(error.clone()));
             }
         }

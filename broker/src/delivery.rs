@@ -23,10 +23,9 @@ use self::{
     loader::{BatchCache, Loader},
 };
 use crate::{
-    command::{Lane, Source},
     machine::{Appended, Effect},
     query::{QueryError, StateReader},
-    rejection::Rejection,
+    rejection::{Reason, Rejection},
 };
 
 /// An inbox that somebody is subscribed to.
@@ -74,7 +73,12 @@ impl Delivery {
         let inbox = {
             let mut table = self.table.write();
             let inboxes = table.entry(workspace.number).or_default();
-            let known = inboxes.get(&sandbox.number).filter(|inbox| inbox.lock().ended.is_none()).cloned();
+            let known = inboxes.get(&sandbox.number).cloned();
+            if known.as_ref().is_some_and(|inbox| inbox.lock().waits_for_acks()) {
+                let text = format!("acks of sandbox {sandbox_name:?} are still being settled; subscribe again");
+                return Err(Rejection::new(Reason::Overloaded, text).into());
+            }
+            let known = known.filter(|inbox| inbox.lock().ended.is_none());
             let inbox = known.unwrap_or_else(|| self.new_inbox(workspace.number, sandbox.number, sandbox_name));
             inboxes.insert(sandbox.number, Arc::clone(&inbox));
             inbox.lock().streams += 1;
@@ -144,28 +148,23 @@ impl Delivery {
         }
     }
 
+    /// Hands a batch to those who are subscribed. Each inbox gets all of its lanes under one lock: what is taken from it
+    /// must not see one part of a batch without the other.
     fn appended(&self, appended: &Appended) {
         let table = self.table.read();
         let Some(inboxes) = table.get(&appended.workspace) else { return };
-        for (recipient, priority, indexes) in &appended.direct {
-            if let Some(inbox) = inboxes.get(recipient) {
-                let mut queue = inbox.lock();
-                let lane = Lane { source: Source::Direct, priority: *priority };
-                if let Some(lane) = queue.lane_mut(lane) {
-                    lane.push(&appended.batch, indexes);
+        if appended.broadcast.is_empty() {
+            for runs in appended.direct.chunk_by(|(one, ..), (other, ..)| one == other) {
+                if let Some(inbox) = inboxes.get(&runs[0].0) {
+                    inbox.lock().push(&appended.batch, runs, &[]);
                 }
-                queue.wake();
             }
+            return;
         }
-        for (priority, indexes) in &appended.broadcast {
-            let lane = Lane { source: Source::Broadcast, priority: *priority };
-            for inbox in inboxes.values() {
-                let mut queue = inbox.lock();
-                if let Some(lane) = queue.lane_mut(lane) {
-                    lane.push(&appended.batch, indexes);
-                }
-                queue.wake();
-            }
+        for (recipient, inbox) in inboxes {
+            let from = appended.direct.partition_point(|(sandbox, ..)| sandbox < recipient);
+            let to = appended.direct.partition_point(|(sandbox, ..)| sandbox <= recipient);
+            inbox.lock().push(&appended.batch, &appended.direct[from..to], &appended.broadcast);
         }
     }
 

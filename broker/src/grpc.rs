@@ -23,6 +23,7 @@ use tandem_proto::{
     server::v1::server_service_server::ServerServiceServer,
     workspace::v1::workspace_service_server::WorkspaceServiceServer,
 };
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::{
@@ -32,6 +33,9 @@ use crate::{
     shard::Shards,
 };
 
+/// A request of a subscription holds ids and ranges, no content.
+const MAX_SUBSCRIBE_REQUEST_BYTES: usize = 64 << 10;
+
 /// What every RPC needs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Edge {
@@ -40,6 +44,7 @@ pub(crate) struct Edge {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) info: Arc<ServerInfo>,
     streams: Arc<AtomicUsize>,
+    stopping: watch::Receiver<bool>,
 }
 
 /// What does not change while the server runs.
@@ -64,8 +69,20 @@ impl Drop for StreamPlace {
 }
 
 impl Edge {
-    pub(crate) fn new(shards: Shards, config: &Config, metrics: Arc<Metrics>, info: ServerInfo) -> Self {
-        Self { shards, limits: config.limits, metrics, info: Arc::new(info), streams: Arc::default() }
+    pub(crate) fn new(
+        shards: Shards,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        info: ServerInfo,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { shards, limits: config.limits, metrics, info: Arc::new(info), streams: Arc::default(), stopping }
+    }
+
+    /// Resolves when the server shall stop.
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {}
     }
 
     /// All services, without health and reflection.
@@ -75,7 +92,9 @@ impl Edge {
         let mut routes = Routes::builder();
         routes
             .add_service(PublishServiceServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(SubscribeServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(
+                SubscribeServiceServer::new(self.clone()).max_decoding_message_size(MAX_SUBSCRIBE_REQUEST_BYTES),
+            )
             .add_service(HistoryServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))

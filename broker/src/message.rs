@@ -37,6 +37,8 @@ pub(crate) struct MessageView<'a> {
     requires_response: bool,
 }
 
+/// The field `traceparent`.
+const TRACEPARENT: u64 = 16;
 /// The priority of a message that names none.
 const DEFAULT_PRIORITY: u64 = 5;
 
@@ -72,6 +74,10 @@ fn digest(body: &[u8]) -> Result<u64, Rejection> {
     let mut sum = 0_u64;
     for entry in Fields::new("message", body) {
         let (number, value) = entry?;
+        if number == TRACEPARENT {
+            // A retry may run under another span.
+            continue;
+        }
         sum = sum.wrapping_add(match value {
             Value::Varint(value) => xxh3_64_with_seed(&value.to_be_bytes(), number),
             Value::Bytes(bytes) => xxh3_64_with_seed(bytes, number),
@@ -103,7 +109,7 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             13 => read_metadata(value.bytes("metadata")?, &mut metadata)?,
             14 => refuse_text("ordering_key", &value, "this version has no ordering keys")?,
             15 => return Err(unserved("not_before", "this version delivers at once")),
-            16 => read_traceparent(value.text("traceparent")?)?,
+            TRACEPARENT => read_traceparent(value.text("traceparent")?)?,
             30..=33 => {
                 let text = format!("field {number} of the message is set by the broker; leave it empty");
                 return Err(Rejection::field("message", text));

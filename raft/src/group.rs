@@ -58,6 +58,7 @@ pub struct Group<A: Apply> {
     raft: Raft<TypeConfig, StateMachine<A>>,
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
+    snapshots: tokio::task::AbortHandle,
 }
 
 impl<A: Apply> Group<A> {
@@ -92,8 +93,8 @@ impl<A: Apply> Group<A> {
         }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
-        tokio::spawn(take_snapshots(raft.clone(), wanted));
-        Ok(Arc::new(Self { shard, raft, engine, leadership }))
+        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots }))
     }
 
     /// The number of this shard.
@@ -158,6 +159,7 @@ impl<A: Apply> Group<A> {
 
     /// Ends the group; then makes the state durable, so that the next start has nothing to apply again.
     pub(crate) async fn shutdown(&self) -> Result<(), FatalError> {
+        self.snapshots.abort();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }

@@ -248,7 +248,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.tail.lock().truncate_after(last_log_id);
         let mut writes = WriteBatch::new();
         writes.delete_range(ENTRIES, entry_key(self.shard, from), entry_key(self.shard, u64::MAX));
-        self.write_durably(writes).await
+        let written = self.write_durably(writes).await;
+        // Appends that were queued before have told of themselves meanwhile; what they wrote is gone.
+        self.tail.lock().lower_flushed(from);
+        written
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

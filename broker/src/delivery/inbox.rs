@@ -1,12 +1,13 @@
 //! The inbox of one recipient while somebody is subscribed to it.
 
-use std::task::Waker;
+use std::{sync::Arc, task::Waker};
 
 use super::{
     lane::{Item, LaneQueue, Lease},
     loader::Loader,
 };
 use crate::{
+    batch::Batch,
     command::{Ack, AckedRange, Lane, Source},
     machine::{StateError, inbox::Inbox, workspace::Workspace},
 };
@@ -30,12 +31,24 @@ pub(crate) struct InboxQueue {
     pub(crate) streams: usize,
     pub(crate) acks_in_flight: usize,
     wakers: Vec<Waker>,
+    /// Every batch up to this sequence has been pushed here or is in the state that was loaded. What lies beyond in the
+    /// state is left alone until it is pushed, so that all lanes show the same part of the log.
+    pushed_through: u64,
     pub(crate) ended: Option<Ended>,
 }
 
 impl InboxQueue {
     pub(crate) fn new(loader: Loader, sandbox_name: String) -> Self {
-        Self { loader, sandbox_name, lanes: Vec::new(), streams: 0, acks_in_flight: 0, wakers: Vec::new(), ended: None }
+        Self {
+            loader,
+            sandbox_name,
+            lanes: Vec::new(),
+            streams: 0,
+            acks_in_flight: 0,
+            wakers: Vec::new(),
+            pushed_through: 0,
+            ended: None,
+        }
     }
 
     /// Takes over what the state has. Until then the inbox is known to those who push, and has no lanes.
@@ -43,17 +56,42 @@ impl InboxQueue {
         if !self.lanes.is_empty() {
             return;
         }
+        self.pushed_through = self.pushed_through.max(workspace.last_sequence);
         self.lanes = (0..Lane::COUNT)
             .map(Lane::from_index)
             .map(|lane| {
                 let cursor = inbox.cursor(lane).clone();
                 let empty = match lane.source {
-                    Source::Direct => inbox.waiting[usize::from(lane.priority)] == 0,
+                    // Not told by the counter: a message must be found also where a count is wrong.
+                    Source::Direct => false,
                     Source::Broadcast => workspace.newest_broadcast[usize::from(lane.priority)] <= cursor.floor,
                 };
                 LaneQueue::new(lane, cursor, empty)
             })
             .collect();
+    }
+
+    /// A batch was appended: priority and indexes of what is addressed to this recipient, and of broadcasts.
+    pub(crate) fn push(
+        &mut self,
+        batch: &Arc<Batch>,
+        direct: &[(u32, u8, Arc<[u16]>)],
+        broadcast: &[(u8, Arc<[u16]>)],
+    ) {
+        let direct = direct.iter().map(|(_, priority, indexes)| (Source::Direct, *priority, indexes));
+        let broadcast = broadcast.iter().map(|(priority, indexes)| (Source::Broadcast, *priority, indexes));
+        for (source, priority, indexes) in direct.chain(broadcast) {
+            if let Some(lane) = self.lanes.get_mut(Lane { source, priority }.index()) {
+                lane.push(batch, indexes);
+            }
+        }
+        self.pushed_through = self.pushed_through.max(batch.first_sequence + batch.len() as u64 - 1);
+        self.wake();
+    }
+
+    /// It has ended, and what is done in it is not settled yet: nobody can know what is to be delivered.
+    pub(crate) fn waits_for_acks(&self) -> bool {
+        self.ended.is_some() && self.acks_in_flight > 0
     }
 
     pub(crate) fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneQueue> {
@@ -76,7 +114,7 @@ impl InboxQueue {
                 let mut next: Option<(u64, usize)> = None;
                 for index in pair {
                     let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.may_have()) else { continue };
-                    if let Some(sequence) = lane.peek(&self.sandbox_name, &self.loader)?
+                    if let Some(sequence) = lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?
                         && next.is_none_or(|(other, _)| sequence < other)
                     {
                         next = Some((sequence, index));
@@ -111,6 +149,8 @@ impl InboxQueue {
         for range in &ranges {
             self.lanes[range.lane.index()].acknowledge(range, &mut finished);
         }
+        // A lane with too many ranges goes on once the oldest message is done; others may wait for that.
+        self.wake();
         self.acks_in_flight += 1;
         Ack { workspace: self.loader.workspace, sandbox: self.loader.sandbox, ranges, finished }
     }

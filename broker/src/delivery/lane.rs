@@ -26,6 +26,9 @@ const MAX_QUEUED: usize = 4_096;
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// Where a load from disk stops.
 const LOAD_MESSAGES: usize = 1_024;
+/// Gaps of acknowledged messages that a lane may have; beyond, it hands out nothing new until the oldest are closed. Each
+/// is written with every change of the inbox.
+const MAX_RANGES: usize = 2_048;
 /// No batch holds more messages, so a run that begins this far before a sequence does not reach it.
 const MAX_BATCH_LEN: u64 = u16::MAX as u64;
 
@@ -64,6 +67,8 @@ struct Segment {
     batch: Arc<Batch>,
     indexes: Arc<[u16]>,
     next: usize,
+    /// What holding the batch counts for, beside the share of this lane.
+    pinned_bytes: usize,
 }
 
 impl Segment {
@@ -72,7 +77,8 @@ impl Segment {
     }
 
     fn bytes(&self) -> usize {
-        self.batch.bytes().len() * (self.indexes.len() - self.next) / self.batch.len().max(1)
+        let left = self.indexes.len() - self.next;
+        self.batch.bytes().len() * left / self.batch.len().max(1) + if left > 0 { self.pinned_bytes } else { 0 }
     }
 }
 
@@ -134,20 +140,27 @@ impl LaneQueue {
             self.complete = false;
             return;
         }
-        self.add(Segment { batch: Arc::clone(batch), indexes: Arc::clone(indexes), next: 0 }, last);
+        // A batch that was just appended is shared by all its recipients; one that stalls may hold a number of them.
+        let pinned_bytes = batch.bytes().len() / 16;
+        self.add(Segment { batch: Arc::clone(batch), indexes: Arc::clone(indexes), next: 0, pinned_bytes }, last);
     }
 
     /// The sequence of the next message, loading when needed. `own` is the recipient: it gets no broadcast of its own.
-    pub(crate) fn peek(&mut self, own: &str, loader: &Loader) -> Result<Option<u64>, StateError> {
+    ///
+    /// Loads up to `through` and no further: what lies beyond has not been pushed to the other lanes yet.
+    pub(crate) fn peek(&mut self, own: &str, through: u64, loader: &Loader) -> Result<Option<u64>, StateError> {
         if let Some((sequence, _)) = self.returned.first_key_value() {
             return Ok(Some(*sequence));
+        }
+        if self.done.ranges.len() >= MAX_RANGES {
+            return Ok(None);
         }
         loop {
             let Some(segment) = self.segments.front() else {
                 if self.complete {
                     return Ok(None);
                 }
-                self.load(loader)?;
+                self.load(through, loader)?;
                 continue;
             };
             let sequence = segment.next_sequence();
@@ -223,13 +236,13 @@ impl LaneQueue {
 
     /// Reads the next part of the lane from disk. The caller holds the lock that `push` needs, so nothing is missed: a
     /// batch that the scan does not see is pushed afterwards.
-    fn load(&mut self, loader: &Loader) -> Result<(), StateError> {
+    fn load(&mut self, through: u64, loader: &Loader) -> Result<(), StateError> {
         let source = match self.lane.source {
             Source::Direct => loader.sandbox,
             Source::Broadcast => BROADCAST,
         };
         let from = keys::run(loader.workspace, source, self.lane.priority, self.scan_from);
-        let to = keys::run(loader.workspace, source, self.lane.priority, u64::MAX);
+        let to = keys::run(loader.workspace, source, self.lane.priority, through.saturating_add(1));
         let mut runs: Vec<(u64, Arc<[u16]>)> = Vec::new();
         let mut messages = 0;
         let mut more = false;
@@ -245,11 +258,17 @@ impl LaneQueue {
         })?;
         for (first, indexes) in runs {
             let Some(last) = indexes.last().map(|index| first + u64::from(*index)) else { continue };
+            if self.queued_bytes >= MAX_QUEUED_BYTES {
+                more = true;
+                break;
+            }
             self.scan_from = first + 1;
-            if last <= self.done.floor {
+            if indexes.iter().all(|index| self.done.contains(first + u64::from(*index))) {
+                // Nothing to hand out, and no reason to read the batch.
                 if self.lane.source == Source::Direct {
                     self.open_runs.push_back((first, last));
                 }
+                self.loaded_through = self.loaded_through.max(last);
                 continue;
             }
             if last <= self.loaded_through {
@@ -257,7 +276,8 @@ impl LaneQueue {
             }
             let Some(batch) = loader.batch(first)? else { continue };
             let next = indexes.partition_point(|index| first + u64::from(*index) <= self.loaded_through);
-            self.add(Segment { batch, indexes, next }, last);
+            let pinned_bytes = batch.bytes().len();
+            self.add(Segment { batch, indexes, next, pinned_bytes }, last);
         }
         self.complete = !more;
         Ok(())

@@ -69,9 +69,9 @@ impl HistoryService for Edge {
         let shard = self.shards.of(name);
         shard.group.read_barrier().await.map_err(RequestError::from)?;
         let workspace = shard.reader.workspace(name)?;
-        let page = shard.reader.history(&workspace, span, &filter, limit)?;
+        let page = shard.reader.history(&workspace, span, &filter, limit, &|message| encode_message(message, name))?;
         Ok(Response::new(ListMessagesResponse {
-            messages: page.messages.iter().map(|message| encode_message(message, name)).collect(),
+            messages: page.messages,
             next_page_token: page.next.map(|sequence| format!("m{sequence}")).unwrap_or_default(),
         }))
     }

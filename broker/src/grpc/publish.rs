@@ -94,7 +94,15 @@ async fn read_requests(
 ) {
     let mut target: Option<(Arc<str>, BatcherHandle)> = None;
     loop {
-        let request = match requests.message().await {
+        let request = tokio::select! {
+            request = requests.message() => request,
+            () = edge.stopped() => {
+                // What was read before is answered first.
+                drop(answers.send(Err(status::shutting_down())).await);
+                return;
+            }
+        };
+        let request = match request {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(status) => {

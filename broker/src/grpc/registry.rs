@@ -23,6 +23,8 @@ use crate::{
     shard::Shard,
 };
 
+/// Bytes of an encoded sandbox at the most.
+const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
 /// Agents of one sandbox at the most.
 const MAX_AGENTS: usize = 256;
 /// Capabilities of one agent at the most.
@@ -41,13 +43,21 @@ impl RegistryService for Edge {
         let sandbox = request.sandbox.ok_or_else(|| Rejection::field("sandbox", "sandbox is missing"))?;
         check(&sandbox)?;
         let shard = self.shards.of(workspace);
+        let description = sandbox.encode_to_vec();
+        let description_bytes = description.len();
+        if description_bytes > MAX_DESCRIPTION_BYTES {
+            let text = format!(
+                "the sandbox is described in {description_bytes} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed"
+            );
+            return Err(Rejection::field("sandbox", text).into());
+        }
         let verb = Verb::RegisterSandbox(RegisterSandbox {
             workspace: workspace.to_owned(),
             sandbox: sandbox.sandbox_id.clone(),
-            description: sandbox.encode_to_vec().into(),
+            description: description.into(),
             max_sandboxes: self.limits.max_sandboxes_per_workspace,
         });
-        let created = match shard.batcher.call(verb).await? {
+        let created = match shard.batcher.call(verb, description_bytes).await? {
             Outcome::RegisterSandbox(result) => result?.created,
             other => return Err(RequestError::internal(format!("a registration came to {other:?}")).into()),
         };
@@ -63,7 +73,7 @@ impl RegistryService for Edge {
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
         let shard = self.shards.of(workspace);
         let verb = Verb::Heartbeat(Heartbeat { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
-        match shard.batcher.call(verb).await? {
+        match shard.batcher.call(verb, 0).await? {
             Outcome::Heartbeat(result) => result?,
             other => return Err(RequestError::internal(format!("a heartbeat came to {other:?}")).into()),
         }
@@ -89,9 +99,7 @@ impl RegistryService for Edge {
         let limit = field::page_size(request.page_size)?;
         let after = if request.page_token.is_empty() { "" } else { field::id("page_token", &request.page_token)? };
         let (shard, state) = self.read_workspace(workspace).await?;
-        let mut found = shard.reader.sandboxes_after(&state, after, limit + 1)?;
-        let more = found.len() > limit;
-        found.truncate(limit);
+        let (found, more) = shard.reader.sandboxes_after(&state, after, limit)?;
         let next_page_token = found.last().filter(|_| more).map(|last| last.name.clone()).unwrap_or_default();
         let sandboxes = found.into_iter().map(|named| self.on_wire(shard, workspace, &state, named)).collect();
         Ok(Response::new(ListSandboxesResponse { sandboxes, next_page_token }))
@@ -114,8 +122,7 @@ impl RegistryService for Edge {
         let mut agents = Vec::new();
         let mut examined = 0;
         loop {
-            let found = shard.reader.sandboxes_after(&state, &after, 256)?;
-            let last_part = found.len() < 256;
+            let (found, more) = shard.reader.sandboxes_after(&state, &after, 256)?;
             for named in found {
                 examined += 1;
                 after.clone_from(&named.name);
@@ -126,7 +133,7 @@ impl RegistryService for Edge {
                     return Ok(Response::new(DiscoverAgentsResponse { agents, next_page_token: after }));
                 }
             }
-            if last_part {
+            if !more {
                 return Ok(Response::new(DiscoverAgentsResponse { agents, next_page_token: String::new() }));
             }
         }
@@ -141,7 +148,7 @@ impl RegistryService for Edge {
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
         let verb =
             Verb::UnregisterSandbox(UnregisterSandbox { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
-        match self.shards.of(workspace).batcher.call(verb).await? {
+        match self.shards.of(workspace).batcher.call(verb, 0).await? {
             Outcome::UnregisterSandbox(result) => {
                 let abandoned_messages = result?.abandoned;
                 Ok(Response::new(UnregisterSandboxResponse { abandoned_messages }))

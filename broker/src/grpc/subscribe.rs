@@ -21,7 +21,7 @@ use super::{Edge, StreamPlace, status};
 use crate::{
     batcher::{BatcherHandle, VerbResult},
     clock,
-    command::{Outcome, Verb},
+    command::{Ack, Outcome},
     delivery::{
         inbox::Ended,
         subscription::{Stop, Subscription},
@@ -33,6 +33,8 @@ use crate::{
 
 /// Acks of one stream that wait for their outcome; beyond, the stream is not read.
 const MAX_WAITING_ACKS: usize = 1_024;
+/// Ranges in one ack.
+const MAX_ACK_RANGES: usize = 1_024;
 /// Requests handled before deliveries get a turn.
 const MAX_REQUESTS_A_TURN: usize = 64;
 
@@ -172,11 +174,15 @@ impl SubscriptionStream {
             (Ask::Ack(ack), Some(open)) => (ack, open),
         };
         let (ack, open) = open;
+        if ack.ranges.len() > MAX_ACK_RANGES {
+            let text = format!("the ack has {} ranges; at most {MAX_ACK_RANGES} are allowed", ack.ranges.len());
+            return Err(Rejection::field("ack.ranges", text).into());
+        }
         let ranges: Vec<_> = ack.ranges.iter().map(|range| (range.first, range.last)).collect();
         let done = open.subscription.acknowledge(&ranges);
         let refusals =
             done.refused.into_iter().map(|(first, last, rejection)| refusal(first, last, &rejection)).collect();
-        let result = done.command.map(|command| submit_ack(open, Verb::Ack(command)));
+        let result = done.command.map(|command| submit_ack(open, command));
         self.acks.push_back(WaitingAck { result, refusals });
         Ok(())
     }
@@ -242,7 +248,7 @@ impl SubscriptionStream {
 }
 
 /// Hands in an ack, and sees to it that the inbox hears how it ended even when the stream has gone by then.
-fn submit_ack(open: &Open, verb: Verb) -> oneshot::Receiver<VerbResult> {
+fn submit_ack(open: &Open, ack: Ack) -> oneshot::Receiver<VerbResult> {
     let settle = open.subscription.settler();
     let (sender, receiver) = oneshot::channel();
     let answer = move |result: VerbResult| {
@@ -250,7 +256,7 @@ fn submit_ack(open: &Open, verb: Verb) -> oneshot::Receiver<VerbResult> {
         // The stream may have gone; the ack stands.
         drop(sender.send(result));
     };
-    open.batcher.submit(verb, Box::new(answer));
+    open.batcher.acknowledge(ack, Box::new(answer));
     receiver
 }
 

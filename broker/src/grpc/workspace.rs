@@ -26,7 +26,7 @@ impl WorkspaceService for Edge {
         let shard = self.shards.of(&name);
         let max_workspaces = self.limits.max_workspaces_per_shard;
         let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: name.clone(), max_workspaces });
-        match shard.batcher.call(verb).await? {
+        match shard.batcher.call(verb, 0).await? {
             Outcome::CreateWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("a creation came to {other:?}")).into()),
         }
@@ -74,7 +74,7 @@ impl WorkspaceService for Edge {
         let name = request.into_inner().workspace_id;
         field::id("workspace_id", &name)?;
         let verb = Verb::DeleteWorkspace(DeleteWorkspace { workspace: name.clone() });
-        match self.shards.of(&name).batcher.call(verb).await? {
+        match self.shards.of(&name).batcher.call(verb, 0).await? {
             Outcome::DeleteWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("a deletion came to {other:?}")).into()),
         }

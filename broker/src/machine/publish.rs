@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Kind, Record},
-    command::{Publish, Published, publish::Exception},
+    command::{Lane, Publish, Published, Source, publish::Exception},
     rejection::{Reason, Rejection},
 };
 
@@ -21,6 +21,8 @@ use crate::{
 struct Routes {
     direct: BTreeMap<(u32, u8), Vec<u16>>,
     broadcast: BTreeMap<u8, Vec<u16>>,
+    /// The newest broadcast of each priority before this batch.
+    newest_broadcast: [u64; 10],
     exceptions: Vec<(u32, Exception)>,
 }
 
@@ -35,8 +37,9 @@ pub(super) fn apply(
         return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
     };
     let (number, first_sequence) = (workspace.number, workspace.last_sequence + 1);
+    let newest_broadcast = workspace.newest_broadcast;
     let mut batch = Batch::decode(first_sequence, verb.batch)?;
-    let mut routes = Routes::default();
+    let mut routes = Routes { newest_broadcast, ..Routes::default() };
     for index in 0..batch.len() {
         let record = batch.record(index);
         if let Some(exception) = route(state, number, &batch, index, &record, max_inbox_messages, &mut routes, writes)?
@@ -109,10 +112,16 @@ fn route(
             routes.direct.entry((recipient, record.priority)).or_default().push(index as u16);
         }
         Kind::Broadcast => {
+            let priority = record.priority;
+            let own = routes.broadcast.entry(priority).or_default();
+            let before = own.last().map(|index| batch.sequence(usize::from(*index)));
+            let before = before.unwrap_or(routes.newest_broadcast[usize::from(priority)]);
             if let Some(inbox) = state.inbox_mut(workspace, sender)? {
+                // Done with before it is there, so that who only speaks need not read all it has said.
                 inbox.broadcasts_done += 1;
+                inbox.cursor_mut(Lane { source: Source::Broadcast, priority }).insert(before, batch.sequence(index));
             }
-            routes.broadcast.entry(record.priority).or_default().push(index as u16);
+            own.push(index as u16);
         }
         Kind::Void => return refused(Rejection::field("destination", "the message goes nowhere")),
     }

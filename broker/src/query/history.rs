@@ -35,7 +35,8 @@ pub(crate) struct Filter {
 /// A part of the history.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) messages: Vec<MessageRef>,
+    /// Encoded, and not as references: a page must not hold the batches that its messages stand in.
+    pub(crate) messages: Vec<Bytes>,
     /// Where the next page begins; none at the end.
     pub(crate) next: Option<u64>,
 }
@@ -49,6 +50,7 @@ pub(crate) struct Span {
 }
 
 struct Collector<'a> {
+    encode: &'a dyn Fn(&MessageRef) -> Bytes,
     filter: &'a Filter,
     span: Span,
     limit: usize,
@@ -65,6 +67,7 @@ impl StateReader {
         mut span: Span,
         filter: &Filter,
         limit: usize,
+        encode: &dyn Fn(&MessageRef) -> Bytes,
     ) -> Result<Page, QueryError> {
         span.to = span.to.min(workspace.last_sequence);
         span.from = span.from.max(1);
@@ -75,7 +78,7 @@ impl StateReader {
             span.to = span.to.min(self.first_sequence_since(workspace, end_ms)?.saturating_sub(1));
         }
         let page = Page { messages: Vec::new(), next: None };
-        let mut collector = Collector { filter, span, limit, examined: 0, bytes: 0, page };
+        let mut collector = Collector { encode, filter, span, limit, examined: 0, bytes: 0, page };
         if span.from > span.to {
             return Ok(collector.page);
         }
@@ -108,7 +111,7 @@ impl StateReader {
             let middle = low + (high - low) / 2;
             match self.batch_before(workspace.number, middle)? {
                 Some((first, committed_ms, length)) if committed_ms < time_ms => {
-                    low = middle.max(first + length).min(high)
+                    low = (middle + 1).max(first + length).min(high)
                 }
                 Some((first, ..)) => high = first,
                 None => low = middle + 1,
@@ -163,7 +166,8 @@ impl Collector<'_> {
             self.examined += 1;
             if self.filter.matches(batch.record(index).body) {
                 self.bytes += batch.record(index).body.len();
-                self.page.messages.push(MessageRef { batch: std::sync::Arc::clone(&batch), index: index as u16 });
+                let message = MessageRef { batch: std::sync::Arc::clone(&batch), index: index as u16 };
+                self.page.messages.push((self.encode)(&message));
             }
         }
         ControlFlow::Continue(())

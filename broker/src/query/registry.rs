@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// Bytes of descriptions in one page at the most.
+const MAX_PAGE_BYTES: usize = 2 << 20;
+
 /// A sandbox with its name.
 #[derive(Debug, Clone)]
 pub(crate) struct NamedSandbox {
@@ -31,21 +34,28 @@ impl StateReader {
         self.complete(workspace, name.to_owned(), sandbox)
     }
 
-    /// Up to `limit` sandboxes of a workspace behind the one with this name, by name.
+    /// Up to `limit` sandboxes of a workspace behind the one with this name, by name, and whether there are more. Fewer when
+    /// their descriptions are large.
     pub(crate) fn sandboxes_after(
         &self,
         workspace: &Workspace,
         after: &str,
         limit: usize,
-    ) -> Result<Vec<NamedSandbox>, QueryError> {
+    ) -> Result<(Vec<NamedSandbox>, bool), QueryError> {
         let (first, to) = keys::sandboxes(workspace.number);
         let from = if after.is_empty() { first } else { behind(&keys::sandbox(workspace.number, after)) };
-        let mut found = Vec::new();
+        let (mut found, mut bytes, mut more) = (Vec::new(), 0, false);
         self.engine().scan(RECORDS, &from, &to, Direction::Forward, &mut |key, value| {
+            if found.len() >= limit || bytes >= MAX_PAGE_BYTES {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            bytes += value.len();
             found.push((keys::sandbox_name(key), Bytes::copy_from_slice(value)));
-            if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            ControlFlow::Continue(())
         })?;
-        found.into_iter().map(|(name, record)| self.complete(workspace, name, Sandbox::decode(record)?)).collect()
+        let complete = |(name, record)| self.complete(workspace, name, Sandbox::decode(record)?);
+        Ok((found.into_iter().map(complete).collect::<Result<_, _>>()?, more))
     }
 
     /// Up to `limit` workspaces of this shard behind the one with this name, by name.

@@ -55,8 +55,13 @@ impl Tail {
                 self.bytes -= entry_bytes(&entry);
             }
         }
-        self.flushed_index = self.flushed_index.min(keep.saturating_sub(1));
+        self.lower_flushed(keep);
         self.last = self.last.min(last);
+    }
+
+    /// Entries from `next` on are not flushed, whatever was said before.
+    pub(crate) fn lower_flushed(&mut self, next: u64) {
+        self.flushed_index = self.flushed_index.min(next.saturating_sub(1));
     }
 
     pub(crate) fn purge(&mut self, upto: LogId) {

@@ -15,7 +15,7 @@ use crate::{
         Delivery, SharedInbox,
         lane::{Item, Lease},
     },
-    machine::Machine,
+    machine::{Effect, Machine},
     query::StateReader,
     rejection::Reason,
 };
@@ -89,6 +89,13 @@ impl TestShard {
 
     /// Applies several commands as one batch of writes.
     pub(crate) fn apply_chunk(&mut self, commands: &[Bytes]) -> Vec<Vec<Outcome>> {
+        let (outcomes, effects) = self.apply_unpushed(commands);
+        self.delivery.effects(effects.into_iter());
+        outcomes
+    }
+
+    /// The same up to the moment before the effects are passed on: the state can be read, nothing is pushed.
+    pub(crate) fn apply_unpushed(&mut self, commands: &[Bytes]) -> (Vec<Vec<Outcome>>, Vec<Effect>) {
         let (mut writes, mut effects) = (WriteBatch::new(), Vec::new());
         let outcomes = commands
             .iter()
@@ -96,8 +103,7 @@ impl TestShard {
             .collect::<Result<_, _>>();
         self.engine.write(writes, Durability::Deferred).unwrap();
         self.machine.visible();
-        self.delivery.effects(effects.into_iter());
-        outcomes.unwrap()
+        (outcomes.unwrap(), effects)
     }
 
     pub(crate) fn publish_verb(&self, drafts: &[Draft<'_>]) -> Verb {

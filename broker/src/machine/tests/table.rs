@@ -47,6 +47,36 @@ fn higher_priority_comes_first_and_commit_order_within() {
 }
 
 #[test]
+fn promise_4_a_load_shows_no_more_of_the_log_than_has_been_pushed() {
+    let mut shard = TestShard::with_sandboxes();
+    let inbox = shard.open("b");
+    // The direct lane of this priority is complete now, those of broadcasts may still have to be loaded.
+    assert!(take(&inbox, 10).is_empty());
+    let verb = shard.publish_verb(&[Draft::direct("a", "b"), Draft { to: None, ..Draft::direct("a", "") }]);
+    let command = shard.command(&[verb]);
+    let other = shard.open("c");
+    let (_, effects) = shard.apply_unpushed(&[command]);
+    assert!(take(&inbox, 10).is_empty(), "the broadcast must not overtake the message before it");
+    assert!(take(&other, 10).is_empty());
+    shard.delivery.effects(effects.into_iter());
+    assert_eq!(sequences(&take(&inbox, 10)), [1, 2]);
+    assert_eq!(sequences(&take(&other, 10)), [2]);
+}
+
+#[test]
+fn who_only_speaks_has_nothing_to_read() {
+    let mut shard = TestShard::with_sandboxes();
+    for _ in 0..3 {
+        shard.publish(&[Draft { to: None, ..Draft::direct("a", "") }, Draft { to: None, ..Draft::direct("a", "") }]);
+    }
+    let state = shard.reader.inbox(1, 1).unwrap().unwrap();
+    let lane = crate::command::Lane { source: crate::command::Source::Broadcast, priority: 5 };
+    assert_eq!((state.cursor(lane).floor, shard.pending("a")), (6, 0));
+    shard.publish(&[Draft { to: None, ..Draft::direct("b", "") }]);
+    assert_eq!(sequences(&take(&shard.open("a"), 10)), [7]);
+}
+
+#[test]
 fn a_broadcast_reaches_everybody_who_is_there_but_the_sender() {
     let mut shard = TestShard::with_sandboxes();
     shard.publish(&[Draft { to: None, ..Draft::direct("a", "") }]);
