@@ -2,7 +2,8 @@
 # Feeds the broker's decoders with bytes that libFuzzer invents, guided by coverage, for a bounded time each.
 # Usage: tools/fuzz.sh [SECONDS for each target, 1 to 3600, default 60]
 #
-# What it learns stays beside the build and is where the next run begins; fuzz/seeds is where the first one does.
+# What it learns stays beside the build and is where the next run begins; fuzz/seeds is where the first one does. An input that
+# crashed stays there too, so every run fails until its cause is repaired.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/env.sh
@@ -39,14 +40,15 @@ fuzz() {
     # The outer limit is for a fuzzer that does not keep its own.
     if timeout --kill-after 5 "$((seconds + 60))" "$fuzz_target/$host/release/$target" \
         -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
-        -artifact_prefix="$artifacts/" "$corpus" "fuzz/seeds/$target" >"$log" 2>&1 </dev/null; then
+        -artifact_prefix="$artifacts/" "$corpus" "fuzz/seeds/$target" "$artifacts" >"$log" 2>&1 </dev/null; then
         printf 'fuzz: %-8s %10s inputs in %s s, %s edges covered, no crash\n' "$target" \
             "$(figure "$log" number_of_executed_units)" "$seconds" "$(figure "$log" cov)"
         return
     fi
-    printf 'fuzz: %s FAILED. Its last words, from %s:\n' "$target" "$log" >&2
-    tail -n 30 "$log" >&2
-    printf 'fuzz: to see it again: %s FILE, with the file that is named above\n' "$fuzz_target/$host/release/$target" >&2
+    printf 'fuzz: %s FAILED. What it met, and its last words, from %s:\n' "$target" "$log" >&2
+    grep -m 1 -A 1 'panicked at' "$log" >&2 || true
+    tail -n 12 "$log" >&2
+    printf 'fuzz: to see it again: %s %s/*\n' "$fuzz_target/$host/release/$target" "$artifacts" >&2
     return 1
 }
 

@@ -194,6 +194,9 @@ fn parse(bytes: &[u8]) -> Result<(Record<'_>, usize), DecodeError> {
     let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let (body, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(short)?;
     let kind = Kind::from_number(kind)?;
+    if priority > 9 {
+        return Err(DecodeError::Unknown { what: "priority", value: priority });
+    }
     let record = Record { kind, priority, from, to, id, digest: u64::from_be_bytes(*digest), body };
     Ok((record, bytes.len() - rest.len()))
 }

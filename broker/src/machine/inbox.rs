@@ -41,12 +41,12 @@ impl Inbox {
 
     /// Direct messages that wait.
     pub(crate) fn direct_waiting(&self) -> u64 {
-        self.waiting.iter().sum()
+        self.waiting.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// All messages that wait, in a workspace with that many broadcasts.
     pub(crate) fn pending(&self, broadcasts: u64) -> u64 {
-        self.direct_waiting() + broadcasts.saturating_sub(self.broadcasts_done)
+        self.direct_waiting().saturating_add(broadcasts.saturating_sub(self.broadcasts_done))
     }
 
     /// Only what differs from a fresh inbox is written: this record is written with every batch that touches it.
