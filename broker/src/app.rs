@@ -132,8 +132,17 @@ fn open_log(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Engine>, Star
     Ok(match config.storage.engine {
         EngineKind::Memory => Arc::new(MemoryEngine::new(tandem_raft::LOG_SPACES)),
         EngineKind::Rocksdb => {
+            let path = data_dir.path.join("log");
+            if !data_dir.is_new && !path.exists() && data_dir.path.join("shard-0").exists() {
+                // An empty log would be taken for the truth, and what it held counted as never acknowledged.
+                return Err(StartError::DataDirectory {
+                    path: data_dir.path.clone(),
+                    fault: "has states of shards but no log".into(),
+                    advice: "restore the data directory from a backup".into(),
+                });
+            }
             let spaces = [SpaceOptions::named("entries"), SpaceOptions::named("votes").with_point_reads()];
-            Arc::new(RocksEngine::open(data_dir.path.join("log"), &RocksOptions::log(), &spaces)?)
+            Arc::new(RocksEngine::open(path, &RocksOptions::log(), &spaces)?)
         }
     })
 }

@@ -28,6 +28,8 @@ pub(crate) struct Identity {
 pub(crate) struct DataDir {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
+    /// Whether this start created it.
+    pub(crate) is_new: bool,
     _lock: DirectoryLock,
 }
 
@@ -37,15 +39,15 @@ impl DataDir {
         let lock = DirectoryLock::acquire(path)?;
         let file = path.join("IDENTITY");
         let wanted = Identity { format: FORMAT, cluster_id: clock::new_id(), node_id, shards: storage.shards };
-        let identity = match fs::read_to_string(&file) {
-            Ok(text) => check(path, &text, &wanted)?,
+        let (identity, is_new) = match fs::read_to_string(&file) {
+            Ok(text) => (check(path, &text, &wanted)?, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 write(&file, &wanted).map_err(|error| unusable(path, format!("cannot be written: {error}")))?;
-                wanted
+                (wanted, true)
             }
             Err(error) => return Err(unusable(path, format!("has an unreadable IDENTITY file: {error}"))),
         };
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
     }
 }
 

@@ -87,6 +87,11 @@ impl LogStore {
         Ok(Self { shard, engine, commits, tail })
     }
 
+    /// Everything up to this index is purged; 0 when nothing is.
+    pub(crate) fn purged_index(&self) -> u64 {
+        self.tail.lock().purged.map_or(0, |id| id.index)
+    }
+
     fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, FatalError> {
         let (cached_from, last, purged) = {
             let tail = self.tail.lock();

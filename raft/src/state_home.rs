@@ -32,7 +32,7 @@ impl StateHome {
     pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, Error> {
         let home = Self { dir, opener };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
-        remove(&home.building())?;
+        home.remove_unfinished_snapshots()?;
         let current = home.current()?;
         for entry in fs::read_dir(&home.dir).map_err(failed("listing a shard directory"))? {
             let entry = entry.map_err(failed("listing a shard directory"))?;
@@ -99,11 +99,23 @@ impl StateHome {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
-            if path != self.building() {
+            if is_snapshot(&path) {
                 newest = newest.max(Some(path));
             }
         }
         newest.map(|path| self.opener.open(&path).map(|engine| (path, engine))).transpose()
+    }
+
+    /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names
+    /// that an engine uses meanwhile.
+    fn remove_unfinished_snapshots(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
+            let path = entry.map_err(failed("listing snapshots"))?.path();
+            if !is_snapshot(&path) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn keep_only(&self, kept: &Path) -> Result<(), Error> {
@@ -146,6 +158,10 @@ impl StateHome {
     fn building(&self) -> PathBuf {
         self.snapshots().join("building")
     }
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn number_of(state: &Path) -> Option<u64> {

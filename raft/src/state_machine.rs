@@ -68,6 +68,16 @@ impl<A: Apply> StateMachine<A> {
         Ok(Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot: 0, fatal })
     }
 
+    /// How far this node can be brought without the log: its state, or a snapshot of it.
+    pub(crate) fn reach(&self) -> Result<u64, FatalError> {
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        let snapshot = match self.home.newest_snapshot()? {
+            Some((_, engine)) => index(position(engine.as_ref())?.0),
+            None => 0,
+        };
+        Ok(snapshot.max(index(self.applied)))
+    }
+
     pub(crate) fn engine(&self) -> EngineSlot {
         Arc::clone(&self.slot)
     }

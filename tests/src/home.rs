@@ -5,10 +5,21 @@ use std::path::{Path, PathBuf};
 use tandem_broker::{Config, LogFormat};
 use tempfile::TempDir;
 
-/// A directory that goes with the test. The data lies in `data` within it; files of the test lie beside that.
+/// A directory that goes with the test, unless the test fails: then it stays, and the test says where. The data lies in
+/// `data` within it; files of the test lie beside that.
 #[derive(Debug)]
 pub struct Home {
     dir: TempDir,
+}
+
+impl Drop for Home {
+    #[allow(clippy::print_stdout, reason = "it belongs to the output of a failed test")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            println!("what the brokers of this test wrote stays in {}", self.dir.path().display());
+        }
+    }
 }
 
 impl Default for Home {

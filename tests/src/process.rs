@@ -15,7 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{Home, clock, http};
 
 /// How long a start or an end may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the harness looks whether something has happened.
 const GLANCE: Duration = Duration::from_millis(2);
 

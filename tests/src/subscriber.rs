@@ -95,8 +95,10 @@ impl Subscriber {
     /// # Panics
     /// When nothing comes.
     pub async fn answer(&mut self) -> Result<Option<subscribe_response::Kind>, Refused> {
-        let answer =
-            tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("the broker answers in time");
+        let answer = tokio::time::timeout(PATIENCE, self.responses.message()).await.unwrap_or_else(|_| {
+            let (kept, unanswered) = (self.ready.len(), self.unanswered);
+            panic!("nothing came for {PATIENCE:?}; {kept} deliveries are kept, {unanswered} acks have no outcome")
+        });
         Ok(answer?.map(|response| response.kind.expect("an answer is of a kind known here")))
     }
 

@@ -73,7 +73,12 @@ async fn publish_until_it_fails(stage: &Stage, size: usize) -> Vec<u64> {
 }
 
 async fn expect_all(stage: &Stage, acknowledged: &[u64]) {
-    let log: Vec<u64> = stage.history(HistoryQuery { page_size: 1_000, ..Default::default() }).await.iter().map(|m| m.sequence).collect();
+    let log: Vec<u64> = stage
+        .history(HistoryQuery { page_size: 1_000, ..Default::default() })
+        .await
+        .iter()
+        .map(|m| m.sequence)
+        .collect();
     assert!(acknowledged.iter().all(|sequence| log.binary_search(sequence).is_ok()), "an acknowledged message is gone");
     assert_eq!(stage.pending("bob").await, log.len() as u64);
     stage.publish(direct("alice", "bob", "it works again")).await;
@@ -89,7 +94,10 @@ async fn promise_1_a_write_that_fails_stops_the_node_and_loses_nothing() {
     fs::write(&settings, toml::to_string(&config).unwrap()).unwrap();
     let mut command = Command::new("sh");
     // Blocks of 512 bytes or 1 KiB, depending on the shell. Ignoring the signal makes the write fail instead.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --config \"$1\""]).arg(broker_binary()).arg(settings);
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --config \"$1\""])
+        .arg(broker_binary())
+        .arg(settings);
     let broker = BrokerProcess::spawn(&home, command).await.unwrap();
     let stage = Stage { client: broker.client(), home, config, broker };
     stage.register("alice").await;
@@ -97,7 +105,11 @@ async fn promise_1_a_write_that_fails_stops_the_node_and_loses_nothing() {
     let acknowledged = publish_until_it_fails(&stage, 1_000).await;
     let Stage { home, config, broker, .. } = stage;
     let exit = broker.exit().await;
-    println!("{} messages acknowledged; then: {}", acknowledged.len(), exit.stderr.lines().rev().nth(1).unwrap_or_default());
+    println!(
+        "{} messages acknowledged; then: {}",
+        acknowledged.len(),
+        exit.stderr.lines().rev().nth(1).unwrap_or_default()
+    );
     expect_plain(&exit, 70, "STORAGE_FAILED", &["storage failed while", "the node must stop"]);
     assert!(acknowledged.len() > 100);
 
@@ -175,7 +187,7 @@ async fn promise_1_a_damaged_log_is_refused_at_the_start() {
         let intact = flip(&log, part_percent);
         match BrokerProcess::try_start(&home, &config).await {
             Err(exit) => {
-                let says = ["corrupt data while", "restore this node from a snapshot or from its peers"];
+                let says = ["corrupt data while", "restore the data directory from a backup"];
                 expect_plain(&exit, 1, "STORAGE_CORRUPT", &says);
             }
             Ok(broker) => panic!("it started from a damaged log:\n{}", broker.stderr()),
@@ -197,7 +209,8 @@ async fn a_damaged_state_is_never_answered_from() {
     let Stage { home, config, broker, .. } = stage;
     let (exit, _) = broker.stop().await;
     assert_eq!(exit.code, Some(0), "{exit:#?}");
-    let tables: Vec<_> = files(&home.data(), "sst").into_iter().filter(|path| !path.starts_with(home.data().join("log"))).collect();
+    let tables: Vec<_> =
+        files(&home.data(), "sst").into_iter().filter(|path| !path.starts_with(home.data().join("log"))).collect();
     let table = &tables[0];
     assert!(fs::metadata(table).unwrap().len() > 500_000, "the messages lie in {}", table.display());
     for part_percent in [10, 50, 90] {
@@ -233,7 +246,12 @@ async fn expect_it_stops_when_read(mut broker: BrokerProcess, written: &[String]
         assert!(asked.elapsed() < Duration::from_secs(5), "it goes on with a damaged state:\n{}", broker.stderr());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    expect_plain(&broker.exit().await, 70, "STORAGE_CORRUPT", &["corrupt data while", "restore this node"]);
+    expect_plain(
+        &broker.exit().await,
+        70,
+        "STORAGE_CORRUPT",
+        &["corrupt data while", "restore the data directory from a backup"],
+    );
 }
 
 /// The state of a shard is gone, and the log does not reach back to its beginning.

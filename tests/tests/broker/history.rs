@@ -34,7 +34,7 @@ async fn a_message_comes_back_as_it_was_sent() {
     assert_eq!(time, receipt.server_time);
     let as_sent = Message { sequence: 0, workspace_id: String::new(), server_time: None, ..stored.clone() };
     assert_eq!(as_sent, sent);
-    assert_eq!(stage.history(HistoryQuery::default()).await, [stored.clone()]);
+    assert_eq!(stage.history(HistoryQuery::default()).await, std::slice::from_ref(&stored));
     assert_eq!(stage.subscribe("bob").await.take(1).await[0].message, stored, "delivered as it stands in the log");
 }
 

@@ -89,7 +89,7 @@ async fn each_message_has_its_own_outcome() {
             Err(error) => error.reason().to_owned(),
         })
         .collect();
-    assert_eq!(outcomes, ["1 a false", "CONTENT_BAD", "2 b false", "1 a true", "3 seq-3 false"]);
+    assert_eq!(outcomes, ["1 a false", "CONTENT_BAD", "3 b false", "1 a true", "5 seq-5 false"]);
 }
 
 #[tokio::test]

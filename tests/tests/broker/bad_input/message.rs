@@ -33,7 +33,7 @@ const NOT_SERVED_YET: [Fault; 4] = [
     (
         |m| m.destination = Some(Destination { kind: Some(destination::Kind::Topic("news".into())) }),
         "destination.topic",
-        &["no topics; send to a sandbox or broadcast"],
+        &["destination.topic is set", "leave it empty"],
     ),
 ];
 
