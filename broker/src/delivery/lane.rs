@@ -152,9 +152,6 @@ impl LaneQueue {
         if let Some((sequence, _)) = self.returned.first_key_value() {
             return Ok(Some(*sequence));
         }
-        if self.done.ranges.len() >= MAX_RANGES {
-            return Ok(None);
-        }
         loop {
             let Some(segment) = self.segments.front() else {
                 if self.complete {
@@ -173,7 +170,9 @@ impl LaneQueue {
                 // Left behind without moving `last_taken`: the ack of the next message covers it.
                 self.step();
             } else {
-                return Ok(Some(sequence));
+                // What lies in a gap closes it; only what lies behind the last one could open another.
+                let in_gap = self.done.ranges.last().is_some_and(|(_, through)| sequence < *through);
+                return Ok((in_gap || self.done.ranges.len() < MAX_RANGES).then_some(sequence));
             }
         }
     }

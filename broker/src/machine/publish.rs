@@ -16,6 +16,10 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
+/// Gaps in what others have said that own broadcasts may make. The record of an inbox is written with each of them, so it must
+/// not grow with all of them; what is not marked here is left out when it would be delivered.
+const MAX_OWN_RANGES: usize = 1_024;
+
 /// Which messages of a batch go where.
 #[derive(Default)]
 struct Routes {
@@ -119,7 +123,10 @@ fn route(
             if let Some(inbox) = state.inbox_mut(workspace, sender)? {
                 // Done with before it is there, so that who only speaks need not read all it has said.
                 inbox.broadcasts_done += 1;
-                inbox.cursor_mut(Lane { source: Source::Broadcast, priority }).insert(before, batch.sequence(index));
+                let cursor = inbox.cursor_mut(Lane { source: Source::Broadcast, priority });
+                if cursor.ranges.len() < MAX_OWN_RANGES {
+                    cursor.insert(before, batch.sequence(index));
+                }
             }
             own.push(index as u16);
         }

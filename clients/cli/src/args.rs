@@ -90,7 +90,7 @@ pub struct DevArgs {
     #[arg(long, default_value_t = 9001)]
     pub metrics_port: u16,
     /// What to log on standard error, such as info or tandem_broker=debug,warn
-    #[arg(long, default_value = "warn", env = "TANDEM_LOG", value_name = "FILTER")]
+    #[arg(long, default_value = "warn,openraft=error", env = "TANDEM_LOG", value_name = "FILTER")]
     pub log: String,
 }
 

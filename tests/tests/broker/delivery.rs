@@ -3,5 +3,6 @@
 mod broadcast;
 mod credit;
 mod ending;
+mod gaps;
 mod order;
 mod sharing;
