@@ -112,7 +112,7 @@ async fn health_and_readiness_answer_and_other_pages_do_not_exist() {
     assert_eq!(stage.broker.get("/").await.status, 404);
 }
 
-/// gRPC has a health check of its own, which load balancers use.
+/// So that a rise always means that somebody did something.
 #[tokio::test]
 async fn every_metric_is_unmoved_by_reading_it() {
     let stage = Stage::with(&[]).await;
