@@ -7,21 +7,29 @@ use tonic_prost_build::FileDescriptorSet;
 
 /// Fields that the broker passes on as encoded bytes. An embedded message and a `bytes` field look the same on the wire,
 /// so the two views are one contract.
-const RAW_FIELDS: [(&str, &str); 6] = [
+const RAW_FIELDS: [(&str, &str); 10] = [
     ("PublishRequest", "message"),
     ("PublishStreamRequest", "messages"),
     ("SubscribeResponse", "delivery_batch"),
     ("Delivery", "message"),
     ("GetMessageResponse", "message"),
     ("ListMessagesResponse", "messages"),
+    ("StreamMessagesResponse", "messages"),
+    ("RequestRequest", "message"),
+    ("RequestResponse", "message"),
+    ("DeadLetter", "message"),
 ];
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 12] = [
     "google/rpc/error_details.proto",
     "aintandem/messaging/v1/message.proto",
     "aintandem/messaging/v1/publish_service.proto",
     "aintandem/messaging/v1/subscribe_service.proto",
     "aintandem/messaging/v1/history_service.proto",
+    "aintandem/messaging/v1/request_service.proto",
+    "aintandem/messaging/v1/dead_letter_service.proto",
+    "aintandem/messaging/v1/topic_service.proto",
+    "aintandem/messaging/v1/event_service.proto",
     "aintandem/registry/v1/registry_service.proto",
     "aintandem/server/v1/server_service.proto",
     "aintandem/workspace/v1/workspace_service.proto",

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use crate::{
     batcher::{self, BatcherOptions},
     clock,
-    command::{CreateWorkspace, Outcome, Verb},
+    command::{CreateWorkspace, Header, Outcome, Verb, create_workspace::Settings},
     config::{Config, EngineKind, StorageConfig},
     data_dir::DataDir,
     delivery::Delivery,
@@ -21,6 +21,7 @@ use crate::{
     rejection::Reason,
     serve,
     shard::{Applier, Shard, Shards},
+    ticker::Ticker,
 };
 
 /// How long a start waits for the shards to be ready.
@@ -35,6 +36,7 @@ pub struct Broker {
     metrics_address: SocketAddr,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
+    tickers: Vec<JoinHandle<()>>,
     grace: Duration,
     _data_dir: DataDir,
 }
@@ -51,7 +53,7 @@ impl Broker {
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
         let (node, readers, deliveries) = start_node(&config, &data_dir, &metrics, &fatal).await?;
-        let shards = start_shards(&config, &node, readers, deliveries, &metrics).await?;
+        let (shards, tickers) = start_shards(&config, &node, readers, deliveries, &metrics).await?;
         create_default_workspace(&config, &shards).await?;
 
         let info = ServerInfo {
@@ -72,7 +74,18 @@ impl Broker {
         if !grpc_address.ip().is_loopback() {
             tracing::warn!(%grpc_address, "this version has no authentication, and it listens beyond loopback");
         }
-        Ok(Self { node, shards, fatal, grpc_address, metrics_address, stop, servers, grace, _data_dir: data_dir })
+        Ok(Self {
+            node,
+            shards,
+            fatal,
+            grpc_address,
+            metrics_address,
+            stop,
+            servers,
+            tickers,
+            grace,
+            _data_dir: data_dir,
+        })
     }
 
     /// Where gRPC is served.
@@ -106,6 +119,7 @@ impl Broker {
                 aborted.abort();
             }
         }
+        self.tickers.iter().for_each(JoinHandle::abort);
         drop(self.shards);
         self.node.shutdown().await?;
         tracing::info!("stopped");
@@ -212,8 +226,8 @@ async fn start_shards(
     readers: Vec<StateReader>,
     deliveries: Vec<Arc<Delivery>>,
     metrics: &Metrics,
-) -> Result<Shards, StartError> {
-    let mut shards = Vec::new();
+) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
+    let (mut shards, mut tickers) = (Vec::new(), Vec::new());
     for ((group, reader), delivery) in node.groups().iter().zip(readers).zip(deliveries) {
         let not_ready = || StartError::NotReady { shard: group.shard(), seconds: READY_TIMEOUT.as_secs() };
         let ready = tokio::time::timeout(READY_TIMEOUT, async {
@@ -226,14 +240,26 @@ async fn start_shards(
         let newest_time_ms = reader.time_ms().map_err(|_| not_ready())?;
         let options = BatcherOptions {
             max_queued_bytes: config.limits.max_queued_bytes,
-            max_inbox_messages: config.limits.max_inbox_messages,
-            newest_time_ms,
+            header: Header {
+                time_ms: newest_time_ms,
+                max_inbox_messages: config.limits.max_inbox_messages,
+                max_inbox_bytes: config.limits.max_inbox_bytes,
+                max_dead_letters: config.limits.max_dead_letters_per_sandbox,
+                dedupe_window_ms: config.limits.dedupe_window_ms,
+            },
             metrics: metrics.batches.clone(),
         };
         let batcher = batcher::spawn(Arc::clone(group), options);
+        let ticker = Ticker {
+            reader: reader.clone(),
+            delivery: Arc::clone(&delivery),
+            batcher: batcher.clone(),
+            heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
+        };
+        tickers.push(tokio::spawn(ticker.run()));
         shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });
     }
-    Ok(Shards::new(shards))
+    Ok((Shards::new(shards), tickers))
 }
 
 async fn create_default_workspace(config: &Config, shards: &Shards) -> Result<(), StartError> {
@@ -242,7 +268,11 @@ async fn create_default_workspace(config: &Config, shards: &Shards) -> Result<()
         return Ok(());
     }
     let max_workspaces = config.limits.max_workspaces_per_shard;
-    let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: workspace.clone(), max_workspaces });
+    let verb = Verb::CreateWorkspace(CreateWorkspace {
+        workspace: workspace.clone(),
+        max_workspaces,
+        settings: Settings::default(),
+    });
     let fail = |reason: String| StartError::DefaultWorkspace { workspace: workspace.clone(), reason };
     match shards.of(&workspace).batcher.call(verb, 0).await {
         Ok(Outcome::CreateWorkspace(Err(rejection))) if rejection.reason != Reason::WorkspaceExists => {

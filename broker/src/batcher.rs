@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     clock,
-    command::{self, Ack, CommandBuilder, Header, Outcome, Published, Verb, publish::Exception},
+    command::{self, Ack, CommandBuilder, Header, Nack, Outcome, Published, Verb, publish::Exception},
     error::RequestError,
     metrics::BatchMetrics,
     rejection::{Reason, Rejection},
@@ -78,8 +78,15 @@ impl BatcherHandle {
 
     /// Hands in an ack. Never refused: credit bounds how many there can be.
     pub(crate) fn acknowledge(&self, ack: Ack, answer: VerbAnswer) {
-        let bytes = VERB_BYTES + ack.ranges.len() * 32 + ack.finished.len() * 24;
+        let bytes = VERB_BYTES + ack.ranges.len() * 40 + ack.finished.len() * 24 + ack.parked.len() * 16;
         self.enqueue_verb(Verb::Ack(ack), bytes, answer, None);
+    }
+
+    /// Hands in a nack. Never refused, as an ack.
+    pub(crate) fn refuse(&self, nack: Nack, answer: VerbAnswer) {
+        // What is parked is written with its history, some hundred bytes each.
+        let bytes = VERB_BYTES + nack.messages.len() * 256 + nack.finished.len() * 24;
+        self.enqueue_verb(Verb::Nack(nack), bytes, answer, None);
     }
 
     /// Hands in a verb that carries `bytes` of its own and waits; refused when there is no room.
@@ -133,9 +140,8 @@ impl BatcherHandle {
 /// What a batcher needs to know.
 pub(crate) struct BatcherOptions {
     pub(crate) max_queued_bytes: usize,
-    pub(crate) max_inbox_messages: u64,
-    /// The newest time in the log: no command is stamped with an earlier one.
-    pub(crate) newest_time_ms: u64,
+    /// The limits in force, and the newest time in the log: no command is stamped with an earlier one.
+    pub(crate) header: Header,
     pub(crate) metrics: BatchMetrics,
 }
 
@@ -169,7 +175,7 @@ async fn run<A: Apply>(
             request = requests.recv(), if in_flight.len() < MAX_IN_FLIGHT => {
                 let Some(request) = request else { break };
                 let gathered = gather(request, &mut requests);
-                options.newest_time_ms = options.newest_time_ms.max(clock::unix_ms());
+                options.header.time_ms = options.header.time_ms.max(clock::unix_ms());
                 let (command, waiting) = build(gathered, &options);
                 options.metrics.observe(&command, &waiting.sizes());
                 match group.submit(command).await {
@@ -226,8 +232,7 @@ fn build(gathered: Vec<Request>, options: &BatcherOptions) -> (Bytes, Waiting) {
             }
         }
     }
-    let header = Header { time_ms: options.newest_time_ms, max_inbox_messages: options.max_inbox_messages };
-    let mut builder = CommandBuilder::new(header, bytes);
+    let mut builder = CommandBuilder::new(options.header, bytes);
     let mut waiting = Waiting { publishes: Vec::with_capacity(by_workspace.len()), verbs: Vec::new() };
     for (workspace, parts) in by_workspace {
         let count = parts.iter().map(|(_, count, ..)| count).sum();

@@ -1,7 +1,7 @@
 //! The replicated verbs as data.
 //!
 //! ```text
-//! command = format u8 | time_ms u64 | max_inbox_messages u64 | item*
+//! command = format u8 | time_ms u64 | limits u64 * 4 | item*
 //! item    = verb u8 | length u32 | payload
 //! outcome = item*                       one for each item of the command, in order
 //! ```
@@ -10,75 +10,132 @@
 //! a change takes a new verb or a new format.
 
 pub(crate) mod ack;
+pub(crate) mod answered;
 pub(crate) mod create_workspace;
+pub(crate) mod dead_letters;
 pub(crate) mod delete_workspace;
 pub(crate) mod heartbeat;
+pub(crate) mod nack;
 pub(crate) mod publish;
 pub(crate) mod register_sandbox;
+pub(crate) mod replay;
+pub(crate) mod tick;
+pub(crate) mod topics;
 pub(crate) mod unregister_sandbox;
+pub(crate) mod update_workspace;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub(crate) use self::{
     ack::{Ack, Acked, AckedRange, FinishedRun, Lane, Source},
+    answered::Answered,
     create_workspace::CreateWorkspace,
+    dead_letters::{Purge, Purged, Redrive, Redriven},
     delete_workspace::DeleteWorkspace,
-    heartbeat::Heartbeat,
+    heartbeat::{Alive, Heartbeat},
+    nack::{Nack, Nacked},
     publish::{Publish, Published},
     register_sandbox::{RegisterSandbox, Registered},
+    replay::{Replay, Replayed},
+    tick::{Tick, Ticked},
+    topics::{CreateTopic, DeleteTopic, FollowTopics, Followed, TopicCreated, UnfollowTopics},
     unregister_sandbox::{UnregisterSandbox, Unregistered},
+    update_workspace::UpdateWorkspace,
 };
 use crate::{
-    encoding::{DecodeError, Reader},
+    encoding::{DecodeError, Field, Reader, encoded},
     rejection::Rejection,
 };
 
-const FORMAT: u8 = 1;
-const HEADER: usize = 1 + 8 + 8;
+const FORMAT: u8 = 2;
+const HEADER: usize = 1 + 8 * 5;
 const ITEM_HEADER: usize = 1 + 4;
 
-/// Numbers of verbs. Frozen.
-mod verb {
-    pub(super) const PUBLISH: u8 = 1;
-    pub(super) const ACK: u8 = 2;
-    pub(super) const REGISTER_SANDBOX: u8 = 3;
-    pub(super) const UNREGISTER_SANDBOX: u8 = 4;
-    pub(super) const HEARTBEAT: u8 = 5;
-    pub(super) const CREATE_WORKSPACE: u8 = 6;
-    pub(super) const DELETE_WORKSPACE: u8 = 7;
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $name:ident = $number:literal -> $outcome:ty;)*) => {
+        /// One thing to do. Numbers are frozen.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub(crate) enum Verb {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        /// What one thing came to.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub(crate) enum Outcome {
+            $($name(Result<$outcome, Rejection>),)*
+        }
+
+        impl Verb {
+            fn encode(&self, out: &mut BytesMut) {
+                match self {
+                    $(Self::$name(verb) => put_item(out, $number, |out| verb.put(out)),)*
+                }
+            }
+
+            fn decode(number: u8, payload: Bytes) -> Result<Self, DecodeError> {
+                match number {
+                    $($number => $name::from_bytes(payload, stringify!($name)).map(Self::$name),)*
+                    value => Err(DecodeError::Unknown { what: "verb", value }),
+                }
+            }
+        }
+
+        impl Outcome {
+            fn encode(&self, out: &mut BytesMut) {
+                match self {
+                    $(Self::$name(result) => put_item(out, $number, |out| put_result(result, out)),)*
+                }
+            }
+
+            fn decode(number: u8, payload: Bytes) -> Result<Self, DecodeError> {
+                match number {
+                    $($number => get_result(payload).map(Self::$name),)*
+                    value => Err(DecodeError::Unknown { what: "verb", value }),
+                }
+            }
+        }
+    };
 }
 
-/// What a leader says with every command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// The leader's clock, in milliseconds since 1970.
-    pub(crate) time_ms: u64,
-    /// How many messages an inbox may hold.
-    pub(crate) max_inbox_messages: u64,
+verbs! {
+    Publish = 1 -> Published;
+    Ack = 2 -> Acked;
+    RegisterSandbox = 3 -> Registered;
+    UnregisterSandbox = 4 -> Unregistered;
+    Heartbeat = 5 -> ();
+    CreateWorkspace = 6 -> ();
+    DeleteWorkspace = 7 -> ();
+    Nack = 8 -> Nacked;
+    Tick = 9 -> Ticked;
+    Redrive = 10 -> Redriven;
+    Purge = 11 -> Purged;
+    CreateTopic = 12 -> TopicCreated;
+    DeleteTopic = 13 -> ();
+    FollowTopics = 14 -> Followed;
+    UnfollowTopics = 15 -> ();
+    UpdateWorkspace = 16 -> ();
+    Replay = 18 -> Replayed;
+    Alive = 19 -> ();
+    Answered = 21 -> ();
 }
 
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Publish(Publish),
-    Ack(Ack),
-    RegisterSandbox(RegisterSandbox),
-    UnregisterSandbox(UnregisterSandbox),
-    Heartbeat(Heartbeat),
-    CreateWorkspace(CreateWorkspace),
-    DeleteWorkspace(DeleteWorkspace),
-}
+const PUBLISH: u8 = 1;
 
-/// What one thing came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Publish(Result<Published, Rejection>),
-    Ack(Result<Acked, Rejection>),
-    RegisterSandbox(Result<Registered, Rejection>),
-    UnregisterSandbox(Result<Unregistered, Rejection>),
-    Heartbeat(Result<(), Rejection>),
-    CreateWorkspace(Result<(), Rejection>),
-    DeleteWorkspace(Result<(), Rejection>),
+encoded! {
+    /// What a leader says with every command: its clock, and the limits in force.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(crate) struct Header {
+        /// The leader's clock, in milliseconds since 1970.
+        pub(crate) time_ms: u64,
+        /// How many messages an inbox may hold.
+        pub(crate) max_inbox_messages: u64,
+        /// How many bytes of messages an inbox may hold.
+        pub(crate) max_inbox_bytes: u64,
+        /// How many dead letters a sandbox may have.
+        pub(crate) max_dead_letters: u64,
+        /// For how long message ids, producers and conversations are remembered, in milliseconds.
+        pub(crate) dedupe_window_ms: u64,
+    }
 }
 
 /// A command in the making.
@@ -91,36 +148,23 @@ impl CommandBuilder {
     pub(crate) fn new(header: Header, capacity: usize) -> Self {
         let mut out = BytesMut::with_capacity(HEADER + capacity);
         out.put_u8(FORMAT);
-        out.put_u64(header.time_ms);
-        out.put_u64(header.max_inbox_messages);
+        header.put(&mut out);
         Self { out, header }
     }
 
-    /// Adds a verb that is not a publish.
+    /// Adds a verb.
     pub(crate) fn push(&mut self, verb: &Verb) {
-        match verb {
-            Verb::Publish(publish) => self.item(verb::PUBLISH, |out| publish.encode(out)),
-            Verb::Ack(ack) => self.item(verb::ACK, |out| ack.encode(out)),
-            Verb::RegisterSandbox(register) => self.item(verb::REGISTER_SANDBOX, |out| register.encode(out)),
-            Verb::UnregisterSandbox(unregister) => self.item(verb::UNREGISTER_SANDBOX, |out| unregister.encode(out)),
-            Verb::Heartbeat(heartbeat) => self.item(verb::HEARTBEAT, |out| heartbeat.encode(out)),
-            Verb::CreateWorkspace(create) => self.item(verb::CREATE_WORKSPACE, |out| create.encode(out)),
-            Verb::DeleteWorkspace(delete) => self.item(verb::DELETE_WORKSPACE, |out| delete.encode(out)),
-        }
+        verb.encode(&mut self.out);
     }
 
     /// Adds a publish of the records of many requests to one workspace, encoded already: one copy, no decoding.
     pub(crate) fn push_records<'a>(&mut self, workspace: &str, count: u32, records: impl Iterator<Item = &'a Bytes>) {
         let time_ms = self.header.time_ms;
-        self.item(verb::PUBLISH, |out| publish::encode_records(workspace, time_ms, count, records, out));
+        put_item(&mut self.out, PUBLISH, |out| publish::encode_records(workspace, time_ms, count, records, out));
     }
 
     pub(crate) fn finish(self) -> Bytes {
         self.out.freeze()
-    }
-
-    fn item(&mut self, verb: u8, payload: impl FnOnce(&mut BytesMut)) {
-        put_item(&mut self.out, verb, payload);
     }
 }
 
@@ -140,87 +184,51 @@ pub(crate) fn decode(command: &Bytes) -> Result<(Header, Vec<Verb>), DecodeError
     if format != FORMAT {
         return Err(DecodeError::Unknown { what: "command format", value: format });
     }
-    let header = Header { time_ms: reader.u64()?, max_inbox_messages: reader.u64()? };
-    let mut verbs = Vec::new();
-    while !reader.is_empty() {
-        let number = reader.u8()?;
-        let payload = reader.bytes()?;
-        verbs.push(match number {
-            verb::PUBLISH => Verb::Publish(Publish::decode(payload)?),
-            verb::ACK => Verb::Ack(Ack::decode(payload)?),
-            verb::REGISTER_SANDBOX => Verb::RegisterSandbox(RegisterSandbox::decode(payload)?),
-            verb::UNREGISTER_SANDBOX => Verb::UnregisterSandbox(UnregisterSandbox::decode(payload)?),
-            verb::HEARTBEAT => Verb::Heartbeat(Heartbeat::decode(payload)?),
-            verb::CREATE_WORKSPACE => Verb::CreateWorkspace(CreateWorkspace::decode(payload)?),
-            verb::DELETE_WORKSPACE => Verb::DeleteWorkspace(DeleteWorkspace::decode(payload)?),
-            value => return Err(DecodeError::Unknown { what: "verb", value }),
-        });
-    }
-    Ok((header, verbs))
+    let header = Header::get(&mut reader)?;
+    Ok((header, decode_items(reader, Verb::decode)?))
 }
 
 /// Writes what the verbs of a command came to.
 pub(crate) fn encode_outcomes(outcomes: &[Outcome]) -> Bytes {
     let mut out = BytesMut::with_capacity(outcomes.len() * 32);
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Publish(result) => put_outcome(&mut out, verb::PUBLISH, result, Published::encode),
-            Outcome::Ack(result) => put_outcome(&mut out, verb::ACK, result, Acked::encode),
-            Outcome::RegisterSandbox(result) => {
-                put_outcome(&mut out, verb::REGISTER_SANDBOX, result, Registered::encode);
-            }
-            Outcome::UnregisterSandbox(result) => {
-                put_outcome(&mut out, verb::UNREGISTER_SANDBOX, result, Unregistered::encode);
-            }
-            Outcome::Heartbeat(result) => put_outcome(&mut out, verb::HEARTBEAT, result, |(), _| ()),
-            Outcome::CreateWorkspace(result) => put_outcome(&mut out, verb::CREATE_WORKSPACE, result, |(), _| ()),
-            Outcome::DeleteWorkspace(result) => put_outcome(&mut out, verb::DELETE_WORKSPACE, result, |(), _| ()),
-        }
-    }
+    outcomes.iter().for_each(|outcome| outcome.encode(&mut out));
     out.freeze()
-}
-
-fn put_outcome<T>(out: &mut BytesMut, verb: u8, result: &Result<T, Rejection>, encode: impl FnOnce(&T, &mut BytesMut)) {
-    put_item(out, verb, |out| match result {
-        Ok(value) => {
-            out.put_u8(0);
-            encode(value, out);
-        }
-        Err(rejection) => {
-            out.put_u8(1);
-            rejection.encode(out);
-        }
-    });
 }
 
 /// Reads what `encode_outcomes` wrote.
 pub(crate) fn decode_outcomes(bytes: Bytes) -> Result<Vec<Outcome>, DecodeError> {
-    let mut reader = Reader::new(bytes, "outcome");
-    let mut outcomes = Vec::new();
-    while !reader.is_empty() {
-        let number = reader.u8()?;
-        let payload = Reader::new(reader.bytes()?, "outcome");
-        outcomes.push(match number {
-            verb::PUBLISH => Outcome::Publish(result(payload, Published::decode)?),
-            verb::ACK => Outcome::Ack(result(payload, Acked::decode)?),
-            verb::REGISTER_SANDBOX => Outcome::RegisterSandbox(result(payload, Registered::decode)?),
-            verb::UNREGISTER_SANDBOX => Outcome::UnregisterSandbox(result(payload, Unregistered::decode)?),
-            verb::HEARTBEAT => Outcome::Heartbeat(result(payload, |_| Ok(()))?),
-            verb::CREATE_WORKSPACE => Outcome::CreateWorkspace(result(payload, |_| Ok(()))?),
-            verb::DELETE_WORKSPACE => Outcome::DeleteWorkspace(result(payload, |_| Ok(()))?),
-            value => return Err(DecodeError::Unknown { what: "verb", value }),
-        });
-    }
-    Ok(outcomes)
+    decode_items(Reader::new(bytes, "outcome"), Outcome::decode)
 }
 
-fn result<T>(
+fn decode_items<T>(
     mut reader: Reader,
-    decode: impl FnOnce(&mut Reader) -> Result<T, DecodeError>,
-) -> Result<Result<T, Rejection>, DecodeError> {
+    decode: impl Fn(u8, Bytes) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let mut items = Vec::new();
+    while !reader.is_empty() {
+        items.push(decode(reader.u8()?, reader.bytes()?)?);
+    }
+    Ok(items)
+}
+
+fn put_result<T: Field>(result: &Result<T, Rejection>, out: &mut BytesMut) {
+    match result {
+        Ok(value) => {
+            out.put_u8(0);
+            value.put(out);
+        }
+        Err(rejection) => {
+            out.put_u8(1);
+            rejection.put(out);
+        }
+    }
+}
+
+fn get_result<T: Field>(payload: Bytes) -> Result<Result<T, Rejection>, DecodeError> {
+    let mut reader = Reader::new(payload, "outcome");
     let result = match reader.u8()? {
-        0 => Ok(decode(&mut reader)?),
-        1 => Err(Rejection::decode(&mut reader)?),
+        0 => Ok(T::get(&mut reader)?),
+        1 => Err(Rejection::get(&mut reader)?),
         value => return Err(DecodeError::Unknown { what: "result", value }),
     };
     reader.end()?;

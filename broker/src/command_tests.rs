@@ -4,15 +4,26 @@ use crate::{
     rejection::Reason,
 };
 
+const HEADER: Header =
+    Header { time_ms: 5, max_inbox_messages: 6, max_inbox_bytes: 7, max_dead_letters: 8, dedupe_window_ms: 9 };
+
 fn verbs() -> Vec<Verb> {
-    let range = AckedRange { lane: Lane { source: Source::Broadcast, priority: 9 }, after: 3, through: 7, count: 2 };
+    let range =
+        AckedRange { lane: Lane { source: Source::Broadcast, priority: 9 }, after: 3, through: 7, count: 2, bytes: 9 };
     vec![
-        Verb::CreateWorkspace(CreateWorkspace { workspace: "w".into(), max_workspaces: 9 }),
+        Verb::CreateWorkspace(CreateWorkspace {
+            workspace: "w".into(),
+            max_workspaces: 9,
+            settings: Default::default(),
+        }),
         Verb::RegisterSandbox(RegisterSandbox {
             workspace: "w".into(),
             sandbox: "s".into(),
             description: Bytes::from_static(b"d"),
             max_sandboxes: 5,
+            settings: Default::default(),
+            capabilities: vec!["c".into()],
+            heartbeat_timeout_ms: 3,
         }),
         Verb::Heartbeat(Heartbeat { workspace: "w".into(), sandbox: "s".into() }),
         Verb::Publish(Publish { workspace: "w".into(), batch: Bytes::from_static(b"batch") }),
@@ -21,14 +32,50 @@ fn verbs() -> Vec<Verb> {
             sandbox: 2,
             ranges: vec![range],
             finished: vec![FinishedRun { priority: 4, first: 1, last: 7 }],
+            parked: vec![(5, 9)],
         }),
+        Verb::Nack(Nack {
+            workspace: 1,
+            sandbox: 2,
+            messages: vec![nack::Failed { lane: range.lane, sequence: 3, after: 2, batch: 1 }],
+            finished: Vec::new(),
+            error: nack::AttemptError::Lapsed,
+            text: Bytes::from_static(b"slow"),
+            delay_ms: Some(7),
+            dead_letter: true,
+        }),
+        Verb::Tick(Tick {
+            max_entries: 5,
+            leased: vec![tick::Leased { workspace: 1, sandbox: 2, lane: range.lane, sequence: 3 }],
+            heartbeat_timeout_ms: 9,
+        }),
+        Verb::Redrive(Redrive { workspace: "w".into(), dead_letters: vec![(1, 2)], to_sandbox: "s".into() }),
+        Verb::Purge(Purge { workspace: "w".into(), dead_letters: vec![(1, 2)] }),
+        Verb::Replay(Replay {
+            workspace: "w".into(),
+            sandbox: "s".into(),
+            messages: vec![(1, Bytes::from_static(b"m"))],
+        }),
+        Verb::CreateTopic(CreateTopic { workspace: "w".into(), topic: "t".into(), max_topics: 3 }),
+        Verb::FollowTopics(FollowTopics {
+            workspace: "w".into(),
+            sandbox: "s".into(),
+            pattern: "t.*".into(),
+            from_sequence: None,
+            max_follows: 4,
+        }),
+        Verb::UnfollowTopics(UnfollowTopics { workspace: "w".into(), sandbox: "s".into(), pattern: "t.*".into() }),
+        Verb::DeleteTopic(DeleteTopic { workspace: "w".into(), topic: "t".into() }),
+        Verb::UpdateWorkspace(UpdateWorkspace { workspace: "w".into(), settings: Default::default() }),
+        Verb::Alive(Alive { sandboxes: vec![(1, 2)] }),
+        Verb::Answered(Answered { workspace: 1, sandbox: 2, correlation: 3 }),
         Verb::UnregisterSandbox(UnregisterSandbox { workspace: "w".into(), sandbox: "s".into() }),
         Verb::DeleteWorkspace(DeleteWorkspace { workspace: "w".into() }),
     ]
 }
 
 fn encoded(verbs: &[Verb]) -> Bytes {
-    let mut builder = CommandBuilder::new(Header { time_ms: 5, max_inbox_messages: 6 }, 64);
+    let mut builder = CommandBuilder::new(HEADER, 64);
     verbs.iter().for_each(|verb| builder.push(verb));
     builder.finish()
 }
@@ -36,15 +83,15 @@ fn encoded(verbs: &[Verb]) -> Bytes {
 #[test]
 fn commands_come_back_as_they_were() {
     let (header, seen) = decode(&encoded(&verbs())).unwrap();
-    assert_eq!(header, Header { time_ms: 5, max_inbox_messages: 6 });
+    assert_eq!(header, HEADER);
     assert_eq!(seen, verbs());
 }
 
 #[test]
 fn a_command_has_these_bytes() {
     let golden = [
-        1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, // header
-        5, 0, 0, 0, 4, 1, b'w', 1, b's', // heartbeat
+        2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, // header
+        0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9, 5, 0, 0, 0, 4, 1, b'w', 1, b's', // heartbeat
     ];
     assert_eq!(encoded(&verbs()[2..3]).as_ref(), golden);
 }

@@ -83,6 +83,17 @@ pub struct Limits {
     pub credit_timeout_ms: u64,
     /// Messages addressed to one sandbox that wait. Default 1,000,000.
     pub max_inbox_messages: u64,
+    /// Bytes of messages addressed to one sandbox that wait. Default 1 GiB.
+    pub max_inbox_bytes: u64,
+    /// Dead letters of one sandbox; beyond, what would become one stays in the inbox. Default 100,000.
+    pub max_dead_letters_per_sandbox: u64,
+    /// For how long message ids, producers and conversations are remembered, at least, in milliseconds. Taken over by a
+    /// workspace when it is created. Default 604,800,000, a week.
+    pub dedupe_window_ms: u64,
+    /// Topics in one workspace. Default 10,000.
+    pub max_topics_per_workspace: u32,
+    /// Patterns that one sandbox follows. Default 256.
+    pub max_follows_per_sandbox: u32,
     /// Sandboxes in one workspace. Default 100,000.
     pub max_sandboxes_per_workspace: u32,
     /// Workspaces on one shard. Default 10,000.
@@ -156,6 +167,11 @@ impl Default for Limits {
             max_unacknowledged: 65_536,
             credit_timeout_ms: 60_000,
             max_inbox_messages: 1_000_000,
+            max_inbox_bytes: 1 << 30,
+            max_dead_letters_per_sandbox: 100_000,
+            dedupe_window_ms: 7 * 24 * 3_600_000,
+            max_topics_per_workspace: 10_000,
+            max_follows_per_sandbox: 256,
             max_sandboxes_per_workspace: 100_000,
             max_workspaces_per_shard: 10_000,
             max_streams: 20_000,

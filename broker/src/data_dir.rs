@@ -12,7 +12,7 @@ use tandem_storage::DirectoryLock;
 use crate::{clock, config::StorageConfig, error::StartError};
 
 /// The version of everything that lies in a data directory. Raised when an older broker could not read it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The file `IDENTITY`, in TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,12 @@
 //! Locks: the table of inboxes before an inbox, never the other way round.
 
 pub(crate) mod inbox;
+mod keyed;
 pub(crate) mod lane;
+pub(crate) mod leases;
 pub(crate) mod loader;
+mod ready;
+pub(crate) mod signals;
 pub(crate) mod subscription;
 
 use std::{
@@ -21,9 +25,11 @@ use parking_lot::{Mutex, RwLock};
 use self::{
     inbox::{Ended, InboxQueue},
     loader::{BatchCache, Loader},
+    signals::Signals,
 };
 use crate::{
-    machine::{Appended, Effect},
+    command::tick::Leased,
+    machine::{Appended, Effect, park::Place},
     query::{QueryError, StateReader},
     rejection::{Reason, Rejection},
 };
@@ -40,19 +46,54 @@ pub(crate) struct Delivery {
     cache: Arc<BatchCache>,
     table: RwLock<Table>,
     stopping: AtomicBool,
+    pub(crate) signals: Arc<Signals>,
 }
 
 impl Delivery {
     pub(crate) fn new(reader: StateReader) -> Self {
         let stopping = AtomicBool::new(false);
-        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping }
+        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping, signals: Arc::default() }
     }
 
     /// Passes on what applied commands have caused. Called when their changes can be read.
     pub(crate) fn effects(&self, effects: impl Iterator<Item = Effect>) {
         for effect in effects {
             match effect {
-                Effect::Appended(appended) => self.appended(&appended),
+                Effect::Appended(appended) => {
+                    self.appended(&appended);
+                    self.signals.append();
+                }
+                Effect::Ready(Place { workspace, sandbox, priority, sequence }) => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().push_ready(priority, sequence);
+                    }
+                }
+                Effect::Left { place: Place { workspace, sandbox, priority, sequence }, ordering } => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().left(priority, sequence, ordering);
+                    }
+                }
+                Effect::Expired { workspace, sandbox, ranges } => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().expired(&ranges);
+                    }
+                }
+                Effect::Scheduled { time_ms } => self.signals.schedule(time_ms),
+                Effect::Event => self.signals.event(),
+                Effect::Answered { workspace, sandbox, correlation } => {
+                    self.signals.answered((workspace, sandbox, correlation));
+                }
+                Effect::FollowsChanged { workspace, sandbox } => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().end(Ended::FollowsChanged);
+                    }
+                }
+                Effect::TopicGone { workspace } => {
+                    let table = self.table.read();
+                    for inbox in table.get(&workspace).into_iter().flat_map(HashMap::values) {
+                        inbox.lock().end(Ended::FollowsChanged);
+                    }
+                }
                 Effect::SandboxGone { workspace, sandbox } => {
                     if let Some(inbox) = self.find(workspace, sandbox) {
                         inbox.lock().end(Ended::Gone);
@@ -97,7 +138,7 @@ impl Delivery {
         let workspace = self.reader.workspace(workspace_name)?;
         let state = self.reader.inbox(queue.loader.workspace, queue.loader.sandbox)?;
         let state = state.ok_or_else(|| Rejection::unknown_sandbox(sandbox_name))?;
-        queue.load(&state, &workspace);
+        queue.load(&state, &workspace)?;
         if self.stopping.load(Ordering::Acquire) {
             queue.end(Ended::ShuttingDown);
         }
@@ -135,6 +176,33 @@ impl Delivery {
         self.find(workspace, sandbox).is_some_and(|inbox| inbox.lock().streams > 0)
     }
 
+    /// Sandboxes that somebody is subscribed to, with the number of their workspace.
+    pub(crate) fn subscribed(&self) -> Vec<(u32, u32)> {
+        let table = self.table.read();
+        let inboxes = table.iter().flat_map(|(workspace, inboxes)| inboxes.iter().map(|pair| (*workspace, pair)));
+        let alive = inboxes.filter(|(_, (_, inbox))| inbox.lock().streams > 0);
+        alive.map(|(workspace, (sandbox, _))| (workspace, *sandbox)).collect()
+    }
+
+    /// Messages that somebody works on although their ttl has ended.
+    pub(crate) fn leased_beyond_ttl(&self, now_ms: u64) -> Vec<Leased> {
+        let table = self.table.read();
+        let mut leased = Vec::new();
+        for (workspace, inboxes) in table.iter() {
+            for (sandbox, inbox) in inboxes {
+                let found = inbox.lock().leased_beyond_ttl(now_ms).collect::<Vec<_>>();
+                let leases = found.into_iter().map(|(lane, sequence)| Leased {
+                    workspace: *workspace,
+                    sandbox: *sandbox,
+                    lane,
+                    sequence,
+                });
+                leased.extend(leases);
+            }
+        }
+        leased
+    }
+
     /// Inboxes that somebody is subscribed to.
     pub(crate) fn open_inboxes(&self) -> usize {
         self.table.read().values().map(HashMap::len).sum()
@@ -153,10 +221,10 @@ impl Delivery {
     fn appended(&self, appended: &Appended) {
         let table = self.table.read();
         let Some(inboxes) = table.get(&appended.workspace) else { return };
-        if appended.broadcast.is_empty() {
+        if appended.shared.is_empty() {
             for runs in appended.direct.chunk_by(|(one, ..), (other, ..)| one == other) {
                 if let Some(inbox) = inboxes.get(&runs[0].0) {
-                    inbox.lock().push(&appended.batch, runs, &[]);
+                    inbox.lock().push(appended, runs);
                 }
             }
             return;
@@ -164,7 +232,7 @@ impl Delivery {
         for (recipient, inbox) in inboxes {
             let from = appended.direct.partition_point(|(sandbox, ..)| sandbox < recipient);
             let to = appended.direct.partition_point(|(sandbox, ..)| sandbox <= recipient);
-            inbox.lock().push(&appended.batch, &appended.direct[from..to], &appended.broadcast);
+            inbox.lock().push(appended, &appended.direct[from..to]);
         }
     }
 

@@ -39,6 +39,39 @@ pub(crate) fn name<'a>(field: &str, value: &'a str) -> Result<&'a str, Rejection
     Err(Rejection::field(field, format!("{field} {:?} is longer than {MAX_NAME_BYTES} bytes", shown(value))))
 }
 
+/// Most parts of a topic's name.
+const MAX_TOPIC_PARTS: usize = 16;
+
+/// The name of a topic: up to 16 parts of letters, digits, `_` and `-`, divided by dots, up to 128 bytes.
+pub(crate) fn topic<'a>(field: &str, value: &'a str) -> Result<&'a str, Rejection> {
+    let part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    parts(field, value, "a topic", value.split('.').all(part))
+}
+
+/// A pattern of topics: the same, with `*` for a part, and `>` as the last.
+pub(crate) fn topic_pattern<'a>(field: &str, value: &'a str) -> Result<&'a str, Rejection> {
+    let body = match value.strip_suffix('>') {
+        Some("") => return Ok(value),
+        Some(body) => body.strip_suffix('.').unwrap_or(">"),
+        None => value,
+    };
+    let part = |part: &str| part == "*" || topic("", part).is_ok();
+    parts(field, value, "a topic or a pattern", body.split('.').all(part))
+}
+
+fn parts<'a>(field: &str, value: &'a str, what: &str, good: bool) -> Result<&'a str, Rejection> {
+    if good && value.len() <= MAX_NAME_BYTES && value.split('.').count() <= MAX_TOPIC_PARTS {
+        return Ok(value);
+    }
+    let text = format!(
+        "{field} {:?} is not {what}: up to {MAX_TOPIC_PARTS} parts of A-Z a-z 0-9 _ -, divided by dots, up to \
+         {MAX_NAME_BYTES} bytes",
+        shown(value)
+    );
+    Err(Rejection::field(field, text))
+}
+
 /// A map of the application: labels, metadata.
 pub(crate) fn map(field: &str, pairs: &HashMap<String, String>) -> Result<(), Rejection> {
     let mut budget = MapBudget::default();
@@ -110,6 +143,20 @@ mod tests {
         assert!(budget.add("labels", "one-more", "v").unwrap_err().text.contains("more than 64 pairs"));
         assert!(MapBudget::default().add("labels", "", "v").is_err());
         assert!(MapBudget::default().add("labels", "k", &"v".repeat(MAX_VALUE_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn topics_and_patterns_are_checked() {
+        for good in ["a", "build.x-1.y_2"] {
+            assert_eq!((topic("f", good).unwrap(), topic_pattern("f", good).unwrap()), (good, good));
+        }
+        for good in ["*", ">", "a.*", "*.b", "a.>", "a.*.>"] {
+            assert_eq!(topic_pattern("f", good).unwrap(), good);
+            assert!(topic("f", good).is_err());
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "a b", "a.>.b", "a>", "a*", "ä", &"x".repeat(129), &"a.".repeat(20)] {
+            assert!(topic("f", bad).is_err() && topic_pattern("f", bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -6,14 +6,15 @@ use crate::{
     batch::Batch,
     command,
     config::Limits,
-    machine::{inbox::Inbox, workspace::Workspace},
+    encoding::Field as _,
+    machine::{dead_letter::DeadLetter, inbox::Inbox, parked::Parked, workspace::Workspace},
     message,
 };
 
 /// Reads an encoded message as a publish does. Whatever is accepted here, generated code must accept too.
 pub fn message(bytes: &[u8]) -> bool {
     let mut record = BytesMut::new();
-    if message::encode_record(bytes, &Limits::default(), &mut record).is_err() {
+    if message::encode_record(bytes, &Limits::default(), &message::Envelope::default(), &mut record).is_err() {
         return false;
     }
     let mut batch = BytesMut::new();
@@ -25,23 +26,28 @@ pub fn message(bytes: &[u8]) -> bool {
 }
 
 /// Reads a command; one that is accepted is encoded again to the same bytes.
-pub fn command(bytes: &[u8]) {
+pub fn command(bytes: &[u8]) -> bool {
     let bytes = Bytes::copy_from_slice(bytes);
-    let Ok((header, verbs)) = command::decode(&bytes) else { return };
+    let Ok((header, verbs)) = command::decode(&bytes) else { return false };
     let mut builder = command::CommandBuilder::new(header, bytes.len());
     verbs.iter().for_each(|verb| builder.push(verb));
     assert_eq!(builder.finish(), bytes);
+    true
 }
 
-/// Reads outcomes and stored records.
-pub fn records(bytes: &[u8]) {
+/// Reads outcomes and stored records. Whether it is one of them.
+pub fn records(bytes: &[u8]) -> bool {
     let bytes = Bytes::copy_from_slice(bytes);
-    drop(command::decode_outcomes(bytes.clone()));
-    drop(Workspace::decode(bytes.clone()));
-    drop(Inbox::decode(bytes.clone()));
+    let mut known = command::decode_outcomes(bytes.clone()).is_ok();
+    known |= Workspace::decode(bytes.clone()).is_ok();
+    known |= Inbox::decode(bytes.clone()).is_ok();
+    known |= Parked::from_bytes(bytes.clone(), "parked").is_ok();
+    known |= DeadLetter::from_bytes(bytes.clone(), "dead letter").is_ok();
     if let Ok(batch) = Batch::decode(1, bytes) {
         for index in 0..batch.len() {
             assert!(batch.record(index).body.len() <= batch.bytes().len());
         }
+        known = true;
     }
+    known
 }

@@ -1,12 +1,17 @@
 //! The edge: one file per group of RPCs. Wire values become bounded domain values here, and domain errors a `Status`.
 
+mod capability;
+mod dead_letters;
+mod events;
 mod history;
 mod publish;
 mod registry;
+mod request;
 mod server;
 pub(crate) mod status;
 mod subscribe;
 mod time;
+mod topics;
 mod workspace;
 
 use std::sync::{
@@ -16,8 +21,10 @@ use std::sync::{
 
 use tandem_proto::{
     raw::messaging::v1::{
+        dead_letter_service_server::DeadLetterServiceServer, event_service_server::EventServiceServer,
         history_service_server::HistoryServiceServer, publish_service_server::PublishServiceServer,
-        subscribe_service_server::SubscribeServiceServer,
+        request_service_server::RequestServiceServer, subscribe_service_server::SubscribeServiceServer,
+        topic_service_server::TopicServiceServer,
     },
     registry::v1::registry_service_server::RegistryServiceServer,
     server::v1::server_service_server::ServerServiceServer,
@@ -96,6 +103,10 @@ impl Edge {
                 SubscribeServiceServer::new(self.clone()).max_decoding_message_size(MAX_SUBSCRIBE_REQUEST_BYTES),
             )
             .add_service(HistoryServiceServer::new(self.clone()))
+            .add_service(RequestServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(TopicServiceServer::new(self.clone()))
+            .add_service(DeadLetterServiceServer::new(self.clone()))
+            .add_service(EventServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))
             .add_service(ServerServiceServer::new(self.clone()));

@@ -40,6 +40,7 @@ mod query;
 mod rejection;
 mod serve;
 mod shard;
+mod ticker;
 
 pub use app::Broker;
 pub use config::{Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig};

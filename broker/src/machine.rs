@@ -5,12 +5,22 @@
 
 mod ack;
 pub(crate) mod cursor;
+pub(crate) mod dead_letter;
 mod delete_workspace;
+pub(crate) mod events;
+pub(crate) mod follow;
 pub(crate) mod inbox;
 pub(crate) mod keys;
+mod nack;
+pub(crate) mod notice;
+pub(crate) mod park;
+pub(crate) mod parked;
 pub(crate) mod publish;
-mod registry;
+pub(crate) mod registry;
+pub(crate) mod request;
 pub(crate) mod state;
+mod tick;
+pub(crate) mod topic;
 pub(crate) mod workspace;
 
 use std::sync::Arc;
@@ -18,11 +28,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_storage::{Engine, WriteBatch};
 
-use self::state::State;
 pub(crate) use self::state::StateError;
+use self::{park::Place, state::State};
 use crate::{
     batch::Batch,
-    command::{self, Outcome, Verb},
+    command::{self, AckedRange, Outcome, Verb},
 };
 
 /// Something that happened, for the leader's delivery.
@@ -30,6 +40,22 @@ use crate::{
 pub(crate) enum Effect {
     /// A batch was appended.
     Appended(Appended),
+    /// A message on its own may be delivered.
+    Ready(Place),
+    /// A message on its own, or one that was to be, left without an ack. None wait for its ordering key any more.
+    Left { place: Place, ordering: u64 },
+    /// Messages of direct lanes have expired.
+    Expired { workspace: u32, sandbox: u32, ranges: Vec<AckedRange> },
+    /// Something is due at a time.
+    Scheduled { time_ms: u64 },
+    /// An event was written.
+    Event,
+    /// A response came for a request that waits.
+    Answered { workspace: u32, sandbox: u32, correlation: u128 },
+    /// A sandbox follows something else now.
+    FollowsChanged { workspace: u32, sandbox: u32 },
+    /// A topic is gone.
+    TopicGone { workspace: u32 },
     /// A sandbox and its inbox are gone.
     SandboxGone { workspace: u32, sandbox: u32 },
     /// A workspace is gone.
@@ -43,8 +69,19 @@ pub(crate) struct Appended {
     pub(crate) batch: Arc<Batch>,
     /// Recipient, priority, indexes in the batch.
     pub(crate) direct: Vec<(u32, u8, Arc<[u16]>)>,
-    /// Priority, indexes in the batch.
-    pub(crate) broadcast: Vec<(u8, Arc<[u16]>)>,
+    /// What goes to everybody who follows.
+    pub(crate) shared: Vec<SharedRun>,
+}
+
+/// A part of a batch that is written once for many.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedRun {
+    /// Of the runs: broadcast, or the number of the topic.
+    pub(crate) source: u32,
+    /// The name of the topic; empty for broadcast.
+    pub(crate) topic: Arc<str>,
+    pub(crate) priority: u8,
+    pub(crate) indexes: Arc<[u16]>,
 }
 
 /// The state of one shard and the rules by which commands change it.
@@ -65,31 +102,41 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> Result<Bytes, StateError> {
         let (header, verbs) = command::decode(command)?;
-        // A new leader's clock may be behind the old one's; time in the log never is.
-        let time_ms = self.state.advance_time(header.time_ms)?;
+        self.state.begin(header)?;
         let mut outcomes = Vec::with_capacity(verbs.len());
         for verb in verbs {
-            let state = &mut self.state;
-            outcomes.push(match verb {
-                Verb::Publish(verb) => {
-                    Outcome::Publish(publish::apply(state, verb, header.max_inbox_messages, writes, effects)?)
-                }
-                Verb::Ack(verb) => Outcome::Ack(ack::apply(state, &verb, writes)?),
-                Verb::RegisterSandbox(verb) => {
-                    Outcome::RegisterSandbox(registry::register(state, &verb, time_ms, writes)?)
-                }
-                Verb::UnregisterSandbox(verb) => {
-                    Outcome::UnregisterSandbox(registry::unregister(state, &verb, writes, effects)?)
-                }
-                Verb::Heartbeat(verb) => Outcome::Heartbeat(registry::heartbeat(state, &verb, time_ms, writes)?),
-                Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb, time_ms)?),
-                Verb::DeleteWorkspace(verb) => {
-                    Outcome::DeleteWorkspace(delete_workspace::apply(state, &verb, writes, effects)?)
-                }
-            });
+            outcomes.push(self.apply_verb(verb)?);
+            for notice in self.state.take_notices() {
+                notice::publish(&mut self.state, notice)?;
+            }
         }
-        self.state.write_changes(writes);
+        self.state.finish(writes, effects);
         Ok(command::encode_outcomes(&outcomes))
+    }
+
+    fn apply_verb(&mut self, verb: Verb) -> Result<Outcome, StateError> {
+        let state = &mut self.state;
+        Ok(match verb {
+            Verb::Publish(verb) => Outcome::Publish(publish::apply(state, verb)?),
+            Verb::Ack(verb) => Outcome::Ack(ack::apply(state, &verb)?),
+            Verb::Nack(verb) => Outcome::Nack(nack::apply(state, &verb)?),
+            Verb::Tick(verb) => Outcome::Tick(tick::apply(state, &verb)?),
+            Verb::Redrive(verb) => Outcome::Redrive(dead_letter::redrive(state, &verb)?),
+            Verb::Purge(verb) => Outcome::Purge(dead_letter::purge(state, &verb)?),
+            Verb::Replay(verb) => Outcome::Replay(dead_letter::replay(state, &verb)?),
+            Verb::CreateTopic(verb) => Outcome::CreateTopic(topic::create(state, &verb)?),
+            Verb::DeleteTopic(verb) => Outcome::DeleteTopic(topic::delete(state, &verb)?),
+            Verb::FollowTopics(verb) => Outcome::FollowTopics(topic::follow(state, &verb)?),
+            Verb::UnfollowTopics(verb) => Outcome::UnfollowTopics(topic::unfollow(state, &verb)?),
+            Verb::RegisterSandbox(verb) => Outcome::RegisterSandbox(registry::register(state, &verb)?),
+            Verb::UnregisterSandbox(verb) => Outcome::UnregisterSandbox(registry::unregister(state, &verb)?),
+            Verb::Heartbeat(verb) => Outcome::Heartbeat(registry::heartbeat(state, &verb)?),
+            Verb::Alive(verb) => Outcome::Alive(registry::alive(state, &verb)?),
+            Verb::Answered(verb) => Outcome::Answered(request::answered(state, &verb)?),
+            Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb)?),
+            Verb::UpdateWorkspace(verb) => Outcome::UpdateWorkspace(workspace::update(state, &verb)?),
+            Verb::DeleteWorkspace(verb) => Outcome::DeleteWorkspace(delete_workspace::apply(state, &verb)?),
+        })
     }
 
     /// All changes so far can be read from the engine.

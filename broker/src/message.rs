@@ -6,13 +6,14 @@
 mod wire;
 
 use bytes::BytesMut;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use self::wire::{Fields, Value};
 use crate::{
     batch::{Kind, Record},
     config::Limits,
     field::{self, MapBudget},
+    machine::keys::ordering_hash,
     rejection::{Reason, Rejection},
 };
 
@@ -27,23 +28,71 @@ pub(crate) struct MessageView<'a> {
     pub(crate) message_id: &'a str,
     pub(crate) from_sandbox_id: &'a str,
     pub(crate) from_agent: &'a str,
-    pub(crate) to_sandbox_id: &'a str,
-    pub(crate) broadcast: bool,
+    pub(crate) to: Destination<'a>,
     pub(crate) to_agent: &'a str,
     pub(crate) correlation_id: &'a str,
-    message_type: u64,
+    pub(crate) message_type: u64,
     content_bytes: usize,
     priority: Option<u64>,
     requires_response: bool,
+    dead_letter_on_expiry: bool,
+    ttl_ms: Option<u64>,
+    not_before_ms: Option<u64>,
+    pub(crate) ordering_key: &'a str,
 }
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Destination<'a> {
+    #[default]
+    Missing,
+    Sandbox(&'a str),
+    Topic(&'a str),
+    Broadcast,
+    Capability(Capability<'a>),
+}
+
+/// Sandboxes with a capability.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Capability<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) all: bool,
+}
+
+/// What the edge knows of a publish beside the message.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Envelope<'a> {
+    /// Of the workspace, for messages without a ttl of their own, in milliseconds; 0 for none.
+    pub(crate) default_ttl_ms: u64,
+    /// Hash of the producer id, 0 without one, and the position of this message.
+    pub(crate) producer: (u128, u64),
+    /// The caller waits this long for the response, in milliseconds; 0: it does not.
+    pub(crate) reply_timeout_ms: u64,
+    /// Who was chosen for a message to a capability: one by name, or several by number, each four bytes.
+    pub(crate) chosen: Chosen<'a>,
+    /// The clock of this node, to judge how far away a time is.
+    pub(crate) now_ms: u64,
+}
+
+/// Who gets a message to a capability.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Chosen<'a> {
+    #[default]
+    Nobody,
+    One(&'a str),
+    Several(&'a [u8]),
+}
+
+/// The longest ttl and delay, in milliseconds: 366 days.
+const MAX_WAIT_MS: u64 = 366 * 24 * 3_600_000;
 
 /// The field `traceparent`.
 const TRACEPARENT: u64 = 16;
 /// The priority of a message that names none.
 const DEFAULT_PRIORITY: u64 = 5;
 
-/// Checks a message that a client sends and appends its record.
-pub(crate) fn encode_record(body: &[u8], limits: &Limits, out: &mut BytesMut) -> Result<(), Rejection> {
+/// Checks a message that a client sends.
+pub(crate) fn check<'a>(body: &'a [u8], limits: &Limits, now_ms: u64) -> Result<MessageView<'a>, Rejection> {
     if body.len() > limits.max_message_bytes {
         let text = format!(
             "the message has {} bytes; at most {} are allowed: send a reference to the content instead",
@@ -54,18 +103,83 @@ pub(crate) fn encode_record(body: &[u8], limits: &Limits, out: &mut BytesMut) ->
     }
     let view = read(body)?;
     view.check()?;
-    let digest = if view.message_id.is_empty() { 0 } else { digest(body)? };
-    Record {
-        kind: if view.broadcast { Kind::Broadcast } else { Kind::Direct },
-        priority: view.priority.unwrap_or(DEFAULT_PRIORITY) as u8,
-        from: view.from_sandbox_id,
-        to: view.to_sandbox_id,
-        id: view.message_id,
-        digest,
-        body,
+    view.check_waiting(now_ms)?;
+    Ok(view)
+}
+
+/// Checks a message that a client sends and appends its record.
+pub(crate) fn encode_record(
+    body: &[u8],
+    limits: &Limits,
+    envelope: &Envelope<'_>,
+    out: &mut BytesMut,
+) -> Result<(), Rejection> {
+    let view = check(body, limits, envelope.now_ms)?;
+    view.encode(body, envelope, out)
+}
+
+impl MessageView<'_> {
+    /// Appends the record of a message that was checked.
+    pub(crate) fn encode(&self, body: &[u8], envelope: &Envelope<'_>, out: &mut BytesMut) -> Result<(), Rejection> {
+        let (kind, to, recipients): (_, _, &[u8]) = match (self.to, envelope.chosen) {
+            (Destination::Sandbox(to), _) => (Kind::Direct, to, &[]),
+            (Destination::Topic(topic), _) => (Kind::Topic, topic, &[]),
+            (Destination::Capability(_), Chosen::One(to)) => (Kind::Direct, to, &[]),
+            (Destination::Capability(_), Chosen::Several(recipients)) => (Kind::Several, "", recipients),
+            (Destination::Capability(wanted), Chosen::Nobody) => {
+                return Err(Rejection::no_capable_sandbox(wanted.name));
+            }
+            (Destination::Broadcast | Destination::Missing, _) => (Kind::Broadcast, "", &[]),
+        };
+        let needs_digest = !self.message_id.is_empty() || envelope.reply_timeout_ms > 0;
+        let hash = |text: &str| if text.is_empty() { 0 } else { xxh3_128(text.as_bytes()) };
+        Record {
+            kind,
+            priority: self.priority.unwrap_or(DEFAULT_PRIORITY) as u8,
+            message_type: self.message_type as u8,
+            hops: 0,
+            requires_response: self.requires_response || envelope.reply_timeout_ms > 0,
+            dead_letter_on_expiry: self.dead_letter_on_expiry,
+            from: self.from_sandbox_id,
+            to,
+            id: self.message_id,
+            digest: if needs_digest { digest(body)? } else { 0 },
+            ttl_ms: self.ttl_ms.unwrap_or(envelope.default_ttl_ms),
+            not_before_ms: self.not_before_ms.unwrap_or(0),
+            ordering: if self.ordering_key.is_empty() { 0 } else { ordering_hash(self.ordering_key) },
+            correlation: hash(self.correlation_id),
+            producer: envelope.producer,
+            reply_timeout_ms: envelope.reply_timeout_ms,
+            recipients,
+            body,
+        }
+        .encode(out);
+        Ok(())
     }
-    .encode(out);
-    Ok(())
+
+    /// Checks what says when a message may be delivered.
+    fn check_waiting(&self, now_ms: u64) -> Result<(), Rejection> {
+        if let Some(ttl_ms) = self.ttl_ms.filter(|ttl_ms| !(1_000..=MAX_WAIT_MS).contains(ttl_ms)) {
+            let text = format!("ttl is {ttl_ms} ms; it must be 1 s to 366 days");
+            return Err(Rejection::field("ttl", text));
+        }
+        let to_one = matches!(self.to, Destination::Sandbox(_) | Destination::Capability(_));
+        if let Some(not_before_ms) = self.not_before_ms {
+            if !to_one {
+                let text = "not_before is set; only a message to a sandbox or to a capability can be delayed";
+                return Err(Rejection::field("not_before", text));
+            }
+            if not_before_ms > now_ms.saturating_add(MAX_WAIT_MS) {
+                let text = format!("not_before is {} ms away; at most 366 days are allowed", not_before_ms - now_ms);
+                return Err(Rejection::field("not_before", text));
+            }
+        }
+        if self.dead_letter_on_expiry && !to_one {
+            let text = "dead_letter_on_expiry is set; only a message to a sandbox or to a capability can become a dead letter so";
+            return Err(Rejection::field("dead_letter_on_expiry", text));
+        }
+        Ok(())
+    }
 }
 
 /// A hash of the content of a message that does not depend on the order of its fields or of the pairs in its metadata:
@@ -105,11 +219,12 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             9 => view.priority = Some(value.varint("priority")?),
             10 => view.requires_response = value.varint("requires_response")? != 0,
             11 => view.correlation_id = value.text("correlation_id")?,
-            12 => return Err(unserved("ttl", "messages do not expire in this version")),
+            12 => view.ttl_ms = Some(read_duration("ttl", value.bytes("ttl")?)?),
             13 => read_metadata(value.bytes("metadata")?, &mut metadata)?,
-            14 => refuse_text("ordering_key", &value, "this version has no ordering keys")?,
-            15 => return Err(unserved("not_before", "this version delivers at once")),
+            14 => view.ordering_key = field::name("ordering_key", value.text("ordering_key")?)?,
+            15 => view.not_before_ms = Some(read_duration("not_before", value.bytes("not_before")?)?),
             TRACEPARENT => read_traceparent(value.text("traceparent")?)?,
+            20 => view.dead_letter_on_expiry = value.varint("dead_letter_on_expiry")? != 0,
             30..=33 => {
                 let text = format!("field {number} of the message is set by the broker; leave it empty");
                 return Err(Rejection::field("message", text));
@@ -126,20 +241,63 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
 fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(), Rejection> {
     for entry in Fields::new("destination", bytes) {
         let (number, value) = entry?;
-        (view.to_sandbox_id, view.broadcast) = ("", false);
-        match number {
-            1 => view.to_sandbox_id = field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?,
-            2 => {
-                return Err(unserved("destination.topic", "this version has no topics"));
-            }
-            3 if value.bytes("destination.broadcast")?.is_empty() => view.broadcast = true,
+        view.to = match number {
+            1 => Destination::Sandbox(field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?),
+            2 => Destination::Topic(field::topic("destination.topic", value.text("destination.topic")?)?),
+            3 if value.bytes("destination.broadcast")?.is_empty() => Destination::Broadcast,
+            4 => Destination::Capability(read_capability(value.bytes("destination.capability")?)?),
             _ => {
                 let text = format!("the destination has a field {number} that this version does not know");
                 return Err(Rejection::unsupported("destination", text));
             }
-        }
+        };
     }
     Ok(())
+}
+
+fn read_capability(bytes: &[u8]) -> Result<Capability<'_>, Rejection> {
+    const FIELD: &str = "destination.capability";
+    let mut capability = Capability::default();
+    for entry in Fields::new(FIELD, bytes) {
+        match entry? {
+            (1, value) => capability.name = field::name(FIELD, value.text(FIELD)?)?,
+            (2, value) => capability.all = value.varint(FIELD)? != 0,
+            (3, value) if value.varint(FIELD)? == 0 => {}
+            (3, _) => {
+                let text =
+                    "destination.capability.wait is set, but this version does not let messages wait for a capability";
+                return Err(Rejection::unsupported(FIELD, text));
+            }
+            (number, _) => {
+                let text = format!("the capability has a field {number} that this version does not know");
+                return Err(Rejection::unsupported(FIELD, text));
+            }
+        }
+    }
+    if capability.name.is_empty() {
+        return Err(Rejection::field(FIELD, "destination.capability names no capability"));
+    }
+    Ok(capability)
+}
+
+/// A duration or a time, in milliseconds, rounded up.
+fn read_duration(name: &'static str, bytes: &[u8]) -> Result<u64, Rejection> {
+    let (mut seconds, mut nanos) = (0_u64, 0_u64);
+    for entry in Fields::new(name, bytes) {
+        match entry? {
+            (1, value) => seconds = value.varint(name)?,
+            (2, value) => nanos = value.varint(name)?,
+            (number, _) => {
+                let text = format!("{name} has a field {number} that this version does not know");
+                return Err(Rejection::unsupported(name, text));
+            }
+        }
+    }
+    let whole = seconds.checked_mul(1000).filter(|_| nanos < 1_000_000_000 && seconds <= 253_402_300_799);
+    whole.map(|whole| whole + nanos.div_ceil(1_000_000)).ok_or_else(|| {
+        let text = format!("{name} has {seconds} s and {nanos} ns (as unsigned numbers), which is no time that can be");
+        Rejection::field(name, text)
+    })
 }
 
 fn read_metadata(bytes: &[u8], budget: &mut MapBudget) -> Result<(), Rejection> {
@@ -170,14 +328,6 @@ fn read_traceparent(value: &str) -> Result<(), Rejection> {
     Err(Rejection::field("traceparent", text))
 }
 
-fn refuse_text(name: &'static str, value: &Value<'_>, why: &str) -> Result<(), Rejection> {
-    if value.text(name)?.is_empty() { Ok(()) } else { Err(unserved(name, why)) }
-}
-
-fn unserved(field: &'static str, why: &str) -> Rejection {
-    Rejection::unsupported(field, format!("{field} is set, but {why}; leave it empty"))
-}
-
 impl MessageView<'_> {
     fn check(&self) -> Result<(), Rejection> {
         if !self.message_id.is_empty() {
@@ -192,8 +342,8 @@ impl MessageView<'_> {
         field::name("from_agent", self.from_agent)?;
         field::name("to_agent", self.to_agent)?;
         field::name("correlation_id", self.correlation_id)?;
-        if self.to_sandbox_id.is_empty() && !self.broadcast {
-            let text = "destination is missing; name a sandbox or broadcast";
+        if self.to == Destination::Missing {
+            let text = "destination is missing; name a sandbox, a topic, a capability, or broadcast";
             return Err(Rejection::field("destination", text));
         }
         match self.message_type {

@@ -3,7 +3,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
-use tandem_proto::messaging::v1::{Broadcast, Destination, Message, MessageType, destination::Kind as To};
+use tandem_proto::messaging::v1::{
+    Broadcast, CapabilityDestination, Destination, Message, MessageType, destination::Kind as To,
+};
 
 use super::*;
 
@@ -18,7 +20,7 @@ fn message() -> Message {
 }
 
 fn refusal(message: &Message) -> Rejection {
-    encode_record(&message.encode_to_vec(), &Limits::default(), &mut BytesMut::new()).unwrap_err()
+    encode_record(&message.encode_to_vec(), &Limits::default(), &Envelope::default(), &mut BytesMut::new()).unwrap_err()
 }
 
 fn with(change: impl FnOnce(&mut Message)) -> Message {
@@ -37,9 +39,9 @@ fn a_good_message_becomes_a_record() {
     });
     let body = message.encode_to_vec();
     let view = read(&body).unwrap();
-    assert_eq!((view.message_id, view.from_sandbox_id, view.to_sandbox_id), ("m1", "a", "b"));
+    assert_eq!((view.message_id, view.from_sandbox_id, view.to), ("m1", "a", super::Destination::Sandbox("b")));
     let mut out = BytesMut::new();
-    encode_record(&body, &Limits::default(), &mut out).unwrap();
+    encode_record(&body, &Limits::default(), &Envelope::default(), &mut out).unwrap();
     assert_eq!(out[..2], [0, 9]);
     assert!(out.ends_with(&body));
 }
@@ -79,6 +81,19 @@ fn each_bad_value_is_refused_with_its_field() {
         ("correlation_id", with(|m| m.correlation_id = "x".repeat(129))),
         ("content_type", with(|m| m.content_type = "x".repeat(129))),
         ("traceparent", with(|m| m.traceparent = "nonsense".into())),
+        ("ttl", with(|m| m.ttl = Some(prost_types::Duration { seconds: 0, nanos: 999_999_999 - 999_999 }))),
+        ("ttl", with(|m| m.ttl = Some(prost_types::Duration { seconds: -5, nanos: 0 }))),
+        ("ttl", with(|m| m.ttl = Some(prost_types::Duration { seconds: 367 * 86_400, nanos: 0 }))),
+        ("not_before", with(|m| m.not_before = Some(prost_types::Timestamp { seconds: 367 * 86_400, nanos: 0 }))),
+        ("ordering_key", with(|m| m.ordering_key = "x".repeat(129))),
+        ("destination.topic", with(|m| m.destination = Some(Destination { kind: Some(To::Topic("a..b".into())) }))),
+        (
+            "dead_letter_on_expiry",
+            with(|m| {
+                m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) });
+                m.dead_letter_on_expiry = true;
+            }),
+        ),
         ("metadata", with(|m| m.metadata = HashMap::from([(String::new(), "v".to_owned())]))),
         ("message", with(|m| m.sequence = 5)),
         ("message", with(|m| m.workspace_id = "w".into())),
@@ -91,17 +106,9 @@ fn each_bad_value_is_refused_with_its_field() {
 
 #[test]
 fn fields_without_behaviour_are_refused_not_ignored() {
-    let topic = Some(Destination { kind: Some(To::Topic("t".into())) });
-    let cases: Vec<(&str, Message)> = vec![
-        ("destination.topic", with(|m| m.destination = topic)),
-        ("ttl", with(|m| m.ttl = Some(prost_types::Duration { seconds: 1, nanos: 0 }))),
-        ("not_before", with(|m| m.not_before = Some(prost_types::Timestamp { seconds: 1, nanos: 0 }))),
-        ("ordering_key", with(|m| m.ordering_key = "k".into())),
-    ];
-    for (field, message) in cases {
-        let refused = refusal(&message);
-        assert_eq!((refused.reason, refused.field.as_str()), (Reason::UnsupportedField, field));
-    }
+    let wait = CapabilityDestination { capability: "c".into(), all: false, wait: true };
+    let refused = refusal(&with(|m| m.destination = Some(Destination { kind: Some(To::Capability(wait)) })));
+    assert_eq!((refused.reason, refused.field.as_str()), (Reason::UnsupportedField, "destination.capability"));
     let mut unknown = message().encode_to_vec();
     unknown.extend([0xc8, 0x01, 1]); // field 25
     assert_eq!(read(&unknown).unwrap_err().reason, Reason::UnsupportedField);
@@ -128,7 +135,7 @@ fn the_last_destination_wins_as_in_generated_readers() {
         with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
     body.extend(Message { destination: message().destination, ..Message::default() }.encode_to_vec());
     let view = read(&body).unwrap();
-    assert_eq!((view.to_sandbox_id, view.broadcast), ("b", false));
+    assert_eq!(view.to, super::Destination::Sandbox("b"));
     assert_eq!(Message::decode(body.as_slice()).unwrap().destination, message().destination);
 }
 
@@ -148,7 +155,7 @@ proptest! {
         let mut body = message().encode_to_vec();
         let length = body.len();
         body[at % length] = byte;
-        if encode_record(&body, &Limits::default(), &mut BytesMut::new()).is_ok() {
+        if encode_record(&body, &Limits::default(), &Envelope::default(), &mut BytesMut::new()).is_ok() {
             prop_assert!(Message::decode(body.as_slice()).is_ok());
         }
     }

@@ -1,7 +1,10 @@
 //! Reads the state of a shard, beside the machine: for delivery and for requests that change nothing.
 
+pub(crate) mod dead_letters;
+pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod registry;
+mod topics;
 mod watched;
 
 use std::{ops::ControlFlow, sync::Arc};
@@ -14,12 +17,15 @@ use tandem_storage::{Direction, Engine};
 use self::watched::Watched;
 use crate::{
     batch::Batch,
-    encoding::Reader,
+    encoding::{Field as _, Reader},
     machine::{
         StateError,
+        follow::TopicCursors,
         inbox::Inbox,
-        keys::{self, IDS, INBOXES, MESSAGES, RECORDS},
-        state::{KnownId, Sandbox},
+        keys::{self, CURSORS, DUE, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
+        request::WaitingRequest,
+        state::{KnownId, Sandbox, Shard},
+        topic::Topic,
         workspace::Workspace,
     },
     rejection::Rejection,
@@ -99,9 +105,88 @@ impl StateReader {
         Ok(record.map(Inbox::decode).transpose()?)
     }
 
-    pub(crate) fn known_id(&self, workspace: u32, id: &str) -> Result<Option<KnownId>, StateError> {
-        let record = self.engine().get(IDS, &keys::id(workspace, keys::id_hash(id)))?;
-        Ok(record.map(KnownId::decode).transpose()?)
+    pub(crate) fn known_id(&self, workspace: &Workspace, id: &str) -> Result<Option<KnownId>, StateError> {
+        let now = workspace.window(self.time_ms()?);
+        for window in [Some(now), now.checked_sub(1)].into_iter().flatten() {
+            let key = keys::remembered(workspace.number, window, Remembered::Id, keys::text_hash(id));
+            if let Some(record) = self.engine().get(REMEMBERED, &key)? {
+                return Ok(Some(KnownId::from_bytes(record, "message id")?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A request whose caller waits: by workspace, sender, and hash of the correlation id.
+    pub(crate) fn waiting_request(
+        &self,
+        (workspace, sandbox, correlation): (u32, u32, u128),
+    ) -> Result<Option<WaitingRequest>, StateError> {
+        let record = self.engine().get(RECORDS, &keys::request(workspace, sandbox, correlation))?;
+        Ok(record.map(|record| WaitingRequest::from_bytes(record, "request")).transpose()?)
+    }
+
+    /// When the next thing is due, in milliseconds since 1970.
+    pub(crate) fn next_due_ms(&self) -> Result<Option<u64>, StateError> {
+        let floor_ms = match self.engine().get(RECORDS, &keys::shard())? {
+            Some(record) => Shard::from_bytes(record, "shard")?.due_floor_ms,
+            None => 0,
+        };
+        // From where everything is done: what is done before leaves traces that a scan would have to pass.
+        let (from, to) = keys::due_between(floor_ms, u64::MAX);
+        let mut found = None;
+        self.engine().scan(DUE, &from, &to, Direction::Forward, &mut |key, _| {
+            found = key.first_chunk::<8>().map(|time| u64::from_be_bytes(*time));
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    /// Retries that others of their ordering key wait for: the hash of the key, and the sequence.
+    pub(crate) fn keyed(&self, workspace: u32, sandbox: u32) -> Result<Vec<(u64, u64)>, StateError> {
+        let (from, to) = keys::keyed_of(workspace, sandbox);
+        self.collect(&from, &to, |key, _| Ok(keys::keyed_parts(key)))
+    }
+
+    /// What a sandbox follows.
+    pub(crate) fn follow_patterns(&self, workspace: u32, sandbox: u32) -> Result<Vec<String>, StateError> {
+        let (from, to) = keys::follows(workspace, sandbox);
+        self.collect(&from, &to, |key, _| Ok(keys::follow_pattern(key)))
+    }
+
+    /// All topics of a workspace, by name.
+    pub(crate) fn all_topics(&self, workspace: u32) -> Result<Vec<(String, Topic)>, StateError> {
+        let (from, to) = keys::topics(workspace);
+        self.collect(&from, &to, |key, value| {
+            Ok((keys::sandbox_name(key), Topic::from_bytes(Bytes::copy_from_slice(value), "topic")?))
+        })
+    }
+
+    /// How far a follower is in a topic.
+    pub(crate) fn topic_cursors(&self, workspace: u32, topic: u32, sandbox: u32) -> Result<TopicCursors, StateError> {
+        let record = self.engine().get(CURSORS, &keys::cursors(workspace, topic, sandbox))?;
+        Ok(record.map(|record| TopicCursors::from_bytes(record, "topic cursors")).transpose()?.unwrap_or_default())
+    }
+
+    /// Everything in a range of RECORDS. Only for ranges that a limit bounds.
+    fn collect<T>(
+        &self,
+        from: &Bytes,
+        to: &Bytes,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, StateError>,
+    ) -> Result<Vec<T>, StateError> {
+        let mut found = Vec::new();
+        let mut failure = None;
+        self.engine().scan(RECORDS, from, to, Direction::Forward, &mut |key, value| match read(key, value) {
+            Ok(entry) => {
+                found.push(entry);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failure.map_or(Ok(found), Err)
     }
 
     /// The batch that begins with this sequence.

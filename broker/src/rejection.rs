@@ -3,7 +3,7 @@
 use bytes::BufMut;
 use bytes::BytesMut;
 
-use crate::encoding::{DecodeError, Reader};
+use crate::encoding::{DecodeError, Field, Reader};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $code:literal;)*) => {
@@ -74,6 +74,30 @@ reasons! {
     InvalidPageToken = 21, "INVALID_PAGE_TOKEN";
     /// The request is not the message that its method takes.
     MalformedRequest = 22, "MALFORMED_REQUEST";
+    /// The topic does not exist.
+    UnknownTopic = 23, "UNKNOWN_TOPIC";
+    /// The workspace has as many topics as it may.
+    TooManyTopics = 24, "TOO_MANY_TOPICS";
+    /// The sandbox follows as many patterns as it may.
+    TooManyFollows = 25, "TOO_MANY_FOLLOWS";
+    /// The sandbox does not follow the pattern.
+    UnknownFollow = 26, "UNKNOWN_FOLLOW";
+    /// No dead letter of this sandbox has this sequence.
+    UnknownDeadLetter = 27, "UNKNOWN_DEAD_LETTER";
+    /// Nobody there has the capability.
+    NoCapableSandbox = 28, "NO_CAPABLE_SANDBOX";
+    /// Messages of the producer are missing before this one.
+    ProducerGap = 29, "PRODUCER_GAP";
+    /// No response came in time.
+    ResponseTimeout = 30, "RESPONSE_TIMEOUT";
+    /// A part of the history was trimmed.
+    HistoryGap = 31, "HISTORY_GAP";
+    /// Events were asked for that are not kept any more.
+    EventGap = 32, "EVENT_GAP";
+    /// The sandbox waits for as many responses as it may.
+    TooManyRequests = 33, "TOO_MANY_REQUESTS";
+    /// The conversation of a broadcast went to and fro too often.
+    TooManyHops = 34, "TOO_MANY_HOPS";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.
@@ -115,13 +139,27 @@ impl Rejection {
         Self::new(Reason::UnknownSandbox, format!("sandbox {sandbox:?} is not registered; register it first"))
     }
 
-    pub(crate) fn encode(&self, out: &mut BytesMut) {
+    /// No such topic.
+    pub fn unknown_topic(topic: &str) -> Self {
+        Self::new(Reason::UnknownTopic, format!("topic {topic:?} does not exist; create it first"))
+    }
+
+    /// Nobody there has a capability.
+    pub fn no_capable_sandbox(capability: &str) -> Self {
+        let text =
+            format!("no sandbox with the capability {capability:?} is there; try again later, or let the message wait");
+        Self::new(Reason::NoCapableSandbox, text)
+    }
+}
+
+impl Field for Rejection {
+    fn put(&self, out: &mut BytesMut) {
         out.put_u8(self.reason as u8);
         crate::encoding::put_bytes(out, self.text.as_bytes());
         crate::encoding::put_bytes(out, self.field.as_bytes());
     }
 
-    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+    fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
         let number = reader.u8()?;
         let reason = Reason::from_number(number).ok_or(DecodeError::Unknown { what: "reason", value: number })?;
         let mut text = || -> Result<String, DecodeError> {
@@ -142,8 +180,8 @@ mod tests {
         for reason in Reason::ALL {
             let rejection = Rejection { reason: *reason, text: "t".into(), field: "f".into() };
             let mut out = BytesMut::new();
-            rejection.encode(&mut out);
-            assert_eq!(Rejection::decode(&mut Reader::new(out.freeze(), "rejection")).unwrap(), rejection);
+            rejection.put(&mut out);
+            assert_eq!(Rejection::from_bytes(out.freeze(), "rejection").unwrap(), rejection);
         }
     }
 }

@@ -75,6 +75,7 @@ mod tests {
             workspace_id: "w".into(),
             request_id: 7,
             messages: vec![message.clone(), message.clone()],
+            producer: None,
         };
         let seen = raw::PublishStreamRequest::decode(publish.encode_to_vec().as_slice()).expect("same bytes");
         assert_eq!(seen.messages[1].as_ref(), message.encode_to_vec());
@@ -92,11 +93,15 @@ mod tests {
         assert_eq!(
             names,
             [
+                "DeadLetterService",
+                "EventService",
                 "HistoryService",
                 "PublishService",
                 "RegistryService",
+                "RequestService",
                 "ServerService",
                 "SubscribeService",
+                "TopicService",
                 "WorkspaceService"
             ]
         );

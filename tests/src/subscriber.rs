@@ -67,7 +67,7 @@ impl Subscriber {
 
     /// Opens an inbox.
     pub fn send_open(&self, workspace: &str, sandbox: &str) {
-        let open = Open { workspace_id: workspace.to_owned(), sandbox_id: sandbox.to_owned() };
+        let open = Open { workspace_id: workspace.to_owned(), sandbox_id: sandbox.to_owned(), ..Open::default() };
         self.send(Some(subscribe_request::Kind::Open(open)));
     }
 
@@ -79,7 +79,10 @@ impl Subscriber {
     /// Acknowledges these deliveries; the outcome comes later.
     pub fn send_ack(&mut self, first: u64, last: u64) {
         self.unanswered += 1;
-        self.send(Some(subscribe_request::Kind::Ack(Ack { ranges: vec![DeliveryRange { first, last }] })));
+        self.send(Some(subscribe_request::Kind::Ack(Ack {
+            ranges: vec![DeliveryRange { first, last }],
+            ..Ack::default()
+        })));
     }
 
     /// Ends the client's half of the stream.

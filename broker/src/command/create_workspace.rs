@@ -1,27 +1,36 @@
-//! Create workspace.
+//! Create workspace, and change its settings.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use crate::encoding::encoded;
 
-use crate::encoding::{DecodeError, Reader, put_text};
-
-/// The workspace to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CreateWorkspace {
-    pub(crate) workspace: String,
-    /// How many workspaces a shard may have.
-    pub(crate) max_workspaces: u32,
+encoded! {
+    /// What a workspace does with its messages. 0 is the default of each.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(crate) struct Settings {
+        /// How long a message without a ttl may wait, in milliseconds. 0: for ever.
+        pub(crate) default_ttl_ms: u64,
+        /// How long the history is kept, in milliseconds. 0: 30 days.
+        pub(crate) retention_age_ms: u64,
+        /// How many bytes of history are kept. 0: no limit.
+        pub(crate) retention_bytes: u64,
+        /// Hops that a conversation may have. 0: 16.
+        pub(crate) max_hops: u8,
+    }
 }
 
-impl CreateWorkspace {
-    pub(super) fn encode(&self, out: &mut BytesMut) {
-        put_text(out, &self.workspace);
-        out.put_u32(self.max_workspaces);
+impl Settings {
+    /// Hops that a conversation may have.
+    pub(crate) fn hop_limit(&self) -> u8 {
+        if self.max_hops == 0 { 16 } else { self.max_hops }
     }
+}
 
-    pub(super) fn decode(payload: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, "create workspace");
-        let (workspace, max_workspaces) = (reader.text()?, reader.u32()?);
-        reader.end()?;
-        Ok(Self { workspace, max_workspaces })
+encoded! {
+    /// The workspace to create.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct CreateWorkspace {
+        pub(crate) workspace: String,
+        /// How many workspaces a shard may have.
+        pub(crate) max_workspaces: u32,
+        pub(crate) settings: Settings,
     }
 }

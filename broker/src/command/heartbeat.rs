@@ -1,26 +1,20 @@
-//! Heartbeat: a sandbox is alive.
+//! Heartbeat: a sandbox is alive, or those that have open subscriptions are.
 
-use bytes::{Bytes, BytesMut};
+use crate::encoding::encoded;
 
-use crate::encoding::{DecodeError, Reader, put_text};
-
-/// The sandbox that is alive, as of the time of the command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Heartbeat {
-    pub(crate) workspace: String,
-    pub(crate) sandbox: String,
+encoded! {
+    /// The sandbox that is alive, as of the time of the command.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Heartbeat {
+        pub(crate) workspace: String,
+        pub(crate) sandbox: String,
+    }
 }
 
-impl Heartbeat {
-    pub(super) fn encode(&self, out: &mut BytesMut) {
-        put_text(out, &self.workspace);
-        put_text(out, &self.sandbox);
-    }
-
-    pub(super) fn decode(payload: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload, "heartbeat");
-        let (workspace, sandbox) = (reader.text()?, reader.text()?);
-        reader.end()?;
-        Ok(Self { workspace, sandbox })
+encoded! {
+    /// Sandboxes that are alive because somebody is subscribed to them: workspace and sandbox, by number.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Alive {
+        pub(crate) sandboxes: Vec<(u32, u32)>,
     }
 }

@@ -1,15 +1,27 @@
 //! The inbox of one recipient while somebody is subscribed to it.
 
-use std::{sync::Arc, task::Waker};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    task::Waker,
+};
 
 use super::{
+    keyed::KeyedOrder,
     lane::{Item, LaneQueue, Lease},
     loader::Loader,
+    ready::ReadyQueue,
 };
 use crate::{
     batch::Batch,
-    command::{Ack, AckedRange, Lane, Source},
-    machine::{StateError, inbox::Inbox, workspace::Workspace},
+    command::{Ack, AckedRange, FinishedRun, Lane, Source, nack::Failed},
+    machine::{
+        Appended, StateError,
+        inbox::Inbox,
+        keys::{BROADCAST, TOPIC_BIT},
+        topic,
+        workspace::Workspace,
+    },
 };
 
 /// Why an inbox serves nobody any more.
@@ -21,13 +33,30 @@ pub(crate) enum Ended {
     ShuttingDown,
     /// An ack could not be made durable; what is done must be read from disk again.
     AckFailed,
+    /// The sandbox follows other topics now; the queues are built anew.
+    FollowsChanged,
 }
 
 /// Lanes, and the subscriptions that share them.
 pub(crate) struct InboxQueue {
     pub(crate) loader: Loader,
     sandbox_name: String,
-    lanes: Vec<LaneQueue>,
+    fixed: Vec<LaneQueue>,
+    /// By inverted priority and number of the topic.
+    topics: BTreeMap<(u8, u32), LaneQueue>,
+    /// Patterns, and for topics that were met whether one of them fits.
+    patterns: Vec<String>,
+    followed: HashMap<u32, bool>,
+    /// One for each priority.
+    ready: Vec<ReadyQueue>,
+    keyed: KeyedOrder,
+    /// Leased messages by the time when they expire.
+    expiring: BTreeSet<(u64, Lane, u64)>,
+    /// Messages that nobody is to get, of lanes that others have too: own ones and expired ones. To be acknowledged.
+    pub(crate) dropped: Vec<Lease>,
+    /// Runs that the floor passed when messages expired; the next ack removes them.
+    passed: Vec<FinishedRun>,
+    low_priority_debt: u32,
     pub(crate) streams: usize,
     pub(crate) acks_in_flight: usize,
     wakers: Vec<Waker>,
@@ -37,12 +66,40 @@ pub(crate) struct InboxQueue {
     pub(crate) ended: Option<Ended>,
 }
 
+/// Where the next message is.
+#[derive(Clone, Copy)]
+enum Next {
+    Fixed(usize),
+    Topic((u8, u32)),
+    Ready(usize),
+}
+
+/// How a subscription wants its messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taking {
+    /// Messages at the most.
+    pub(crate) limit: usize,
+    /// Of 100 messages, how many are not of the highest priority that waits.
+    pub(crate) low_priority_percent: u32,
+    /// In milliseconds since 1970.
+    pub(crate) now_ms: u64,
+}
+
 impl InboxQueue {
     pub(crate) fn new(loader: Loader, sandbox_name: String) -> Self {
         Self {
             loader,
             sandbox_name,
-            lanes: Vec::new(),
+            fixed: Vec::new(),
+            topics: BTreeMap::new(),
+            patterns: Vec::new(),
+            followed: HashMap::new(),
+            ready: Vec::new(),
+            keyed: KeyedOrder::default(),
+            expiring: BTreeSet::new(),
+            dropped: Vec::new(),
+            passed: Vec::new(),
+            low_priority_debt: 0,
             streams: 0,
             acks_in_flight: 0,
             wakers: Vec::new(),
@@ -52,40 +109,126 @@ impl InboxQueue {
     }
 
     /// Takes over what the state has. Until then the inbox is known to those who push, and has no lanes.
-    pub(crate) fn load(&mut self, inbox: &Inbox, workspace: &Workspace) {
-        if !self.lanes.is_empty() {
-            return;
+    pub(crate) fn load(&mut self, inbox: &Inbox, workspace: &Workspace) -> Result<(), StateError> {
+        if !self.fixed.is_empty() {
+            return Ok(());
         }
         self.pushed_through = self.pushed_through.max(workspace.last_sequence);
-        self.lanes = (0..Lane::COUNT)
-            .map(Lane::from_index)
-            .map(|lane| {
-                let cursor = inbox.cursor(lane).clone();
-                let empty = match lane.source {
-                    // Not told by the counter: a message must be found also where a count is wrong.
-                    Source::Direct => false,
-                    Source::Broadcast => workspace.newest_broadcast[usize::from(lane.priority)] <= cursor.floor,
-                };
-                LaneQueue::new(lane, cursor, empty)
-            })
-            .collect();
+        for index in 0..Lane::FIXED {
+            let lane = Lane::from_fixed_index(index);
+            let Some(cursor) = inbox.cursor(lane).cloned() else { continue };
+            let empty = match lane.source {
+                // Not told by the counter: a message must be found also where a count is wrong.
+                Source::Direct => inbox.newest[usize::from(lane.priority)] <= cursor.floor,
+                _ => workspace.newest_broadcast.0[usize::from(lane.priority)] <= cursor.floor,
+            };
+            self.fixed.push(LaneQueue::new(lane, cursor, empty));
+        }
+        let none_ready = inbox.counters.parked == inbox.counters.deferred;
+        self.ready = (0..10).map(|priority| ReadyQueue::new(priority, none_ready)).collect();
+        if inbox.counters.keyed > 0 {
+            for (ordering, sequence) in self.loader.reader.keyed(self.loader.workspace, self.loader.sandbox)? {
+                self.keyed.block(ordering, sequence);
+            }
+        }
+        if inbox.counters.follows > 0 {
+            self.load_topics()?;
+        }
+        Ok(())
     }
 
-    /// A batch was appended: priority and indexes of what is addressed to this recipient, and of broadcasts.
-    pub(crate) fn push(
-        &mut self,
-        batch: &Arc<Batch>,
-        direct: &[(u32, u8, Arc<[u16]>)],
-        broadcast: &[(u8, Arc<[u16]>)],
-    ) {
-        let direct = direct.iter().map(|(_, priority, indexes)| (Source::Direct, *priority, indexes));
-        let broadcast = broadcast.iter().map(|(priority, indexes)| (Source::Broadcast, *priority, indexes));
-        for (source, priority, indexes) in direct.chain(broadcast) {
-            if let Some(lane) = self.lanes.get_mut(Lane { source, priority }.index()) {
-                lane.push(batch, indexes);
+    fn load_topics(&mut self) -> Result<(), StateError> {
+        let (workspace, sandbox) = (self.loader.workspace, self.loader.sandbox);
+        self.patterns = self.loader.reader.follow_patterns(workspace, sandbox)?;
+        for (name, topic) in self.loader.reader.all_topics(workspace)? {
+            if !self.follows(topic.number, &name) {
+                continue;
+            }
+            let cursors = self.loader.reader.topic_cursors(workspace, topic.number, sandbox)?;
+            for priority in 0..10_u8 {
+                let cursor = cursors.cursor(priority);
+                if topic.newest.0[usize::from(priority)] > cursor.floor {
+                    let lane = Lane { source: Source::Topic(topic.number), priority };
+                    self.topics.insert((9 - priority, topic.number), LaneQueue::new(lane, cursor, false));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn follows(&mut self, number: u32, name: &str) -> bool {
+        if self.patterns.is_empty() {
+            return false;
+        }
+        let patterns = &self.patterns;
+        *self.followed.entry(number).or_insert_with(|| patterns.iter().any(|pattern| topic::matches(pattern, name)))
+    }
+
+    /// A batch was appended: what of it is addressed to this recipient, and what is shared.
+    pub(crate) fn push(&mut self, appended: &Appended, direct: &[(u32, u8, Arc<[u16]>)]) {
+        let batch = &appended.batch;
+        for (_, priority, indexes) in direct {
+            self.push_fixed(Lane { source: Source::Direct, priority: *priority }, batch, indexes);
+        }
+        for run in &appended.shared {
+            if run.source == BROADCAST {
+                self.push_fixed(Lane { source: Source::Broadcast, priority: run.priority }, batch, &run.indexes);
+            } else if run.source & TOPIC_BIT != 0 && self.follows(run.source, &run.topic) {
+                self.push_topic(run.source, run.priority, batch, &run.indexes);
             }
         }
         self.pushed_through = self.pushed_through.max(batch.first_sequence + batch.len() as u64 - 1);
+        self.wake();
+    }
+
+    fn push_fixed(&mut self, lane: Lane, batch: &Arc<Batch>, indexes: &Arc<[u16]>) {
+        if let Some(lane) = lane.fixed_index().and_then(|index| self.fixed.get_mut(index)) {
+            lane.push(batch, indexes);
+        }
+    }
+
+    fn push_topic(&mut self, number: u32, priority: u8, batch: &Arc<Batch>, indexes: &Arc<[u16]>) {
+        if let Some(lane) = self.topics.get_mut(&(9 - priority, number)) {
+            lane.push(batch, indexes);
+            return;
+        }
+        let (workspace, sandbox) = (self.loader.workspace, self.loader.sandbox);
+        match self.loader.reader.topic_cursors(workspace, number, sandbox) {
+            Ok(cursors) => {
+                // Met for the first time: it is read from disk, where this batch is by now.
+                let lane = Lane { source: Source::Topic(number), priority };
+                let queue = LaneQueue::new(lane, cursors.cursor(priority), false);
+                self.topics.insert((9 - priority, number), queue);
+            }
+            // The reader has reported it; the stream is to be opened anew.
+            Err(_) => self.end(Ended::AckFailed),
+        }
+    }
+
+    /// A message on its own may be delivered.
+    pub(crate) fn push_ready(&mut self, priority: u8, sequence: u64) {
+        if let Some(ready) = self.ready.get_mut(usize::from(priority)) {
+            ready.insert(sequence);
+        }
+        self.wake();
+    }
+
+    /// A message left without an ack of a subscriber.
+    pub(crate) fn left(&mut self, priority: u8, sequence: u64, ordering: u64) {
+        if let Some(ready) = self.ready.get_mut(usize::from(priority)) {
+            ready.remove(sequence);
+        }
+        self.release(ordering, sequence);
+        self.wake();
+    }
+
+    /// Messages of direct lanes have expired.
+    pub(crate) fn expired(&mut self, ranges: &[AckedRange]) {
+        let mut passed = std::mem::take(&mut self.passed);
+        for range in ranges {
+            self.acknowledge_lane(range, &mut passed);
+        }
+        self.passed = passed;
         self.wake();
     }
 
@@ -94,65 +237,228 @@ impl InboxQueue {
         self.ended.is_some() && self.acks_in_flight > 0
     }
 
-    pub(crate) fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneQueue> {
-        self.lanes.get_mut(lane.index())
+    fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneQueue> {
+        match lane.source {
+            Source::Topic(number) => self.topics.get_mut(&(9 - lane.priority, number)),
+            _ => self.fixed.get_mut(lane.fixed_index()?),
+        }
     }
 
-    /// Takes up to `limit` messages: higher priority first, within a priority in the order of their sequences.
+    /// Takes messages: higher priority first, within a priority in the order of their sequences.
     pub(crate) fn take(
         &mut self,
-        limit: usize,
+        taking: Taking,
         mut accept: impl FnMut(&Item) -> bool,
         taken: &mut Vec<Item>,
     ) -> Result<(), StateError> {
-        for priority in (0..10).rev() {
-            let pair = [Source::Direct, Source::Broadcast].map(|source| Lane { source, priority }.index());
-            loop {
-                if taken.len() >= limit {
-                    return Ok(());
-                }
-                let mut next: Option<(u64, usize)> = None;
-                for index in pair {
-                    let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.may_have()) else { continue };
-                    if let Some(sequence) = lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?
-                        && next.is_none_or(|(other, _)| sequence < other)
-                    {
-                        next = Some((sequence, index));
-                    }
-                }
-                let Some((_, index)) = next else { break };
-                let Some(item) = self.lanes[index].take(&self.loader)? else { break };
-                let go_on = accept(&item);
-                taken.push(item);
-                if !go_on {
-                    return Ok(());
-                }
+        if self.fixed.is_empty() {
+            return Ok(());
+        }
+        let mut priority = 9;
+        while taken.len() < taking.limit && !self.keyed.is_full() {
+            let Some(next) = self.next(&mut priority, taking.low_priority_percent)? else { break };
+            let Some(item) = self.take_next(next)? else { continue };
+            let lease = item.lease();
+            if self.is_dropped(&item, &lease, taking.now_ms) || !self.keyed.admit(lease) {
+                continue;
+            }
+            if lease.expires_ms > 0 {
+                self.expiring.insert((lease.expires_ms, lease.lane, lease.sequence));
+            }
+            let go_on = accept(&item);
+            taken.push(item);
+            if !go_on {
+                break;
             }
         }
         Ok(())
     }
 
+    /// Where the next message is. `highest` is the priority from which on there may be something; it only falls.
+    fn next(&mut self, highest: &mut u8, low_priority_percent: u32) -> Result<Option<Next>, StateError> {
+        let top = loop {
+            if let Some((_, next)) = self.peek(*highest)? {
+                break next;
+            }
+            if *highest == 0 {
+                return Ok(None);
+            }
+            *highest -= 1;
+        };
+        self.low_priority_debt += low_priority_percent;
+        if self.low_priority_debt < 100 {
+            return Ok(Some(top));
+        }
+        let mut oldest: Option<(u64, Next)> = None;
+        for priority in 0..*highest {
+            if let Some((sequence, next)) = self.peek(priority)?
+                && oldest.is_none_or(|(other, _)| sequence < other)
+            {
+                oldest = Some((sequence, next));
+            }
+        }
+        self.low_priority_debt = if oldest.is_some() { self.low_priority_debt - 100 } else { 100 };
+        Ok(Some(oldest.map_or(top, |(_, next)| next)))
+    }
+
+    /// The oldest message of a priority.
+    fn peek(&mut self, priority: u8) -> Result<Option<(u64, Next)>, StateError> {
+        let mut next: Option<(u64, Next)> = None;
+        let mut offer = |sequence: Option<u64>, place: Next| {
+            if let Some(sequence) = sequence
+                && next.is_none_or(|(other, _)| sequence < other)
+            {
+                next = Some((sequence, place));
+            }
+        };
+        for index in [usize::from(priority), 10 + usize::from(priority)] {
+            let lane = &mut self.fixed[index];
+            if lane.may_have() {
+                offer(lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?, Next::Fixed(index));
+            }
+        }
+        let ready = &mut self.ready[usize::from(priority)];
+        if ready.may_have() {
+            offer(ready.peek(&self.loader)?, Next::Ready(usize::from(priority)));
+        }
+        for (key, lane) in self.topics.range_mut((9 - priority, 0)..=(9 - priority, u32::MAX)) {
+            if lane.may_have() {
+                offer(lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?, Next::Topic(*key));
+            }
+        }
+        Ok(next)
+    }
+
+    fn take_next(&mut self, next: Next) -> Result<Option<Item>, StateError> {
+        match next {
+            Next::Fixed(index) => self.fixed[index].take(&self.loader),
+            Next::Ready(priority) => self.ready[priority].take(&self.loader),
+            Next::Topic(key) => match self.topics.get_mut(&key) {
+                Some(lane) => lane.take(&self.loader),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Whether nobody is to get a message. One of a direct lane, or on its own, is taken out by the machine.
+    fn is_dropped(&mut self, item: &Item, lease: &Lease, now_ms: u64) -> bool {
+        let expired = item.expires_ms > 0 && item.expires_ms <= now_ms;
+        let shared = matches!(item.lane.source, Source::Broadcast | Source::Topic(_));
+        let own = shared && item.message.record().from == self.sandbox_name;
+        if !expired && !own {
+            return false;
+        }
+        self.release(lease.ordering, lease.sequence);
+        if shared {
+            self.dropped.push(*lease);
+        }
+        true
+    }
+
     /// Makes one ack of messages that a subscription is done with.
-    pub(crate) fn acknowledge(&mut self, mut leases: Vec<Lease>) -> Ack {
+    pub(crate) fn acknowledge(&mut self, leases: Vec<Lease>) -> Ack {
+        let (parked, leases): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|lease| lease.lane.source == Source::Parked);
+        for lease in leases.iter().chain(&parked) {
+            self.end_lease(lease);
+            self.release(lease.ordering, lease.sequence);
+        }
+        let parked = parked.iter().map(|lease| (lease.lane.priority, lease.sequence)).collect();
+        let (ranges, finished) = self.leave_lanes(leases);
+        self.acks_in_flight += 1;
+        Ack { workspace: self.loader.workspace, sandbox: self.loader.sandbox, ranges, finished, parked }
+    }
+
+    /// Takes messages that a subscription failed with out of their lanes. Their ordering keys stay taken.
+    pub(crate) fn fail(&mut self, leases: Vec<Lease>) -> (Vec<Failed>, Vec<FinishedRun>) {
+        leases.iter().for_each(|lease| self.end_lease(lease));
+        let failed = leases
+            .iter()
+            .map(|Lease { lane, sequence, after, batch, .. }| Failed {
+                lane: *lane,
+                sequence: *sequence,
+                after: *after,
+                batch: *batch,
+            })
+            .collect();
+        let lanes = leases.into_iter().filter(|lease| lease.lane.source != Source::Parked).collect();
+        let (_, finished) = self.leave_lanes(lanes);
+        self.acks_in_flight += 1;
+        (failed, finished)
+    }
+
+    /// Puts back what a subscription took and never worked on.
+    pub(crate) fn give_back(&mut self, lease: Lease) {
+        self.end_lease_only(&lease);
+        if lease.lane.source == Source::Parked {
+            if let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority)) {
+                ready.give_back(lease.sequence);
+            }
+        } else if let Some(lane) = self.lane_mut(lease.lane) {
+            lane.give_back(lease);
+        }
+    }
+
+    /// Whether somebody works on a message that waits on its own.
+    pub(crate) fn holds_ready(&self, priority: u8, sequence: u64) -> bool {
+        self.ready.get(usize::from(priority)).is_some_and(|ready| ready.is_leased(sequence))
+    }
+
+    /// Leased messages whose time to expire has come.
+    pub(crate) fn leased_beyond_ttl(&self, now_ms: u64) -> impl Iterator<Item = (Lane, u64)> + '_ {
+        self.expiring.iter().take_while(move |(time_ms, ..)| *time_ms <= now_ms).map(|(_, lane, at)| (*lane, *at))
+    }
+
+    fn end_lease_only(&mut self, lease: &Lease) {
+        if lease.expires_ms > 0 {
+            self.expiring.remove(&(lease.expires_ms, lease.lane, lease.sequence));
+        }
+    }
+
+    fn end_lease(&mut self, lease: &Lease) {
+        self.end_lease_only(lease);
+        if lease.lane.source == Source::Parked
+            && let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority))
+        {
+            ready.remove(lease.sequence);
+        }
+    }
+
+    fn release(&mut self, ordering: u64, sequence: u64) {
+        if ordering != 0
+            && let Some(next) = self.keyed.release(ordering, sequence)
+        {
+            self.give_back(next);
+        }
+    }
+
+    fn leave_lanes(&mut self, mut leases: Vec<Lease>) -> (Vec<AckedRange>, Vec<FinishedRun>) {
         leases.sort_by_key(|lease| (lease.lane, lease.sequence));
         let mut ranges: Vec<AckedRange> = Vec::new();
-        for Lease { lane, sequence, after, .. } in leases {
+        for Lease { lane, sequence, after, bytes, .. } in leases {
+            let bytes = u64::from(bytes);
             match ranges.last_mut() {
                 Some(range) if range.lane == lane && range.through == after => {
                     range.through = sequence;
                     range.count += 1;
+                    range.bytes += bytes;
                 }
-                _ => ranges.push(AckedRange { lane, after, through: sequence, count: 1 }),
+                _ => ranges.push(AckedRange { lane, after, through: sequence, count: 1, bytes }),
             }
         }
-        let mut finished = Vec::new();
+        let mut finished = std::mem::take(&mut self.passed);
         for range in &ranges {
-            self.lanes[range.lane.index()].acknowledge(range, &mut finished);
+            self.acknowledge_lane(range, &mut finished);
         }
         // A lane with too many ranges goes on once the oldest message is done; others may wait for that.
         self.wake();
-        self.acks_in_flight += 1;
-        Ack { workspace: self.loader.workspace, sandbox: self.loader.sandbox, ranges, finished }
+        (ranges, finished)
+    }
+
+    fn acknowledge_lane(&mut self, range: &AckedRange, finished: &mut Vec<FinishedRun>) {
+        if let Some(lane) = self.lane_mut(range.lane) {
+            lane.acknowledge(range, finished);
+        }
     }
 
     /// Calls this waker once there may be something new.

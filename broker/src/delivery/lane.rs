@@ -15,7 +15,7 @@ use crate::{
     machine::{
         StateError,
         cursor::Cursor,
-        keys::{self, BROADCAST, RUNS},
+        keys::{self, RUNS},
         publish::decode_run,
     },
 };
@@ -39,6 +39,10 @@ pub(crate) struct Item {
     pub(crate) lane: Lane,
     /// The message before it in the lane.
     pub(crate) after: u64,
+    /// The number of this attempt, from 1.
+    pub(crate) attempt: u32,
+    /// When it expires, in milliseconds since 1970; 0 never.
+    pub(crate) expires_ms: u64,
 }
 
 /// The right to acknowledge a message that was handed out. Holds no bytes of it: a slow subscriber must not keep batches
@@ -50,14 +54,35 @@ pub(crate) struct Lease {
     /// The message before it in the lane.
     pub(crate) after: u64,
     /// First sequence of its batch.
-    batch: u64,
+    pub(crate) batch: u64,
+    /// Hash of its ordering key; 0 without one.
+    pub(crate) ordering: u64,
+    /// When it expires, in milliseconds since 1970; 0 never.
+    pub(crate) expires_ms: u64,
+    /// Bytes of its body.
+    pub(crate) bytes: u32,
+}
+
+impl Lease {
+    /// The same message where it waits after its lease has lapsed.
+    pub(crate) fn on_its_own(self) -> Self {
+        Self { lane: Lane { source: Source::Parked, ..self.lane }, ..self }
+    }
 }
 
 impl Item {
     /// The lease that goes with handing this out.
     pub(crate) fn lease(&self) -> Lease {
-        let batch = self.message.batch.first_sequence;
-        Lease { lane: self.lane, sequence: self.message.sequence(), after: self.after, batch }
+        let record = self.message.record();
+        Lease {
+            lane: self.lane,
+            sequence: self.message.sequence(),
+            after: self.after,
+            batch: self.message.batch.first_sequence,
+            ordering: record.ordering,
+            expires_ms: self.expires_ms,
+            bytes: record.body.len() as u32,
+        }
     }
 }
 
@@ -183,12 +208,19 @@ impl LaneQueue {
             // Gone when its workspace was deleted meanwhile.
             let Some(batch) = loader.batch(lease.batch)? else { continue };
             let message = MessageRef { batch, index: (sequence - lease.batch) as u16 };
-            return Ok(Some(Item { message, lane: self.lane, after: lease.after }));
+            return Ok(Some(Item {
+                message,
+                lane: self.lane,
+                after: lease.after,
+                attempt: 1,
+                expires_ms: lease.expires_ms,
+            }));
         }
         let Some(segment) = self.segments.front() else { return Ok(None) };
         let message = MessageRef { batch: Arc::clone(&segment.batch), index: segment.indexes[segment.next] };
         let sequence = message.sequence();
-        let item = Item { message, lane: self.lane, after: self.last_taken };
+        let expires_ms = message.record().expires_ms(message.batch.time_ms);
+        let item = Item { message, lane: self.lane, after: self.last_taken, attempt: 1, expires_ms };
         self.last_taken = sequence;
         self.step();
         Ok(Some(item))
@@ -236,10 +268,7 @@ impl LaneQueue {
     /// Reads the next part of the lane from disk. The caller holds the lock that `push` needs, so nothing is missed: a
     /// batch that the scan does not see is pushed afterwards.
     fn load(&mut self, through: u64, loader: &Loader) -> Result<(), StateError> {
-        let source = match self.lane.source {
-            Source::Direct => loader.sandbox,
-            Source::Broadcast => BROADCAST,
-        };
+        let source = keys::source_of(self.lane, loader.sandbox);
         let from = keys::run(loader.workspace, source, self.lane.priority, self.scan_from);
         let to = keys::run(loader.workspace, source, self.lane.priority, through.saturating_add(1));
         let mut runs: Vec<(u64, Arc<[u16]>)> = Vec::new();

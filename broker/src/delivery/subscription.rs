@@ -1,17 +1,19 @@
-//! What one stream holds: credit, and a lease for every message it was sent and has not acknowledged.
+//! What one stream holds: credit, and a lease for every message it was sent and is not done with.
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     Delivery, SharedInbox,
-    inbox::Ended,
+    inbox::{Ended, Taking},
     lane::{Item, Lease},
+    leases::{Leases, Refused},
 };
 use crate::{
     batch::MessageRef,
-    command::Ack,
+    clock,
+    command::{Ack, Nack, nack::AttemptError},
     config::Limits,
     machine::StateError,
     rejection::{Reason, Rejection},
@@ -21,6 +23,19 @@ use crate::{
 const MAX_RESPONSE_MESSAGES: usize = 512;
 /// Bytes of messages after which a response is sent.
 const MAX_RESPONSE_BYTES: i64 = 256 << 10;
+/// Failed deliveries in one command.
+const MAX_NACK_MESSAGES: usize = 4_096;
+
+/// What a subscriber asks for when it opens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SubscriptionOptions {
+    /// How long a delivery may take, in milliseconds.
+    pub(crate) ack_deadline_ms: u64,
+    /// An ack after the deadline counts as long as nobody else works on the message.
+    pub(crate) lenient: bool,
+    /// Of 100 messages, how many are not of the highest priority that waits.
+    pub(crate) low_priority_percent: u32,
+}
 
 /// One stream's part of an inbox. Dropping it gives back what it holds.
 pub(crate) struct Subscription {
@@ -28,11 +43,11 @@ pub(crate) struct Subscription {
     inbox: SharedInbox,
     workspace_name: String,
     limits: Limits,
+    options: SubscriptionOptions,
+    opened: Instant,
     credit_messages: i64,
     credit_bytes: i64,
-    /// Leases by delivery id, from `first_id` on; none where the delivery is acknowledged.
-    leases: VecDeque<Option<Lease>>,
-    first_id: u64,
+    leases: Leases,
     taken: Vec<Item>,
     had_credit: bool,
     last_batch_len: u64,
@@ -45,6 +60,7 @@ impl Subscription {
         workspace: &str,
         sandbox: &str,
         limits: Limits,
+        options: SubscriptionOptions,
     ) -> Result<Self, crate::query::QueryError> {
         let inbox = delivery.open(workspace, sandbox)?;
         Ok(Self {
@@ -52,10 +68,11 @@ impl Subscription {
             inbox,
             workspace_name: workspace.to_owned(),
             limits,
+            options,
+            opened: clock::now(),
             credit_messages: 0,
             credit_bytes: 0,
-            leases: VecDeque::new(),
-            first_id: 1,
+            leases: Leases::default(),
             taken: Vec::new(),
             had_credit: false,
             last_batch_len: 0,
@@ -96,34 +113,39 @@ impl Subscription {
         if let Some(why) = &queue.ended {
             return Err(Stop::Ended(why.clone()));
         }
-        let room = self.limits.max_unacknowledged.saturating_sub(self.leases.len());
+        let room = self.limits.max_unacknowledged.saturating_sub(self.leases.span());
         if self.credit_messages <= 0 || self.credit_bytes <= 0 || room == 0 {
             // An end of the inbox must be heard also without credit. An ack, which makes room, comes through this stream.
             queue.wait(waker);
             return Ok(None);
         }
-        let limit = MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize).min(room);
+        let taking = Taking {
+            limit: MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize).min(room),
+            low_priority_percent: self.options.low_priority_percent,
+            now_ms: clock::unix_ms(),
+        };
         let mut bytes_left = self.credit_bytes.min(MAX_RESPONSE_BYTES);
         let accept = |item: &Item| {
             bytes_left -= item.message.record().body.len() as i64;
             bytes_left > 0
         };
-        queue.take(limit, accept, &mut self.taken).map_err(Stop::State)?;
+        queue.take(taking, accept, &mut self.taken).map_err(Stop::State)?;
         if self.taken.is_empty() {
             queue.wait(waker);
             return Ok(None);
         }
         drop(queue);
         self.last_batch_len = self.taken.len() as u64;
+        let deadline_ms = self.elapsed_ms() + self.options.ack_deadline_ms;
         let mut out = BytesMut::with_capacity(self.taken.len() * 384);
         for item in self.taken.drain(..) {
-            let id = self.first_id + self.leases.len() as u64;
-            let message_bytes = encode_delivery(id, &item.message, &self.workspace_name, &mut out);
+            let id = self.leases.push(item.lease(), deadline_ms);
+            let message_bytes = encode_delivery(id, item.attempt, &item.message, &self.workspace_name, &mut out);
             self.credit_messages -= 1;
             // The subscriber gives back what it sees: the length of the message, not of its frame.
             self.credit_bytes -= message_bytes as i64;
-            self.leases.push_back(Some(item.lease()));
         }
+        self.leases.end_batch(self.last_batch_len, deadline_ms);
         Ok(Some(out.freeze()))
     }
 
@@ -132,45 +154,97 @@ impl Subscription {
         self.last_batch_len
     }
 
-    /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
-    pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> Acknowledged {
-        let mut leases = Vec::new();
-        let mut refused = Vec::new();
-        let next_id = self.first_id + self.leases.len() as u64;
-        for &(first, last) in ranges {
-            if first == 0 || first > last || last >= next_id {
-                let text = format!(
-                    "no delivery has an id from {first} to {last} here; this subscription made deliveries 1 to {}",
-                    next_id - 1
-                );
-                refused.push((first, last, Rejection::new(Reason::UnknownDelivery, text)));
-                continue;
-            }
-            let mut missing = first < self.first_id;
-            for id in first.max(self.first_id)..=last {
-                match self.leases[(id - self.first_id) as usize].take() {
-                    Some(lease) => leases.push(lease),
-                    None => missing = true,
-                }
-            }
-            if missing {
-                let text = format!("some of the deliveries {first} to {last} are acknowledged already");
-                refused.push((first, last, Rejection::new(Reason::UnknownDelivery, text)));
-            }
-        }
-        while self.leases.front().is_some_and(Option::is_none) {
-            self.leases.pop_front();
-            self.first_id += 1;
-        }
-        let command = (!leases.is_empty()).then(|| self.inbox.lock().acknowledge(leases));
-        Acknowledged { command, refused }
+    /// Milliseconds since the subscription was opened: what the deadlines of its leases count in.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
     }
 
-    /// Tells the inbox how an ack ended. To be called once for each ack, also after the stream has gone.
+    /// When the next lease may lapse, on the same scale.
+    pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        self.leases.next_deadline_ms()
+    }
+
+    /// Messages that nobody is to get, and that have to be acknowledged in the name of the subscribers.
+    pub(crate) fn dropped(&mut self) -> Option<Ack> {
+        let mut queue = self.inbox.lock();
+        let dropped = std::mem::take(&mut queue.dropped);
+        (!dropped.is_empty()).then(|| queue.acknowledge(dropped))
+    }
+
+    /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
+    pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> (Option<Ack>, Vec<Refused>) {
+        let (mut leases, mut late, refused) = self.leases.take(ranges, self.options.lenient);
+        let mut queue = self.inbox.lock();
+        late.retain(|lease| !queue.holds_ready(lease.lane.priority, lease.sequence));
+        // What lapsed waits on its own now, whatever lane it came from.
+        leases.extend(late.into_iter().map(Lease::on_its_own));
+        ((!leases.is_empty()).then(|| queue.acknowledge(leases)), refused)
+    }
+
+    /// Ends the leases of these deliveries as failed.
+    pub(crate) fn refuse(&mut self, ranges: &[(u64, u64)], how: Failure) -> (Vec<Nack>, Vec<Refused>) {
+        let (leases, _, refused) = self.leases.take(ranges, false);
+        (self.fail(leases, &how), refused)
+    }
+
+    /// Prolongs the leases of these deliveries; returns how many there were.
+    pub(crate) fn extend(&mut self, ranges: &[(u64, u64)], ack_deadline_ms: Option<u64>) -> (u64, Vec<Refused>) {
+        let deadline_ms = self.elapsed_ms() + ack_deadline_ms.unwrap_or(self.options.ack_deadline_ms);
+        self.leases.extend(ranges, deadline_ms)
+    }
+
+    /// Ends the leases whose deadline has passed. Returns the ranges of their ids.
+    pub(crate) fn lapse(&mut self) -> (Vec<Nack>, Vec<(u64, u64)>) {
+        let (leases, ids) = self.leases.lapse(self.elapsed_ms());
+        let text = format!("no ack within {} ms", self.options.ack_deadline_ms);
+        let how = Failure { error: AttemptError::Lapsed, text: text.into(), delay_ms: None, dead_letter: false };
+        (self.fail(leases, &how), ids)
+    }
+
+    /// The stream broke: all that it holds has failed, and is to be attempted again at once.
+    pub(crate) fn break_off(&mut self) -> Vec<Nack> {
+        let text = Bytes::from_static(b"the stream broke");
+        let how = Failure { error: AttemptError::StreamBroken, text, delay_ms: Some(0), dead_letter: false };
+        let leases = self.leases.take_all();
+        self.fail(leases, &how)
+    }
+
+    fn fail(&mut self, leases: Vec<Lease>, how: &Failure) -> Vec<Nack> {
+        let mut queue = self.inbox.lock();
+        if queue.ended.is_some() {
+            return Vec::new();
+        }
+        let (workspace, sandbox) = (queue.loader.workspace, queue.loader.sandbox);
+        let nack = |leases: &[Lease]| {
+            let (messages, finished) = queue.fail(leases.to_vec());
+            Nack {
+                workspace,
+                sandbox,
+                messages,
+                finished,
+                error: how.error,
+                text: how.text.clone(),
+                delay_ms: how.delay_ms,
+                dead_letter: how.dead_letter,
+            }
+        };
+        leases.chunks(MAX_NACK_MESSAGES).map(nack).collect()
+    }
+
+    /// Tells the inbox how an ack or a nack ended. To be called once for each, also after the stream has gone.
     pub(crate) fn settler(&self) -> impl FnOnce(bool) + Send + 'static {
         let (delivery, inbox) = (Arc::clone(&self.delivery), Arc::clone(&self.inbox));
         move |durable| delivery.ack_settled(&inbox, durable)
     }
+}
+
+/// How deliveries failed.
+pub(crate) struct Failure {
+    pub(crate) error: AttemptError,
+    /// UTF-8.
+    pub(crate) text: Bytes,
+    pub(crate) delay_ms: Option<u64>,
+    pub(crate) dead_letter: bool,
 }
 
 impl Drop for Subscription {
@@ -178,22 +252,12 @@ impl Drop for Subscription {
         {
             let mut queue = self.inbox.lock();
             let taken = self.taken.drain(..).map(|item| item.lease());
-            for lease in self.leases.drain(..).flatten().chain(taken) {
-                if let Some(lane) = queue.lane_mut(lease.lane) {
-                    lane.give_back(lease);
-                }
+            for lease in self.leases.take_all().into_iter().chain(taken) {
+                queue.give_back(lease);
             }
         }
         self.delivery.close(&self.inbox);
     }
-}
-
-/// What an ack of a client comes to, before it is durable.
-pub(crate) struct Acknowledged {
-    /// To be committed; none when nothing could be acknowledged.
-    pub(crate) command: Option<Ack>,
-    /// First and last delivery id of a range, and why some or all of it is refused.
-    pub(crate) refused: Vec<(u64, u64, Rejection)>,
 }
 
 /// Why a subscription has nothing more to give.
@@ -207,16 +271,18 @@ pub(crate) enum Stop {
 
 /// Appends one `deliveries` field of a `DeliveryBatch`. By hand, because the message is bytes already: its fields, and
 /// behind them those of the broker, which protobuf reads as one message. Returns the length of the message.
-fn encode_delivery(id: u64, message: &MessageRef, workspace: &str, out: &mut BytesMut) -> usize {
+fn encode_delivery(id: u64, attempt: u32, message: &MessageRef, workspace: &str, out: &mut BytesMut) -> usize {
     let record = message.record();
     let tail = broker_fields(message, workspace);
     let message_length = record.body.len() + tail.len();
-    let length = 1 + varint_length(id) + 2 + 1 + varint_length(message_length as u64) + message_length;
+    let attempt_length = 1 + varint_length(u64::from(attempt));
+    let length = 1 + varint_length(id) + attempt_length + 1 + varint_length(message_length as u64) + message_length;
     out.put_u8(0x0a); // deliveries, length-delimited
     put_varint(out, length as u64);
     out.put_u8(0x08); // delivery_id, varint
     put_varint(out, id);
-    out.put_slice(&[0x10, 1]); // attempt, varint
+    out.put_u8(0x10); // attempt, varint
+    put_varint(out, u64::from(attempt));
     out.put_u8(0x1a); // message, length-delimited
     put_varint(out, message_length as u64);
     out.put_slice(record.body);
@@ -257,6 +323,11 @@ fn broker_fields(message: &MessageRef, workspace: &str) -> BytesMut {
     if nanos > 0 {
         out.put_u8(0x10);
         put_varint(&mut out, nanos);
+    }
+    let hops = message.record().hops;
+    if hops > 0 {
+        out.put_slice(&[0x88, 0x02]); // hop_count
+        put_varint(&mut out, u64::from(hops));
     }
     out
 }

@@ -1,13 +1,22 @@
 //! Reads of the log.
 
+use bytes::{Buf as _, Bytes};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tandem_proto::raw::messaging::v1::{
-    GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse,
+    GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse, MessageFilter,
+    ReplayMessagesRequest, ReplayMessagesResponse, StreamMessagesRequest, StreamMessagesResponse,
     history_service_server::HistoryService,
 };
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::{Edge, time};
+use super::{Edge, StreamPlace, time};
 use crate::{
+    batch::MessageRef,
+    command::{Outcome, Replay, Verb},
     delivery::subscription::encode_message,
     error::RequestError,
     field,
@@ -15,6 +24,11 @@ use crate::{
     query::history::{Filter, Span},
     rejection::{Reason, Rejection},
 };
+
+/// Messages in one response of a stream.
+const MAX_STREAMED: usize = 500;
+/// Messages that one call replays.
+const MAX_REPLAYED: usize = 1_000;
 
 #[tonic::async_trait]
 impl HistoryService for Edge {
@@ -29,7 +43,7 @@ impl HistoryService for Edge {
             Some(number) => number.parse().ok(),
             None => shard
                 .reader
-                .known_id(workspace.number, id)
+                .known_id(&workspace, id)
                 .map_err(|error| RequestError::internal(error.to_string()))?
                 .map(|known| known.sequence),
         };
@@ -57,6 +71,7 @@ impl HistoryService for Edge {
             sandbox: field::name("sandbox_id", &request.sandbox_id)?.to_owned(),
             agent: field::name("agent", &request.agent)?.to_owned(),
             correlation_id: field::name("correlation_id", &request.correlation_id)?.to_owned(),
+            message_type: message_type("type", request.r#type)?,
             start_ms: time::unix_ms("start_time", request.start_time)?,
             end_ms: time::unix_ms("end_time", request.end_time)?,
         };
@@ -74,6 +89,139 @@ impl HistoryService for Edge {
             messages: page.messages,
             next_page_token: page.next.map(|sequence| format!("m{sequence}")).unwrap_or_default(),
         }))
+    }
+
+    type StreamMessagesStream = BoxStream<'static, Result<StreamMessagesResponse, Status>>;
+
+    async fn stream_messages(
+        &self,
+        request: Request<StreamMessagesRequest>,
+    ) -> Result<Response<Self::StreamMessagesStream>, Status> {
+        let request = request.into_inner();
+        let name = field::id("workspace_id", &request.workspace_id)?.to_owned();
+        if request.follow && request.to_sequence > 0 {
+            let text = "follow and to_sequence are both set; a stream that follows has no end";
+            return Err(Rejection::field("follow", text).into());
+        }
+        let filter = filter(request.filter.unwrap_or_default())?;
+        let shard = self.shards.of(&name);
+        shard.group.read_barrier().await.map_err(RequestError::from)?;
+        shard.reader.workspace(&name)?;
+        let to = if request.to_sequence == 0 { u64::MAX } else { request.to_sequence };
+        let reading = Reading {
+            edge: self.clone(),
+            place: self.take_stream_place()?,
+            appended: shard.delivery.signals.appended(),
+            name,
+            filter,
+            span: Span { from: request.from_sequence.max(1), to, descending: false },
+            follow: request.follow,
+        };
+        let pages = stream::try_unfold(Some(reading), |reading| async move {
+            let Some(mut reading) = reading else { return Ok(None) };
+            let page = reading.next().await?;
+            Ok::<_, Status>(page.map(|(page, more)| (page, more.then_some(reading))))
+        });
+        Ok(Response::new(pages.boxed()))
+    }
+
+    async fn replay_messages(
+        &self,
+        request: Request<ReplayMessagesRequest>,
+    ) -> Result<Response<ReplayMessagesResponse>, Status> {
+        let request = request.into_inner();
+        let name = field::id("workspace_id", &request.workspace_id)?;
+        let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        if request.from_sequence == 0 || request.to_sequence < request.from_sequence {
+            let text = format!(
+                "the range {} to {} is empty; from_sequence begins with 1, to_sequence is included",
+                request.from_sequence, request.to_sequence
+            );
+            return Err(Rejection::field("to_sequence", text).into());
+        }
+        let filter = filter(request.filter.unwrap_or_default())?;
+        let shard = self.shards.of(name);
+        shard.group.read_barrier().await.map_err(RequestError::from)?;
+        let workspace = shard.reader.workspace(name)?;
+        let span = Span { from: request.from_sequence, to: request.to_sequence, descending: false };
+        let alone = |message: &MessageRef| {
+            let alone = message.batch.alone(usize::from(message.index));
+            [message.sequence().to_be_bytes().as_slice(), &alone].concat().into()
+        };
+        let page = shard.reader.history(&workspace, span, &filter, MAX_REPLAYED, &alone)?;
+        let messages: Vec<(u64, Bytes)> = page
+            .messages
+            .into_iter()
+            .filter_map(|mut message| {
+                let sequence = message.try_get_u64().ok()?;
+                Some((sequence, message))
+            })
+            .collect();
+        let bytes = messages.iter().map(|(_, message)| message.len()).sum();
+        let verb = Verb::Replay(Replay { workspace: name.to_owned(), sandbox: sandbox.to_owned(), messages });
+        let replayed = match shard.batcher.call(verb, bytes).await? {
+            Outcome::Replay(result) => result?.replayed,
+            other => return Err(RequestError::internal(format!("a replay came to {other:?}")).into()),
+        };
+        Ok(Response::new(ReplayMessagesResponse { replayed, next_sequence: page.next.unwrap_or(0) }))
+    }
+}
+
+/// A stream of the history under way.
+struct Reading {
+    edge: Edge,
+    place: StreamPlace,
+    appended: watch::Receiver<u64>,
+    name: String,
+    filter: Filter,
+    span: Span,
+    follow: bool,
+}
+
+impl Reading {
+    /// The next page, and whether more may follow. The client's own pace holds it back: the next page is read when this one
+    /// was taken.
+    async fn next(&mut self) -> Result<Option<(StreamMessagesResponse, bool)>, Status> {
+        let _held = &self.place;
+        loop {
+            self.appended.mark_unchanged();
+            let shard = self.edge.shards.of(&self.name);
+            let workspace = shard.reader.workspace(&self.name)?;
+            let last = workspace.last_sequence.min(self.span.to);
+            if self.span.from <= last {
+                let encode = |message: &MessageRef| encode_message(message, &self.name);
+                let page = shard.reader.history(&workspace, self.span, &self.filter, MAX_STREAMED, &encode)?;
+                let next_sequence = page.next.unwrap_or(last + 1);
+                self.span.from = next_sequence;
+                let more = self.follow || page.next.is_some();
+                return Ok(Some((StreamMessagesResponse { messages: page.messages, next_sequence }, more)));
+            }
+            if !self.follow {
+                return Ok(None);
+            }
+            tokio::select! {
+                changed = self.appended.changed() => changed.map_err(|_| super::status::shutting_down())?,
+                () = self.edge.stopped() => return Err(super::status::shutting_down()),
+            }
+        }
+    }
+}
+
+fn filter(filter: MessageFilter) -> Result<Filter, Rejection> {
+    Ok(Filter {
+        sandbox: field::name("filter.sandbox_id", &filter.sandbox_id)?.to_owned(),
+        agent: field::name("filter.agent", &filter.agent)?.to_owned(),
+        correlation_id: field::name("filter.correlation_id", &filter.correlation_id)?.to_owned(),
+        message_type: message_type("filter.type", filter.r#type)?,
+        start_ms: time::unix_ms("filter.start_time", filter.start_time)?,
+        end_ms: time::unix_ms("filter.end_time", filter.end_time)?,
+    })
+}
+
+fn message_type(field: &'static str, value: i32) -> Result<u64, Rejection> {
+    match value {
+        0..=4 => Ok(value as u64),
+        _ => Err(Rejection::field(field, format!("{field} {value} does not exist; it must be 0 to 4"))),
     }
 }
 

@@ -5,22 +5,26 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::BoxStream};
 use tandem_proto::raw::messaging::v1::{
-    PublishException, PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse,
+    ProducerPosition, PublishException, PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse,
     publish_exception::Outcome, publish_service_server::PublishService,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, StreamPlace, status, time::timestamp};
+use super::{Edge, StreamPlace, capability::Choice, status, time::timestamp};
 use crate::{
+    batch::Record,
     batcher::{BatcherHandle, PublishRecords, PublishResult},
+    clock,
     command::{Published, publish::Exception},
-    config::Limits,
     error::RequestError,
     field,
-    message::{self, SEQUENCE_ID_PREFIX},
+    machine::{keys, workspace::Workspace},
+    message::{self, Chosen, Destination, Envelope, SEQUENCE_ID_PREFIX},
     metrics::Metrics,
+    query::QueryError,
     rejection::{Reason, Rejection},
+    shard::Shard,
 };
 
 /// A batch whose good messages are on their way.
@@ -45,7 +49,9 @@ impl PublishService for Edge {
         let request = request.into_inner();
         let workspace: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
-        message::encode_record(&request.message, &self.limits, &mut records)?;
+        let context = self.context(&workspace)?;
+        let producer = producer(request.producer.as_ref())?;
+        self.encode(&context, &request.message, producer, 0, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
         let (sequence, time_ms, duplicate) = match published.exceptions.into_iter().next() {
@@ -135,7 +141,8 @@ async fn submit(
         }
     };
     let total = request.messages.len() as u32;
-    let checked = check(&request.messages, &edge.limits)?;
+    let context = edge.context(workspace)?;
+    let checked = check(edge, &context, &request)?;
     let published = if checked.count == 0 {
         None
     } else {
@@ -148,7 +155,8 @@ async fn submit(
 
 /// Checks a batch. What is wrong with one message refuses that message; what is wrong with the batch refuses all of it. A
 /// refused message keeps its place in the log, so that sequences follow positions.
-fn check(messages: &[Bytes], limits: &Limits) -> Result<Checked, Rejection> {
+fn check(edge: &Edge, context: &PublishContext<'_>, request: &PublishStreamRequest) -> Result<Checked, Rejection> {
+    let (messages, limits) = (&request.messages, &edge.limits);
     let bytes: usize = messages.iter().map(Bytes::len).sum();
     if messages.is_empty() {
         return Err(Rejection::field("messages", "the request has no messages; send at least one"));
@@ -162,18 +170,79 @@ fn check(messages: &[Bytes], limits: &Limits) -> Result<Checked, Rejection> {
         );
         return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into() });
     }
+    let (producer, first) = producer(request.producer.as_ref())?;
     let mut records = BytesMut::with_capacity(bytes + messages.len() * 64);
     let mut refused = Vec::new();
     for (position, message) in messages.iter().enumerate() {
         let before = records.len();
-        if let Err(rejection) = message::encode_record(message, limits, &mut records) {
+        let producer = (producer, first.saturating_add(position as u64));
+        if let Err(error) = edge.encode(context, message, producer, 0, &mut records) {
+            let RequestError::Rejected(rejection) = error else { return Err(unreadable(&error)) };
             records.truncate(before);
-            crate::batch::Record::void().encode(&mut records);
+            // It takes its place among what the producer sends, or what follows would be missing something.
+            Record { producer, ..Record::void() }.encode(&mut records);
             refused.push((position as u32, rejection));
         }
     }
-    let count = if refused.len() == messages.len() { 0 } else { messages.len() as u32 };
+    let count = if refused.len() == messages.len() && producer == 0 { 0 } else { messages.len() as u32 };
     Ok(Checked { records: records.freeze(), count, refused })
+}
+
+fn unreadable(error: &RequestError) -> Rejection {
+    Rejection::new(Reason::Overloaded, format!("the registry could not be read: {error}; try again"))
+}
+
+/// The hash of the producer and the position of its first message.
+fn producer(position: Option<&ProducerPosition>) -> Result<(u128, u64), Rejection> {
+    let Some(position) = position else { return Ok((0, 0)) };
+    let id = field::id("producer.producer_id", &position.producer_id)?;
+    if position.sequence == 0 {
+        return Err(Rejection::field("producer.sequence", "producer.sequence is 0; it begins with 1"));
+    }
+    Ok((keys::text_hash(id), position.sequence))
+}
+
+/// What a publish needs to know of its workspace. A workspace that is not there is told by the machine.
+pub(super) struct PublishContext<'a> {
+    pub(super) shard: &'a Shard,
+    workspace: Option<Workspace>,
+    now_ms: u64,
+}
+
+impl Edge {
+    pub(super) fn context(&self, workspace: &str) -> Result<PublishContext<'_>, RequestError> {
+        let shard = self.shards.of(workspace);
+        let found = match shard.reader.workspace(workspace) {
+            Ok(found) => Some(found),
+            Err(QueryError::Rejected(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(PublishContext { shard, workspace: found, now_ms: clock::unix_ms() })
+    }
+
+    /// Checks a message and appends its record.
+    pub(super) fn encode(
+        &self,
+        context: &PublishContext<'_>,
+        body: &[u8],
+        producer: (u128, u64),
+        reply_timeout_ms: u64,
+        out: &mut BytesMut,
+    ) -> Result<(), RequestError> {
+        let view = message::check(body, &self.limits, context.now_ms)?;
+        let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
+        let mut envelope =
+            Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
+        let (Destination::Capability(wanted), Some(workspace)) = (view.to, &context.workspace) else {
+            return Ok(view.encode(body, &envelope, out)?);
+        };
+        let choice = self.choose(context.shard, workspace, wanted, &view)?;
+        envelope.chosen = match &choice {
+            Choice::One(name) => Chosen::One(name),
+            Choice::Several(numbers) => Chosen::Several(numbers),
+        };
+        Ok(view.encode(body, &envelope, out)?)
+    }
 }
 
 async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamResponse, Status> {

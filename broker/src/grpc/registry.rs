@@ -11,10 +11,13 @@ use tandem_proto::registry::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Edge, time::timestamp};
+use super::{
+    Edge,
+    time::{milliseconds, timestamp},
+};
 use crate::{
     clock,
-    command::{Heartbeat, Outcome, RegisterSandbox, UnregisterSandbox, Verb},
+    command::{Heartbeat, Outcome, RegisterSandbox, UnregisterSandbox, Verb, register_sandbox::InboxSettings},
     error::RequestError,
     field,
     machine::workspace::Workspace,
@@ -29,6 +32,8 @@ const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
 const MAX_AGENTS: usize = 256;
 /// Capabilities of one agent at the most.
 const MAX_CAPABILITIES: usize = 64;
+/// Attempts of a message at the most.
+const MAX_ATTEMPTS: u32 = 1_000;
 /// Sandboxes that one call of discover looks at.
 const MAX_EXAMINED: usize = 5_000;
 
@@ -56,6 +61,9 @@ impl RegistryService for Edge {
             sandbox: sandbox.sandbox_id.clone(),
             description: description.into(),
             max_sandboxes: self.limits.max_sandboxes_per_workspace,
+            settings: settings(&sandbox)?,
+            capabilities: capabilities(&sandbox),
+            heartbeat_timeout_ms: self.limits.heartbeat_timeout_ms,
         });
         let created = match shard.batcher.call(verb, description_bytes).await? {
             Outcome::RegisterSandbox(result) => result?.created,
@@ -179,9 +187,39 @@ impl Edge {
             last_heartbeat_time: Some(timestamp(named.last_heartbeat_ms)),
             liveness: if online { Liveness::Online } else { Liveness::Offline }.into(),
             pending_messages: named.pending,
+            deferred_messages: named.counters.deferred,
+            dead_letters: named.counters.dead_letters,
+            pending_bytes: named.counters.bytes,
             ..description
         }
     }
+}
+
+/// What a client says of the inbox of a sandbox, checked.
+fn settings(sandbox: &Sandbox) -> Result<InboxSettings, Rejection> {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let retry = sandbox.retry_policy.unwrap_or_default();
+    if retry.max_attempts > MAX_ATTEMPTS {
+        let text = format!("max_attempts is {}; it must be 0 to {MAX_ATTEMPTS}", retry.max_attempts);
+        return Err(Rejection::field("sandbox.retry_policy.max_attempts", text));
+    }
+    let backoff = |field, value| milliseconds(field, value, 10..=DAY_MS);
+    let initial = backoff("sandbox.retry_policy.initial_backoff", retry.initial_backoff)?;
+    let most = backoff("sandbox.retry_policy.max_backoff", retry.max_backoff)?;
+    let limits = sandbox.inbox_limits.unwrap_or_default();
+    Ok(InboxSettings {
+        max_attempts: retry.max_attempts,
+        initial_backoff_ms: initial.unwrap_or(0),
+        max_backoff_ms: most.unwrap_or(0),
+        max_messages: limits.max_messages,
+        max_bytes: limits.max_bytes,
+    })
+}
+
+/// What the agents of a sandbox can do, each once, sorted.
+fn capabilities(sandbox: &Sandbox) -> Vec<String> {
+    let all = sandbox.agents.iter().flat_map(|agent| agent.capabilities.iter().cloned());
+    all.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Checks what a client says of a sandbox.
@@ -196,11 +234,14 @@ fn check(sandbox: &Sandbox) -> Result<(), Rejection> {
         || sandbox.create_time.is_some()
         || sandbox.last_heartbeat_time.is_some()
         || sandbox.liveness != 0
-        || sandbox.pending_messages != 0;
+        || sandbox.pending_messages != 0
+        || sandbox.deferred_messages != 0
+        || sandbox.dead_letters != 0
+        || sandbox.pending_bytes != 0;
     if set_by_broker {
         return Err(Rejection::field(
             "sandbox",
-            "fields 10 to 14 of a sandbox are set by the broker; leave them empty",
+            "fields 10 to 17 of a sandbox are set by the broker; leave them empty",
         ));
     }
     let mut names = BTreeSet::new();

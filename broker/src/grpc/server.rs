@@ -31,6 +31,9 @@ impl ServerService for Edge {
             max_credit_bytes: self.limits.max_credit_bytes,
             max_sandboxes_per_workspace: self.limits.max_sandboxes_per_workspace,
             max_inbox_messages: self.limits.max_inbox_messages,
+            max_inbox_bytes: self.limits.max_inbox_bytes,
+            dedupe_window: Some(super::time::duration(self.limits.dedupe_window_ms)),
+            max_dead_letters_per_sandbox: self.limits.max_dead_letters_per_sandbox,
             heartbeat_timeout: Some(prost_types::Duration {
                 seconds: (self.limits.heartbeat_timeout_ms / 1000) as i64,
                 nanos: (self.limits.heartbeat_timeout_ms % 1000 * 1_000_000) as i32,

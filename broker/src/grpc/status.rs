@@ -29,25 +29,38 @@ fn code(reason: Reason) -> Code {
         | Reason::MalformedRequest
         | Reason::CreditTooLarge => Code::InvalidArgument,
         Reason::UnsupportedField => Code::Unimplemented,
-        Reason::UnknownWorkspace | Reason::UnknownSandbox | Reason::UnknownMessage | Reason::UnknownDelivery => {
-            Code::NotFound
-        }
+        Reason::UnknownWorkspace
+        | Reason::UnknownSandbox
+        | Reason::UnknownMessage
+        | Reason::UnknownDelivery
+        | Reason::UnknownTopic
+        | Reason::UnknownFollow
+        | Reason::UnknownDeadLetter => Code::NotFound,
         Reason::WorkspaceExists | Reason::MessageIdReused => Code::AlreadyExists,
         Reason::InboxFull
         | Reason::Overloaded
         | Reason::TooManySandboxes
         | Reason::TooManyWorkspaces
+        | Reason::TooManyTopics
+        | Reason::TooManyFollows
+        | Reason::TooManyRequests
         | Reason::TooManyStreams => Code::ResourceExhausted,
-        Reason::StreamNotOpen | Reason::StreamOpenedTwice | Reason::NoCredit | Reason::LeaseLost => {
-            Code::FailedPrecondition
-        }
+        Reason::ResponseTimeout => Code::DeadlineExceeded,
+        Reason::HistoryGap | Reason::EventGap => Code::OutOfRange,
+        Reason::StreamNotOpen
+        | Reason::StreamOpenedTwice
+        | Reason::NoCredit
+        | Reason::LeaseLost
+        | Reason::ProducerGap
+        | Reason::NoCapableSandbox
+        | Reason::TooManyHops => Code::FailedPrecondition,
     }
 }
 
 fn retry_delay(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::Overloaded => Some(RETRY_DELAY),
-        Reason::InboxFull | Reason::TooManyStreams => Some(Duration::from_secs(1)),
+        Reason::InboxFull | Reason::TooManyStreams | Reason::TooManyRequests => Some(Duration::from_secs(1)),
         _ => None,
     }
 }
@@ -169,6 +182,13 @@ pub(crate) fn shutting_down() -> Status {
     Status::with_error_details(Code::Unavailable, "the server is shutting down; connect again", details)
 }
 
+/// The topics of a subscription's sandbox are others now.
+pub(crate) fn follows_changed() -> Status {
+    let mut details = details("FOLLOWS_CHANGED");
+    details.set_retry_info(Some(Duration::ZERO));
+    Status::with_error_details(Code::Unavailable, "the sandbox follows other topics now; subscribe again", details)
+}
+
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         failed(&error)
@@ -199,11 +219,12 @@ mod tests {
             let details = status.get_error_details();
             assert_eq!(details.error_info().unwrap().reason, reason.code());
             let full = status.code() == Code::ResourceExhausted;
-            assert!(
-                !full
-                    || details.retry_info().is_some()
-                    || matches!(reason, Reason::TooManySandboxes | Reason::TooManyWorkspaces)
+            // These pass only when somebody removes something.
+            let permanent = matches!(
+                reason,
+                Reason::TooManySandboxes | Reason::TooManyWorkspaces | Reason::TooManyTopics | Reason::TooManyFollows
             );
+            assert!(!full || details.retry_info().is_some() || permanent);
             let inner = rejected_in_response(&Rejection::new(*reason, "text"));
             assert_eq!((inner.code, inner.message.as_str()), (status.code() as i32, "text"));
             assert!(!inner.details.is_empty());

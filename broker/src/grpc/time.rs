@@ -1,6 +1,8 @@
 //! Times on the wire.
 
-use prost_types::Timestamp;
+use std::ops::RangeInclusive;
+
+use prost_types::{Duration, Timestamp};
 
 use crate::rejection::Rejection;
 
@@ -16,4 +18,32 @@ pub(crate) fn unix_ms(field: &'static str, time: Option<Timestamp>) -> Result<Op
         return Err(Rejection::field(field, text));
     }
     Ok(Some(time.seconds as u64 * 1000 + u64::from(time.nanos as u32).div_ceil(1_000_000)))
+}
+
+pub(crate) fn duration(milliseconds: u64) -> Duration {
+    Duration { seconds: (milliseconds / 1000) as i64, nanos: (milliseconds % 1000 * 1_000_000) as i32 }
+}
+
+/// A duration in milliseconds, rounded up, within a range.
+pub(crate) fn milliseconds(
+    field: &'static str,
+    value: Option<Duration>,
+    range: RangeInclusive<u64>,
+) -> Result<Option<u64>, Rejection> {
+    let Some(value) = value else { return Ok(None) };
+    let seconds = u64::try_from(value.seconds).ok();
+    let nanos = u64::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let milliseconds = seconds.zip(nanos).and_then(|(seconds, nanos)| {
+        seconds.checked_mul(1000)?.checked_add(nanos.div_ceil(1_000_000)).filter(|value| range.contains(value))
+    });
+    milliseconds.map(Some).ok_or_else(|| {
+        let text = format!(
+            "{field} is {} s and {} ns; it must be {} ms to {} ms",
+            value.seconds,
+            value.nanos,
+            range.start(),
+            range.end()
+        );
+        Rejection::field(field, text)
+    })
 }

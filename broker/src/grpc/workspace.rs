@@ -2,16 +2,20 @@
 
 use tandem_proto::workspace::v1::{
     CreateWorkspaceRequest, CreateWorkspaceResponse, DeleteWorkspaceRequest, DeleteWorkspaceResponse,
-    GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse, Workspace,
-    workspace_service_server::WorkspaceService,
+    GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse, UpdateWorkspaceRequest,
+    UpdateWorkspaceResponse, Workspace, WorkspaceSettings, workspace_service_server::WorkspaceService,
 };
 use tonic::{Request, Response, Status};
 
-use super::{Edge, time::timestamp};
+use super::{
+    Edge,
+    time::{duration, milliseconds, timestamp},
+};
 use crate::{
-    command::{CreateWorkspace, DeleteWorkspace, Outcome, Verb},
+    command::{CreateWorkspace, DeleteWorkspace, Outcome, UpdateWorkspace, Verb, create_workspace::Settings},
     error::RequestError,
     field, machine,
+    rejection::Rejection,
     shard::Shard,
 };
 
@@ -21,11 +25,12 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<CreateWorkspaceResponse>, Status> {
-        let name = request.into_inner().workspace_id;
+        let CreateWorkspaceRequest { workspace_id: name, settings: wanted } = request.into_inner();
+        let settings = settings(wanted)?;
         field::id("workspace_id", &name)?;
         let shard = self.shards.of(&name);
         let max_workspaces = self.limits.max_workspaces_per_shard;
-        let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: name.clone(), max_workspaces });
+        let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: name.clone(), max_workspaces, settings });
         match shard.batcher.call(verb, 0).await? {
             Outcome::CreateWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("a creation came to {other:?}")).into()),
@@ -67,6 +72,26 @@ impl WorkspaceService for Edge {
         Ok(Response::new(ListWorkspacesResponse { workspaces, next_page_token }))
     }
 
+    async fn update_workspace(
+        &self,
+        request: Request<UpdateWorkspaceRequest>,
+    ) -> Result<Response<UpdateWorkspaceResponse>, Status> {
+        let UpdateWorkspaceRequest { workspace_id: name, settings: wanted } = request.into_inner();
+        field::id("workspace_id", &name)?;
+        if wanted.is_none() {
+            let text = "settings is missing; send all settings, those at their default left unset";
+            return Err(Rejection::field("settings", text).into());
+        }
+        let shard = self.shards.of(&name);
+        let verb = Verb::UpdateWorkspace(UpdateWorkspace { workspace: name.clone(), settings: settings(wanted)? });
+        match shard.batcher.call(verb, 0).await? {
+            Outcome::UpdateWorkspace(result) => result?,
+            other => return Err(RequestError::internal(format!("an update came to {other:?}")).into()),
+        }
+        let workspace = shard.reader.workspace(&name)?;
+        Ok(Response::new(UpdateWorkspaceResponse { workspace: Some(on_wire(shard, name, &workspace)) }))
+    }
+
     async fn delete_workspace(
         &self,
         request: Request<DeleteWorkspaceRequest>,
@@ -82,9 +107,32 @@ impl WorkspaceService for Edge {
     }
 }
 
+/// What a client says of a workspace, checked.
+fn settings(wanted: Option<WorkspaceSettings>) -> Result<Settings, Rejection> {
+    const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+    let wanted = wanted.unwrap_or_default();
+    let default_ttl = milliseconds("settings.default_ttl", wanted.default_ttl, 1_000..=YEAR_MS)?;
+    if wanted.retention_age.is_some() || wanted.retention_bytes > 0 {
+        let text = "retention is set, but this version keeps the whole history";
+        return Err(Rejection::unsupported("settings.retention_age", text));
+    }
+    let max_hops = u8::try_from(wanted.max_hops).map_err(|_| {
+        let text = format!("max_hops is {}; it must be 0 to 255", wanted.max_hops);
+        Rejection::field("settings.max_hops", text)
+    })?;
+    Ok(Settings { default_ttl_ms: default_ttl.unwrap_or(0), max_hops, ..Settings::default() })
+}
+
 fn on_wire(shard: &Shard, workspace_id: String, workspace: &machine::workspace::Workspace) -> Workspace {
     Workspace {
         workspace_id,
+        settings: Some(WorkspaceSettings {
+            default_ttl: Some(workspace.settings.default_ttl_ms).filter(|ttl_ms| *ttl_ms > 0).map(duration),
+            max_hops: u32::from(workspace.settings.hop_limit()),
+            ..WorkspaceSettings::default()
+        }),
+        first_sequence: workspace.first_sequence,
+        stored_bytes: workspace.committed_bytes - workspace.trimmed_bytes,
         create_time: Some(timestamp(workspace.create_time_ms)),
         last_sequence: workspace.last_sequence,
         sandbox_count: workspace.sandboxes,

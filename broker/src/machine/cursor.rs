@@ -1,5 +1,9 @@
 //! What of one lane is acknowledged: everything up to a floor, and ranges above it.
 
+use bytes::BytesMut;
+
+use crate::encoding::{DecodeError, Field, Reader};
+
 /// A set of `(after, through]` ranges over the messages of one lane. Ranges end on messages of the lane, and begin at the
 /// message before, so neighbours share a bound and melt together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +52,20 @@ impl Cursor {
             self.ranges.remove(0);
         }
         true
+    }
+}
+
+impl Field for Cursor {
+    fn put(&self, out: &mut BytesMut) {
+        self.floor.put(out);
+        self.ranges.put(out);
+    }
+
+    fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let cursor = Self { floor: reader.u64()?, ranges: Vec::get(reader)? };
+        let ends = cursor.ranges.iter().flat_map(|(after, through)| [*after, *through]);
+        let rising = std::iter::once(cursor.floor).chain(ends).is_sorted_by(|one, other| one < other);
+        if rising { Ok(cursor) } else { Err(DecodeError::Disorder("cursor")) }
     }
 }
 

@@ -5,34 +5,100 @@
 //! | MESSAGES | workspace u32, first sequence u64 | the batch as committed |
 //! | RUNS | workspace u32, source u32, 9 - priority u8, first sequence u64 | indexes (u16) of that batch in this lane |
 //! | INBOXES | workspace u32, sandbox u32 | cursors and counters of one recipient |
-//! | IDS | workspace u32, hash of an explicit message id u128 | sequence u64, digest u64, time u64 |
+//! | REMEMBERED | workspace u32, window u32, kind u8, hash u128 | a message id, a producer or a conversation |
 //! | RECORDS | tag u8, … | see the tags below |
+//! | READY | workspace u32, sandbox u32, 9 - priority u8, sequence u64 | a message on its own that may be delivered |
+//! | DEFERRED | the same | a message on its own that waits for its time |
+//! | DUE | time u64, workspace u32, kind u8, … | what happens then |
+//! | DEAD | workspace u32, sandbox u32, sequence u64 | a dead letter |
+//! | CURSORS | workspace u32, topic u32, sandbox u32 | cursors of one follower |
+//! | EVENTS | workspace u32, event u64 | an event |
 //!
-//! The source of a direct lane is the number of the sandbox; broadcast is the source `u32::MAX`.
+//! The source of a direct lane is the number of the sandbox, from 1 up; that of a topic is its number with the highest bit
+//! set; broadcast is the source `u32::MAX`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
+
+use crate::{
+    command::{Lane, Source},
+    encoding::{DecodeError, Field, Reader, put_text},
+};
 
 /// Space 0 is the position of the log.
 pub(crate) const MESSAGES: Space = Space(1);
 pub(crate) const RUNS: Space = Space(2);
 pub(crate) const INBOXES: Space = Space(3);
-pub(crate) const IDS: Space = Space(4);
+pub(crate) const REMEMBERED: Space = Space(4);
 pub(crate) const RECORDS: Space = Space(5);
+pub(crate) const READY: Space = Space(6);
+pub(crate) const DEFERRED: Space = Space(7);
+pub(crate) const DUE: Space = Space(8);
+pub(crate) const DEAD: Space = Space(9);
+pub(crate) const CURSORS: Space = Space(10);
+pub(crate) const EVENTS: Space = Space(11);
+
+/// The spaces whose keys begin with the number of a workspace.
+pub(crate) const BY_WORKSPACE: [Space; 9] =
+    [MESSAGES, RUNS, INBOXES, REMEMBERED, READY, DEFERRED, DEAD, CURSORS, EVENTS];
 
 /// The source of the lanes that hold broadcasts.
 pub(crate) const BROADCAST: u32 = u32::MAX;
+/// Set in the number of every topic.
+pub(crate) const TOPIC_BIT: u32 = 1 << 31;
 
 /// Tags of RECORDS.
 mod tag {
-    /// -> newest time u64, next workspace number u32, count of workspaces u32
+    /// -> newest time u64, next workspace number u32, count of workspaces u32, what is due before is done u64
     pub(super) const SHARD: u8 = 1;
     /// name -> the workspace
     pub(super) const WORKSPACE: u8 = 2;
     /// workspace u32, name -> the sandbox
     pub(super) const SANDBOX: u8 = 3;
-    /// workspace u32, sandbox u32 -> time of its last heartbeat u64
+    /// workspace u32, sandbox u32 -> time of its last heartbeat u64, online u8
     pub(super) const HEARTBEAT: u8 = 4;
+    /// workspace u32, sandbox u32 -> its name
+    pub(super) const SANDBOX_NAME: u8 = 5;
+    /// workspace u32, name -> the topic
+    pub(super) const TOPIC: u8 = 6;
+    /// workspace u32, sandbox u32, pattern -> from sequence u64
+    pub(super) const FOLLOW: u8 = 7;
+    /// workspace u32, length u8, capability, sandbox u32 -> nothing
+    pub(super) const CAPABLE: u8 = 8;
+    /// workspace u32, sandbox u32, hash of an ordering key u64, sequence u64 -> nothing: a retry that others wait for
+    pub(super) const KEYED: u8 = 10;
+    /// workspace u32, sandbox u32, hash of a correlation id u128 -> who waits for the response
+    pub(super) const REQUEST: u8 = 11;
+    /// workspace u32, first sequence u64 -> bytes of the history before it u64
+    pub(super) const MARK: u8 = 12;
+    /// workspace u32 -> its name
+    pub(super) const WORKSPACE_NAME: u8 = 13;
+}
+
+/// Kinds of REMEMBERED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Remembered {
+    /// An explicit message id.
+    Id = 0,
+    /// A producer.
+    Producer = 1,
+    /// The messages under one correlation id.
+    Conversation = 2,
+}
+
+/// What happens at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DueKind {
+    /// A message on its own may be delivered, or has expired.
+    Parked { sandbox: u32, priority: u8, sequence: u64 },
+    /// Messages of a batch expire; the value names their runs.
+    Runs { first_sequence: u64 },
+    /// A message of a lane that was leased when it expired.
+    Leased { sandbox: u32, lane: Lane, sequence: u64 },
+    /// A sandbox is offline unless it was heard meanwhile.
+    Liveness { sandbox: u32 },
+    /// A request has waited long enough.
+    Request { sandbox: u32, correlation: u128 },
 }
 
 /// The spaces of a state engine, in the order of their numbers.
@@ -42,10 +108,20 @@ pub(crate) fn spaces() -> Vec<SpaceOptions> {
         SpaceOptions::named("messages").with_append_only(),
         SpaceOptions::named("runs"),
         SpaceOptions::named("inboxes").with_point_reads(),
-        SpaceOptions::named("ids").with_point_reads(),
+        SpaceOptions::named("remembered").with_point_reads(),
         SpaceOptions::named("records").with_point_reads(),
+        SpaceOptions::named("ready"),
+        SpaceOptions::named("deferred").with_point_reads(),
+        SpaceOptions::named("due"),
+        SpaceOptions::named("dead"),
+        SpaceOptions::named("cursors").with_point_reads(),
+        SpaceOptions::named("events"),
     ]
 }
+
+/// How many spaces there are.
+#[cfg(test)]
+pub(crate) const SPACES: u8 = 12;
 
 pub(crate) fn message(workspace: u32, first_sequence: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(12);
@@ -80,16 +156,138 @@ pub(crate) fn inbox(workspace: u32, sandbox: u32) -> Bytes {
     key.freeze()
 }
 
-pub(crate) fn id(workspace: u32, hash: u128) -> Bytes {
-    let mut key = BytesMut::with_capacity(20);
+pub(crate) fn remembered(workspace: u32, window: u32, kind: Remembered, hash: u128) -> Bytes {
+    let mut key = BytesMut::with_capacity(25);
     key.put_u32(workspace);
+    key.put_u32(window);
+    key.put_u8(kind as u8);
     key.put_u128(hash);
     key.freeze()
 }
 
-/// The hash under which an explicit message id is kept. Part of the format.
-pub(crate) fn id_hash(id: &str) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(id.as_bytes())
+/// All that is remembered since before a window: from, to.
+pub(crate) fn remembered_before(workspace: u32, window: u32) -> (Bytes, Bytes) {
+    (remembered(workspace, 0, Remembered::Id, 0), remembered(workspace, window, Remembered::Id, 0))
+}
+
+/// A message on its own, in READY or DEFERRED.
+pub(crate) fn parked(workspace: u32, sandbox: u32, priority: u8, sequence: u64) -> Bytes {
+    run(workspace, sandbox, priority, sequence)
+}
+
+/// All of a sandbox in READY or DEFERRED: from, to.
+pub(crate) fn parked_of(workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
+    (parked(workspace, sandbox, 9, 0), behind(&parked(workspace, sandbox, 0, u64::MAX)))
+}
+
+pub(crate) fn dead(workspace: u32, sandbox: u32, sequence: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(16);
+    key.put_u32(workspace);
+    key.put_u32(sandbox);
+    key.put_u64(sequence);
+    key.freeze()
+}
+
+/// Sandbox and sequence of a key of DEAD.
+pub(crate) fn dead_parts(key: &[u8]) -> (u32, u64) {
+    let sandbox = key.get(4..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    (sandbox, sequence_of(key))
+}
+
+pub(crate) fn cursors(workspace: u32, topic: u32, sandbox: u32) -> Bytes {
+    let mut key = BytesMut::with_capacity(12);
+    key.put_u32(workspace);
+    key.put_u32(topic);
+    key.put_u32(sandbox);
+    key.freeze()
+}
+
+/// The cursors of all followers of a topic: from, to.
+pub(crate) fn cursors_of(workspace: u32, topic: u32) -> (Bytes, Bytes) {
+    (cursors(workspace, topic, 0), behind(&cursors(workspace, topic, u32::MAX)))
+}
+
+pub(crate) fn event(workspace: u32, event: u64) -> Bytes {
+    message(workspace, event)
+}
+
+pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
+    let mut key = BytesMut::with_capacity(32);
+    key.put_u64(time_ms);
+    key.put_u32(workspace);
+    match kind {
+        DueKind::Parked { sandbox, priority, sequence } => {
+            key.put_u8(1);
+            key.put_u32(sandbox);
+            key.put_u8(priority);
+            key.put_u64(sequence);
+        }
+        DueKind::Runs { first_sequence } => {
+            key.put_u8(2);
+            key.put_u64(first_sequence);
+        }
+        DueKind::Leased { sandbox, lane, sequence } => {
+            key.put_u8(3);
+            key.put_u32(sandbox);
+            lane.put(&mut key);
+            key.put_u64(sequence);
+        }
+        DueKind::Liveness { sandbox } => {
+            key.put_u8(4);
+            key.put_u32(sandbox);
+        }
+        DueKind::Request { sandbox, correlation } => {
+            key.put_u8(5);
+            key.put_u32(sandbox);
+            key.put_u128(correlation);
+        }
+    }
+    key.freeze()
+}
+
+/// All that is due from one time to another, both included: from, to.
+pub(crate) fn due_between(from_ms: u64, to_ms: u64) -> (Bytes, Bytes) {
+    let at = |time_ms: u64| Bytes::copy_from_slice(&time_ms.to_be_bytes());
+    (at(from_ms), at(to_ms.saturating_add(1)))
+}
+
+/// Time, workspace and kind of a key of DUE.
+pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError> {
+    let mut reader = Reader::new(key.clone(), "due key");
+    let (time_ms, workspace) = (reader.u64()?, reader.u32()?);
+    let kind = match reader.u8()? {
+        1 => DueKind::Parked { sandbox: reader.u32()?, priority: reader.u8()?, sequence: reader.u64()? },
+        2 => DueKind::Runs { first_sequence: reader.u64()? },
+        3 => DueKind::Leased { sandbox: reader.u32()?, lane: Lane::get(&mut reader)?, sequence: reader.u64()? },
+        4 => DueKind::Liveness { sandbox: reader.u32()? },
+        5 => DueKind::Request { sandbox: reader.u32()?, correlation: u128::get(&mut reader)? },
+        value => return Err(DecodeError::Unknown { what: "due kind", value }),
+    };
+    reader.end()?;
+    Ok((time_ms, workspace, kind))
+}
+
+/// The source of the runs of a recipient's lane.
+pub(crate) fn source_of(lane: Lane, sandbox: u32) -> u32 {
+    if lane.source == Source::Direct { sandbox } else { lane.source.number() }
+}
+
+/// The hash under which keys and ids of unbounded variety are kept. Part of the format.
+pub(crate) fn text_hash(text: &str) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(text.as_bytes())
+}
+
+/// The same for ordering keys; never 0.
+pub(crate) fn ordering_hash(key: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes()).max(1)
+}
+
+/// The first key behind this one.
+pub(crate) fn behind(key: &[u8]) -> Bytes {
+    let mut next = BytesMut::with_capacity(key.len() + 1);
+    next.put_slice(key);
+    next.put_u8(0);
+    next.freeze()
 }
 
 pub(crate) fn shard() -> Bytes {
@@ -128,9 +326,132 @@ pub(crate) fn heartbeat(workspace: u32, sandbox: u32) -> Bytes {
     key.freeze()
 }
 
-/// All heartbeats of a workspace: from, to.
-pub(crate) fn heartbeats(workspace: u32) -> (Bytes, Bytes) {
-    tagged_range(tag::HEARTBEAT, workspace)
+pub(crate) fn workspace_name(workspace: u32) -> Bytes {
+    let [a, b, c, d] = workspace.to_be_bytes();
+    named(&[tag::WORKSPACE_NAME, a, b, c, d], "")
+}
+
+/// The name of a sandbox by its number.
+pub(crate) fn sandbox_by_number(workspace: u32, sandbox: u32) -> Bytes {
+    of_sandbox(tag::SANDBOX_NAME, workspace, sandbox, 0).freeze()
+}
+
+pub(crate) fn topic(workspace: u32, name: &str) -> Bytes {
+    let [a, b, c, d] = workspace.to_be_bytes();
+    named(&[tag::TOPIC, a, b, c, d], name)
+}
+
+/// All topics of a workspace: from, to.
+pub(crate) fn topics(workspace: u32) -> (Bytes, Bytes) {
+    tagged_range(tag::TOPIC, workspace)
+}
+
+pub(crate) fn follow(workspace: u32, sandbox: u32, pattern: &str) -> Bytes {
+    let mut key = of_sandbox(tag::FOLLOW, workspace, sandbox, pattern.len());
+    key.put_slice(pattern.as_bytes());
+    key.freeze()
+}
+
+/// All follows of a sandbox: from, to.
+pub(crate) fn follows(workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
+    tagged_of_sandbox(tag::FOLLOW, workspace, sandbox)
+}
+
+/// The pattern at the end of a follow's key.
+pub(crate) fn follow_pattern(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.get(9..).unwrap_or_default()).into_owned()
+}
+
+pub(crate) fn capable(workspace: u32, capability: &str, sandbox: u32) -> Bytes {
+    let mut key = of_capability(tag::CAPABLE, workspace, capability);
+    key.put_u32(sandbox);
+    key.freeze()
+}
+
+/// All sandboxes with a capability: from, to.
+pub(crate) fn capable_of(workspace: u32, capability: &str) -> (Bytes, Bytes) {
+    (capable(workspace, capability, 0), behind(&capable(workspace, capability, u32::MAX)))
+}
+
+/// The last four bytes of a key of a capability.
+pub(crate) fn capable_sandbox(key: &[u8]) -> u32 {
+    key.last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
+pub(crate) fn keyed(workspace: u32, sandbox: u32, ordering: u64, sequence: u64) -> Bytes {
+    let mut key = of_sandbox(tag::KEYED, workspace, sandbox, 16);
+    key.put_u64(ordering);
+    key.put_u64(sequence);
+    key.freeze()
+}
+
+/// All retries of a sandbox that others wait for: from, to.
+pub(crate) fn keyed_of(workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
+    tagged_of_sandbox(tag::KEYED, workspace, sandbox)
+}
+
+/// Hash of the ordering key and sequence of a retry's key.
+pub(crate) fn keyed_parts(key: &[u8]) -> (u64, u64) {
+    let ordering = key.get(9..17).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+    (ordering, sequence_of(key))
+}
+
+pub(crate) fn request(workspace: u32, sandbox: u32, correlation: u128) -> Bytes {
+    let mut key = of_sandbox(tag::REQUEST, workspace, sandbox, 16);
+    key.put_u128(correlation);
+    key.freeze()
+}
+
+/// All requests of a sandbox that wait: from, to.
+pub(crate) fn requests_of(workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
+    tagged_of_sandbox(tag::REQUEST, workspace, sandbox)
+}
+
+pub(crate) fn mark(workspace: u32, first_sequence: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(13);
+    key.put_u8(tag::MARK);
+    key.put_u32(workspace);
+    key.put_u64(first_sequence);
+    key.freeze()
+}
+
+/// What RECORDS holds of a workspace beside its own record: ranges.
+pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
+    let tags = [
+        tag::SANDBOX,
+        tag::HEARTBEAT,
+        tag::SANDBOX_NAME,
+        tag::TOPIC,
+        tag::FOLLOW,
+        tag::CAPABLE,
+        tag::KEYED,
+        tag::REQUEST,
+        tag::MARK,
+        tag::WORKSPACE_NAME,
+    ];
+    tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
+}
+
+fn of_sandbox(tag: u8, workspace: u32, sandbox: u32, more: usize) -> BytesMut {
+    let mut key = BytesMut::with_capacity(9 + more);
+    key.put_u8(tag);
+    key.put_u32(workspace);
+    key.put_u32(sandbox);
+    key
+}
+
+fn of_capability(tag: u8, workspace: u32, capability: &str) -> BytesMut {
+    let mut key = BytesMut::with_capacity(14 + capability.len());
+    key.put_u8(tag);
+    key.put_u32(workspace);
+    put_text(&mut key, capability);
+    key
+}
+
+fn tagged_of_sandbox(tag: u8, workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
+    let from = of_sandbox(tag, workspace, sandbox, 0).freeze();
+    // Sandboxes are numbered far below the highest number.
+    (from, of_sandbox(tag, workspace, sandbox + 1, 0).freeze())
 }
 
 /// All that a space holds of a workspace, where its number comes first: from, to.
@@ -157,36 +478,5 @@ fn named(prefix: &[u8], name: &str) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_have_these_bytes() {
-        assert_eq!(message(1, 258).as_ref(), [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(run(1, 2, 9, 3).as_ref(), [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
-        assert_eq!(run(1, BROADCAST, 0, 3)[4..9], [255, 255, 255, 255, 9]);
-        assert_eq!(inbox(1, 2).as_ref(), [0, 0, 0, 1, 0, 0, 0, 2]);
-        assert_eq!(id(1, 2)[..4], [0, 0, 0, 1]);
-        assert_eq!(id(1, 2).len(), 20);
-        assert_eq!(id_hash("m1"), 0x9a6b019f95a49a9af4edaab5e5c1529d, "the hash is part of the format");
-        assert_eq!(shard().as_ref(), [1]);
-        assert_eq!(workspace("ab").as_ref(), [2, b'a', b'b']);
-        assert_eq!(sandbox(1, "ab").as_ref(), [3, 0, 0, 0, 1, b'a', b'b']);
-        assert_eq!(heartbeat(1, 2).as_ref(), [4, 0, 0, 0, 1, 0, 0, 0, 2]);
-    }
-
-    #[test]
-    fn ranges_hold_their_workspace_and_no_other() {
-        let (from, to) = sandboxes(1);
-        assert!(sandbox(1, "a") >= from && sandbox(1, "\u{10ffff}") < to && sandbox(2, "a") >= to);
-        let (from, to) = of_workspace(1);
-        assert!(run(1, BROADCAST, 0, u64::MAX) < to && run(1, 0, 9, 0) >= from && run(2, 0, 9, 0) >= to);
-        let (from, to) = runs_of(1, 7);
-        assert!(run(1, 7, 9, 1) >= from && run(1, 7, 0, 9) < to && run(1, 8, 9, 0) >= to);
-    }
-
-    #[test]
-    fn higher_priorities_sort_first() {
-        assert!(run(1, 2, 9, 500) < run(1, 2, 8, 1));
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

@@ -1,186 +1,176 @@
 //! Appends messages to the log of a workspace and to the lanes of their recipients.
 
+mod conversation;
+mod dedupe;
+mod expiry;
+mod route;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tandem_storage::WriteBatch;
 
+pub(super) use self::expiry::{Expiring, bury_or_tell, expire_leased, expire_runs};
+use self::{conversation::Conversation, dedupe::Producers, expiry::Expiries};
 use super::{
-    Appended, Effect,
-    keys::{self, BROADCAST, MESSAGES, RUNS},
+    Appended, Effect, SharedRun,
+    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered},
     state::{KnownId, State, StateError},
+    topic::Topic,
+    workspace::Workspace,
 };
 use crate::{
-    batch::{Batch, Kind, Record},
-    command::{Lane, Publish, Published, Source, publish::Exception},
-    rejection::{Reason, Rejection},
+    batch::Batch,
+    command::{Publish, Published, publish::Exception},
+    encoding::Field as _,
+    rejection::Rejection,
 };
 
-/// Gaps in what others have said that own broadcasts may make. The record of an inbox is written with each of them, so it must
-/// not grow with all of them; what is not marked here is left out when it would be delivered.
-const MAX_OWN_RANGES: usize = 1_024;
+/// Bytes of history between two marks, by which retention finds its place.
+const MARK_BYTES: u64 = 1 << 20;
 
-/// Which messages of a batch go where.
-#[derive(Default)]
-struct Routes {
+/// A publish under way: which messages of the batch go where.
+pub(super) struct Routes {
+    workspace: Workspace,
     direct: BTreeMap<(u32, u8), Vec<u16>>,
     broadcast: BTreeMap<u8, Vec<u16>>,
-    /// The newest broadcast of each priority before this batch.
-    newest_broadcast: [u64; 10],
+    topics: BTreeMap<String, TopicRoutes>,
     exceptions: Vec<(u32, Exception)>,
+    hops: Vec<(u16, u8)>,
+    conversations: BTreeMap<u128, Conversation>,
+    producers: Producers,
+    expiries: Expiries,
 }
 
-pub(super) fn apply(
-    state: &mut State,
-    verb: Publish,
-    max_inbox_messages: u64,
-    writes: &mut WriteBatch,
-    effects: &mut Vec<Effect>,
-) -> Result<Result<Published, Rejection>, StateError> {
-    let Some(workspace) = state.workspace(&verb.workspace)? else {
+/// Messages of the batch to one topic.
+struct TopicRoutes {
+    topic: Topic,
+    by_priority: BTreeMap<u8, Vec<u16>>,
+}
+
+pub(super) fn apply(state: &mut State, verb: Publish) -> Result<Result<Published, Rejection>, StateError> {
+    let Some(workspace) = state.workspace(&verb.workspace)?.cloned() else {
         return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
     };
-    let (number, first_sequence) = (workspace.number, workspace.last_sequence + 1);
-    let newest_broadcast = workspace.newest_broadcast;
+    let first_sequence = workspace.last_sequence + 1;
     let mut batch = Batch::decode(first_sequence, verb.batch)?;
-    let mut routes = Routes { newest_broadcast, ..Routes::default() };
+    let mut routes = Routes::new(workspace);
     for index in 0..batch.len() {
-        let record = batch.record(index);
-        if let Some(exception) = route(state, number, &batch, index, &record, max_inbox_messages, &mut routes, writes)?
-        {
+        if let Some(exception) = routes.accept(state, &batch, index)? {
             routes.exceptions.push((index as u32, exception));
         }
     }
-    let published = Published { first_sequence, time_ms: batch.time_ms, exceptions: routes.exceptions };
+    routes.remember(state);
+    let published =
+        Published { first_sequence, time_ms: batch.time_ms, exceptions: std::mem::take(&mut routes.exceptions) };
     if published.exceptions.len() == batch.len() {
         return Ok(Ok(published));
+    }
+    if !routes.hops.is_empty() {
+        batch = Batch::decode(first_sequence, batch.with_hops(&routes.hops))?;
     }
     if !published.exceptions.is_empty() {
         let refused = |index: usize| published.exceptions.binary_search_by_key(&(index as u32), |(at, _)| *at).is_ok();
         batch = Batch::decode(first_sequence, batch.without(refused))?;
     }
-    writes.put(MESSAGES, keys::message(number, first_sequence), batch.bytes().clone());
-    let direct = write_direct(number, first_sequence, routes.direct, writes);
-    let broadcast = write_broadcast(number, first_sequence, routes.broadcast, writes);
-
-    let Some(mut workspace) = state.workspace(&verb.workspace)?.cloned() else {
-        return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
-    };
-    workspace.last_sequence += batch.len() as u64;
-    for (priority, indexes) in &broadcast {
-        workspace.broadcasts += indexes.len() as u64;
-        let newest = indexes.last().map_or(0, |index| batch.sequence(usize::from(*index)));
-        workspace.newest_broadcast[usize::from(*priority)] = newest;
-    }
-    state.put_workspace(&verb.workspace, workspace);
-    effects.push(Effect::Appended(Appended { workspace: number, batch: Arc::new(batch), direct, broadcast }));
+    routes.append(state, &verb.workspace, batch)?;
     Ok(Ok(published))
 }
 
-/// Decides on one message: where it goes, or why it goes nowhere.
-#[allow(clippy::too_many_arguments, reason = "one step of `apply`, with all of its view")]
-fn route(
-    state: &mut State,
-    workspace: u32,
-    batch: &Batch,
-    index: usize,
-    record: &Record<'_>,
-    max_inbox_messages: u64,
-    routes: &mut Routes,
-    writes: &mut WriteBatch,
-) -> Result<Option<Exception>, StateError> {
-    let refused = |rejection| Ok(Some(Exception::Refused(rejection)));
-    let mut new_id = None;
-    if !record.id.is_empty() {
-        let hash = keys::id_hash(record.id);
-        if let Some(known) = state.known_id(workspace, hash)? {
-            return Ok(Some(repeated(record, known)));
+impl Routes {
+    fn new(workspace: Workspace) -> Self {
+        Self {
+            workspace,
+            direct: BTreeMap::new(),
+            broadcast: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            exceptions: Vec::new(),
+            hops: Vec::new(),
+            conversations: BTreeMap::new(),
+            producers: Producers::default(),
+            expiries: Expiries::default(),
         }
-        new_id = Some(hash);
     }
-    let Some(sender) = state.sandbox_number(workspace, record.from)? else {
-        return refused(Rejection::unknown_sandbox(record.from));
-    };
-    match record.kind {
-        Kind::Direct => {
-            let Some(recipient) = state.sandbox_number(workspace, record.to)? else {
-                return refused(Rejection::unknown_sandbox(record.to));
-            };
-            let Some(inbox) = state.inbox_mut(workspace, recipient)? else {
-                return refused(Rejection::unknown_sandbox(record.to));
-            };
-            if inbox.direct_waiting() >= max_inbox_messages {
-                return refused(inbox_full(record.to, max_inbox_messages));
+
+    /// Decides on one message: where it goes, or why it goes nowhere.
+    fn accept(&mut self, state: &mut State, batch: &Batch, index: usize) -> Result<Option<Exception>, StateError> {
+        let record = batch.record(index);
+        if let Some(known) = self.producers.decide(state, &self.workspace, &record)? {
+            return Ok(Some(known));
+        }
+        if let Some(known) = dedupe::by_id(state, &self.workspace, &record)? {
+            return Ok(Some(known));
+        }
+        if let Err(why) = self.route(state, batch, index, &record)? {
+            return Ok(Some(why));
+        }
+        let sequence = batch.sequence(index);
+        let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
+        dedupe::remember_id(state, &self.workspace, &record, &known);
+        self.producers.accept(&record, sequence, batch.time_ms);
+        Ok(None)
+    }
+
+    fn remember(&mut self, state: &mut State) {
+        std::mem::take(&mut self.producers).remember(state, &self.workspace);
+        for (hash, conversation) in std::mem::take(&mut self.conversations) {
+            state.remember(&self.workspace, Remembered::Conversation, hash, &conversation);
+        }
+    }
+
+    /// Writes the batch, its runs, and the workspace.
+    fn append(self, state: &mut State, name: &str, batch: Batch) -> Result<(), StateError> {
+        let Self { workspace: Workspace { number, .. }, direct, broadcast, topics, expiries, .. } = self;
+        let first = batch.first_sequence;
+        state.put(MESSAGES, keys::message(number, first), batch.bytes().clone());
+        expiries.write(state, number, first)?;
+        let direct = direct
+            .into_iter()
+            .map(|((recipient, priority), indexes)| {
+                write_run(state, number, recipient, priority, first, &indexes);
+                (recipient, priority, indexes.into())
+            })
+            .collect();
+        let mut shared = Vec::new();
+        let newest = |indexes: &[u16]| indexes.last().map_or(0, |index| batch.sequence(usize::from(*index)));
+        // Read again: an event may have changed it meanwhile.
+        let Some(mut workspace) = state.workspace(name)?.cloned() else { return Ok(()) };
+        for (priority, indexes) in broadcast {
+            write_run(state, number, BROADCAST, priority, first, &indexes);
+            workspace.broadcasts += indexes.len() as u64;
+            workspace.newest_broadcast.0[usize::from(priority)] = newest(&indexes);
+            shared.push(SharedRun { source: BROADCAST, topic: "".into(), priority, indexes: indexes.into() });
+        }
+        for (name, TopicRoutes { mut topic, by_priority }) in topics {
+            for (priority, indexes) in by_priority {
+                write_run(state, number, topic.number, priority, first, &indexes);
+                topic.messages += indexes.len() as u64;
+                topic.newest.0[usize::from(priority)] = newest(&indexes);
+                let topic_name = name.as_str().into();
+                shared.push(SharedRun { source: topic.number, topic: topic_name, priority, indexes: indexes.into() });
             }
-            inbox.waiting[usize::from(record.priority)] += 1;
-            routes.direct.entry((recipient, record.priority)).or_default().push(index as u16);
+            state.put(RECORDS, keys::topic(number, &name), topic.to_bytes());
         }
-        Kind::Broadcast => {
-            let priority = record.priority;
-            let own = routes.broadcast.entry(priority).or_default();
-            let before = own.last().map(|index| batch.sequence(usize::from(*index)));
-            let before = before.unwrap_or(routes.newest_broadcast[usize::from(priority)]);
-            if let Some(inbox) = state.inbox_mut(workspace, sender)? {
-                // Done with before it is there, so that who only speaks need not read all it has said.
-                inbox.broadcasts_done += 1;
-                let cursor = inbox.cursor_mut(Lane { source: Source::Broadcast, priority });
-                if cursor.ranges.len() < MAX_OWN_RANGES {
-                    cursor.insert(before, batch.sequence(index));
-                }
-            }
-            own.push(index as u16);
+        workspace.last_sequence += batch.len() as u64;
+        let before = workspace.committed_bytes;
+        workspace.committed_bytes += batch.bytes().len() as u64;
+        if before == 0 || before / MARK_BYTES != workspace.committed_bytes / MARK_BYTES {
+            state.put(RECORDS, keys::mark(number, first), before.to_bytes());
         }
-        Kind::Void => return refused(Rejection::field("destination", "the message goes nowhere")),
+        let window = workspace.window(state.now_ms());
+        if window > workspace.newest_window {
+            // Whole windows go at once; nothing is looked for.
+            state.delete_range(REMEMBERED, keys::remembered_before(number, window.saturating_sub(1)));
+            workspace.newest_window = window;
+        }
+        state.put_workspace(name, workspace);
+        let batch = Arc::new(batch);
+        state.effect(Effect::Appended(Appended { workspace: number, batch, direct, shared }));
+        Ok(())
     }
-    if let Some(hash) = new_id {
-        let known = KnownId { sequence: batch.sequence(index), digest: record.digest, time_ms: batch.time_ms };
-        state.put_id(workspace, hash, known, writes);
-    }
-    Ok(None)
 }
 
-fn repeated(record: &Record<'_>, known: KnownId) -> Exception {
-    if known.digest == record.digest {
-        return Exception::Duplicate { sequence: known.sequence, time_ms: known.time_ms };
-    }
-    let text = format!(
-        "message id {:?} was used for another message, with sequence {}; choose a new id for new content",
-        record.id, known.sequence
-    );
-    Exception::Refused(Rejection::new(Reason::MessageIdReused, text))
-}
-
-fn inbox_full(sandbox: &str, limit: u64) -> Rejection {
-    let text = format!("the inbox of sandbox {sandbox:?} holds {limit} messages, as many as it may; try again later");
-    Rejection::new(Reason::InboxFull, text)
-}
-
-fn write_direct(
-    workspace: u32,
-    first_sequence: u64,
-    routes: BTreeMap<(u32, u8), Vec<u16>>,
-    writes: &mut WriteBatch,
-) -> Vec<(u32, u8, Arc<[u16]>)> {
-    let mut direct = Vec::with_capacity(routes.len());
-    for ((recipient, priority), indexes) in routes {
-        writes.put(RUNS, keys::run(workspace, recipient, priority, first_sequence), encode_run(&indexes));
-        direct.push((recipient, priority, indexes.into()));
-    }
-    direct
-}
-
-fn write_broadcast(
-    workspace: u32,
-    first_sequence: u64,
-    routes: BTreeMap<u8, Vec<u16>>,
-    writes: &mut WriteBatch,
-) -> Vec<(u8, Arc<[u16]>)> {
-    let mut broadcast = Vec::with_capacity(routes.len());
-    for (priority, indexes) in routes {
-        writes.put(RUNS, keys::run(workspace, BROADCAST, priority, first_sequence), encode_run(&indexes));
-        broadcast.push((priority, indexes.into()));
-    }
-    broadcast
+fn write_run(state: &mut State, workspace: u32, source: u32, priority: u8, first: u64, indexes: &[u16]) {
+    state.unread().put(RUNS, keys::run(workspace, source, priority, first), encode_run(indexes));
 }
 
 fn encode_run(indexes: &[u16]) -> Bytes {

@@ -1,23 +1,32 @@
-//! The state of a shard behind the rules: the engine, and in front of it a working set.
+//! The state of a shard behind the rules: the engine, what commands have changed in front of it, and in front of that the
+//! records that nearly every command touches, decoded.
 //!
-//! What a command changes is not readable from the engine until its batch is written, and several commands share a batch.
-//! So everything changed since the last `visible` stays in the working set, which every read asks first. The rest of it is
-//! a cache: bounded, and never more than what the engine holds.
+//! The decoded records are a cache: bounded, and never more than what the engine holds once everything is written.
+
+mod overlay;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
     sync::Arc,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tandem_storage::{Engine, WriteBatch};
+use tandem_storage::{Engine, Space, WriteBatch};
 
+use self::overlay::Overlay;
 use super::{
+    Effect,
     inbox::Inbox,
-    keys::{self, IDS, INBOXES, RECORDS},
+    keys::{self, DUE, DueKind, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
+    notice::Notice,
     workspace::Workspace,
 };
-use crate::encoding::{DecodeError, Reader};
+use crate::{
+    batch::{Batch, MessageRef},
+    command::Header,
+    encoding::{DecodeError, Field, Reader, encoded},
+};
 
 /// Entries of each kind that the working set keeps between batches.
 const MAX_CACHED: usize = 65_536;
@@ -33,36 +42,25 @@ pub(crate) enum StateError {
     Decode(#[from] DecodeError),
 }
 
-/// What a shard knows of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shard {
-    pub(super) time_ms: u64,
-    pub(super) next_workspace: u32,
-    pub(super) workspaces: u32,
-}
-
-/// What is known of an explicit message id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KnownId {
-    pub(crate) sequence: u64,
-    pub(crate) digest: u64,
-    pub(crate) time_ms: u64,
-}
-
-impl KnownId {
-    fn encode(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(24);
-        out.put_u64(self.sequence);
-        out.put_u64(self.digest);
-        out.put_u64(self.time_ms);
-        out.freeze()
+encoded! {
+    /// What a shard knows of itself.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Shard {
+        pub(super) time_ms: u64,
+        pub(super) next_workspace: u32,
+        pub(super) workspaces: u32,
+        /// Whatever was due before this time is done.
+        pub(crate) due_floor_ms: u64,
     }
+}
 
-    pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes, "message id");
-        let known = Self { sequence: reader.u64()?, digest: reader.u64()?, time_ms: reader.u64()? };
-        reader.end()?;
-        Ok(known)
+encoded! {
+    /// What is known of an explicit message id.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct KnownId {
+        pub(crate) sequence: u64,
+        pub(crate) digest: u64,
+        pub(crate) time_ms: u64,
     }
 }
 
@@ -79,6 +77,7 @@ pub(crate) struct Sandbox {
     /// Names it in keys; never given twice in a workspace.
     pub(crate) number: u32,
     pub(crate) create_time_ms: u64,
+    pub(crate) capabilities: Vec<String>,
     pub(crate) description: Bytes,
 }
 
@@ -87,28 +86,32 @@ impl Sandbox {
         let mut out = BytesMut::with_capacity(12 + self.description.len());
         out.put_u32(self.number);
         out.put_u64(self.create_time_ms);
+        self.capabilities.put(&mut out);
         out.put_slice(&self.description);
         out.freeze()
     }
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes, "sandbox");
-        Ok(Self { number: reader.u32()?, create_time_ms: reader.u64()?, description: reader.rest() })
+        let (number, create_time_ms) = (reader.u32()?, reader.u64()?);
+        Ok(Self { number, create_time_ms, capabilities: Vec::get(&mut reader)?, description: reader.rest() })
     }
 }
 
 /// See the module.
 pub(super) struct State {
-    engine: Arc<dyn Engine>,
+    overlay: Overlay,
     shard: Option<Shard>,
+    header: Header,
+    effects: Vec<Effect>,
+    notices: Vec<Notice>,
+    /// The batch that was read last: several messages of one are often looked at in a row.
+    last_batch: Option<(u32, Arc<Batch>)>,
     workspaces: HashMap<Box<str>, Option<Workspace>>,
     /// Sandboxes by workspace and name; none where there is no such sandbox.
     sandboxes: HashMap<u32, HashMap<Box<str>, Option<KnownSandbox>>>,
     cached_sandboxes: usize,
-    /// None where an inbox is gone and the engine may not know it yet.
     inboxes: HashMap<(u32, u32), Option<Inbox>>,
-    gone_workspaces: HashSet<u32>,
-    new_ids: HashMap<(u32, u128), KnownId>,
     /// Changed by the command under way, in an order that does not depend on hashing.
     changed_workspaces: BTreeSet<Box<str>>,
     changed_inboxes: BTreeSet<(u32, u32)>,
@@ -117,58 +120,198 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(engine: Arc<dyn Engine>) -> Self {
         Self {
-            engine,
+            overlay: Overlay::new(engine),
             shard: None,
+            header: Header::default(),
+            effects: Vec::new(),
+            notices: Vec::new(),
+            last_batch: None,
             workspaces: HashMap::new(),
             sandboxes: HashMap::new(),
             cached_sandboxes: 0,
             inboxes: HashMap::new(),
-            gone_workspaces: HashSet::new(),
-            new_ids: HashMap::new(),
             changed_workspaces: BTreeSet::new(),
             changed_inboxes: BTreeSet::new(),
         }
+    }
+
+    /// A command begins. A new leader's clock may be behind the old one's; time in the log never is.
+    pub(super) fn begin(&mut self, header: Header) -> Result<(), StateError> {
+        let mut shard = self.shard()?;
+        shard.time_ms = shard.time_ms.max(header.time_ms);
+        self.shard = Some(shard);
+        self.header = Header { time_ms: shard.time_ms, ..header };
+        Ok(())
+    }
+
+    /// The command has ended: gives away what it changed and what it caused.
+    pub(super) fn finish(&mut self, writes: &mut WriteBatch, effects: &mut Vec<Effect>) {
+        if let Some(shard) = self.shard {
+            self.put(RECORDS, keys::shard(), shard.to_bytes());
+        }
+        for name in std::mem::take(&mut self.changed_workspaces) {
+            if let Some(Some(workspace)) = self.workspaces.get(&name) {
+                let record = workspace.to_bytes();
+                self.put(RECORDS, keys::workspace(&name), record);
+            }
+        }
+        for key in std::mem::take(&mut self.changed_inboxes) {
+            if let Some(Some(inbox)) = self.inboxes.get(&key) {
+                let record = inbox.encode();
+                self.put(INBOXES, keys::inbox(key.0, key.1), record);
+            }
+        }
+        self.overlay.take_writes(writes);
+        effects.append(&mut self.effects);
+    }
+
+    /// The engine has everything; what is too much may be forgotten.
+    pub(super) fn visible(&mut self) {
+        self.overlay.visible();
+        if self.workspaces.len() > MAX_CACHED {
+            self.workspaces.clear();
+        }
+        if self.cached_sandboxes > MAX_CACHED {
+            self.sandboxes.clear();
+            self.cached_sandboxes = 0;
+        }
+        if self.inboxes.len() > MAX_CACHED {
+            self.inboxes.clear();
+        }
+    }
+
+    /// The time of the command, in milliseconds since 1970.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.header.time_ms
+    }
+
+    /// What the leader says with the command; its time is `now_ms`.
+    pub(super) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Something happened that delivery should hear of.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// The sender of a message will have no response from its recipient.
+    pub(super) fn tell_sender(
+        &mut self,
+        workspace: u32,
+        message: MessageRef,
+        sandbox: &str,
+        code: &'static str,
+        text: Bytes,
+    ) {
+        self.notices.push(Notice { workspace, message, sandbox: sandbox.into(), code, text });
+    }
+
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The batch that begins with a sequence.
+    pub(super) fn batch(&mut self, workspace: u32, first: u64) -> Result<Option<Arc<Batch>>, StateError> {
+        if let Some((known, batch)) = &self.last_batch
+            && (*known, batch.first_sequence) == (workspace, first)
+        {
+            return Ok(Some(Arc::clone(batch)));
+        }
+        let Some(bytes) = self.get(MESSAGES, &keys::message(workspace, first))? else { return Ok(None) };
+        let batch = Arc::new(Batch::decode(first, bytes)?);
+        self.last_batch = Some((workspace, Arc::clone(&batch)));
+        Ok(Some(batch))
+    }
+
+    pub(super) fn get(&self, space: Space, key: &Bytes) -> Result<Option<Bytes>, StateError> {
+        Ok(self.overlay.get(space, key)?)
+    }
+
+    /// A record of its own type.
+    pub(super) fn read<T: Field>(
+        &self,
+        space: Space,
+        key: &Bytes,
+        what: &'static str,
+    ) -> Result<Option<T>, StateError> {
+        Ok(self.overlay.get(space, key)?.map(|bytes| T::from_bytes(bytes, what)).transpose()?)
+    }
+
+    pub(super) fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.overlay.put(space, key, value);
+    }
+
+    pub(super) fn delete(&mut self, space: Space, key: Bytes) {
+        self.overlay.delete(space, key);
+    }
+
+    pub(super) fn delete_range(&mut self, space: Space, (from, to): (Bytes, Bytes)) {
+        self.overlay.delete_range(space, from, to);
+    }
+
+    /// Writes that no command will ever read.
+    pub(super) fn unread(&mut self) -> &mut WriteBatch {
+        self.overlay.unread()
+    }
+
+    /// Up to `limit` entries of a range, by rising key.
+    pub(super) fn scan(
+        &self,
+        space: Space,
+        (from, to): &(Bytes, Bytes),
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        self.overlay.scan(space, from, to, &mut |key, value| {
+            found.push((key.clone(), value.clone()));
+            if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(found)
+    }
+
+    /// Lets something happen at a time, or with the next tick when that has passed.
+    pub(super) fn put_due(
+        &mut self,
+        time_ms: u64,
+        workspace: u32,
+        kind: DueKind,
+        value: Bytes,
+    ) -> Result<(), StateError> {
+        let time_ms = time_ms.max(self.shard()?.due_floor_ms);
+        self.put(DUE, keys::due(time_ms, workspace, kind), value);
+        self.effect(Effect::Scheduled { time_ms });
+        Ok(())
     }
 
     pub(super) fn shard(&mut self) -> Result<Shard, StateError> {
         if let Some(shard) = self.shard {
             return Ok(shard);
         }
-        let shard = match self.engine.get(RECORDS, &keys::shard())? {
-            None => Shard { time_ms: 0, next_workspace: 1, workspaces: 0 },
-            Some(bytes) => {
-                let mut reader = Reader::new(bytes, "shard");
-                Shard { time_ms: reader.u64()?, next_workspace: reader.u32()?, workspaces: reader.u32()? }
-            }
-        };
+        let shard = self.read(RECORDS, &keys::shard(), "shard")?;
+        let shard = shard.unwrap_or(Shard { time_ms: 0, next_workspace: 1, workspaces: 0, due_floor_ms: 0 });
         self.shard = Some(shard);
         Ok(shard)
     }
 
-    /// The time of a command: the leader's, but never before the one of the command before.
-    pub(super) fn advance_time(&mut self, leader_ms: u64) -> Result<u64, StateError> {
-        let mut shard = self.shard()?;
-        shard.time_ms = shard.time_ms.max(leader_ms);
+    pub(super) fn put_shard(&mut self, shard: Shard) {
         self.shard = Some(shard);
-        Ok(shard.time_ms)
-    }
-
-    pub(super) fn take_workspace_number(&mut self) -> Result<u32, StateError> {
-        let mut shard = self.shard()?;
-        let number = shard.next_workspace;
-        shard.next_workspace += 1;
-        shard.workspaces += 1;
-        self.shard = Some(shard);
-        Ok(number)
     }
 
     pub(super) fn workspace(&mut self, name: &str) -> Result<Option<&mut Workspace>, StateError> {
         if !self.workspaces.contains_key(name) {
-            let record = self.engine.get(RECORDS, &keys::workspace(name))?;
-            let workspace = record.map(Workspace::decode).transpose()?;
+            let workspace = self.read(RECORDS, &keys::workspace(name), "workspace")?;
             self.workspaces.insert(name.into(), workspace);
         }
         Ok(self.workspaces.get_mut(name).and_then(Option::as_mut))
+    }
+
+    /// The name of a workspace by its number; none when it is gone.
+    pub(super) fn workspace_name(&self, number: u32) -> Result<Option<String>, StateError> {
+        self.read(RECORDS, &keys::workspace_name(number), "workspace name")
     }
 
     pub(super) fn put_workspace(&mut self, name: &str, workspace: Workspace) {
@@ -176,18 +319,14 @@ impl State {
         self.changed_workspaces.insert(name.into());
     }
 
+    /// Forgets what is decoded of a workspace that is removed.
     pub(super) fn remove_workspace(&mut self, name: &str, number: u32) {
         self.workspaces.insert(name.into(), None);
         self.changed_workspaces.remove(name);
-        if let Some(shard) = &mut self.shard {
-            shard.workspaces -= 1;
-        }
         if let Some(gone) = self.sandboxes.remove(&number) {
             self.cached_sandboxes -= gone.len();
         }
-        self.gone_workspaces.insert(number);
         self.inboxes.retain(|(workspace, _), _| *workspace != number);
-        self.new_ids.retain(|(workspace, _), _| *workspace != number);
         self.changed_inboxes.retain(|(workspace, _)| *workspace != number);
     }
 
@@ -199,11 +338,17 @@ impl State {
         if let Some(known) = self.sandboxes.get(&workspace).and_then(|known| known.get(name)) {
             return Ok(*known);
         }
-        let record = self.engine.get(RECORDS, &keys::sandbox(workspace, name))?;
+        let record = self.get(RECORDS, &keys::sandbox(workspace, name))?;
         let known = record.map(Sandbox::decode).transpose()?;
         let known = known.map(|Sandbox { number, create_time_ms, .. }| KnownSandbox { number, create_time_ms });
         self.remember_sandbox(workspace, name, known);
         Ok(known)
+    }
+
+    /// The name of a sandbox by its number; empty when it is gone.
+    pub(super) fn sandbox_name(&self, workspace: u32, sandbox: u32) -> Result<String, StateError> {
+        let name = self.read(RECORDS, &keys::sandbox_by_number(workspace, sandbox), "sandbox name")?;
+        Ok(name.unwrap_or_default())
     }
 
     pub(super) fn remember_sandbox(&mut self, workspace: u32, name: &str, known: Option<KnownSandbox>) {
@@ -214,11 +359,8 @@ impl State {
 
     pub(super) fn inbox(&mut self, workspace: u32, sandbox: u32) -> Result<Option<&mut Inbox>, StateError> {
         let key = (workspace, sandbox);
-        if self.gone_workspaces.contains(&workspace) {
-            return Ok(None);
-        }
         if !self.inboxes.contains_key(&key) {
-            let Some(record) = self.engine.get(INBOXES, &keys::inbox(workspace, sandbox))? else { return Ok(None) };
+            let Some(record) = self.get(INBOXES, &keys::inbox(workspace, sandbox))? else { return Ok(None) };
             self.inboxes.insert(key, Some(Inbox::decode(record)?));
         }
         Ok(self.inboxes.get_mut(&key).and_then(Option::as_mut))
@@ -241,55 +383,29 @@ impl State {
     pub(super) fn remove_inbox(&mut self, workspace: u32, sandbox: u32) {
         self.changed_inboxes.remove(&(workspace, sandbox));
         self.inboxes.insert((workspace, sandbox), None);
+        self.delete(INBOXES, keys::inbox(workspace, sandbox));
     }
 
-    pub(super) fn known_id(&self, workspace: u32, hash: u128) -> Result<Option<KnownId>, StateError> {
-        if let Some(known) = self.new_ids.get(&(workspace, hash)) {
-            return Ok(Some(*known));
-        }
-        let record = self.engine.get(IDS, &keys::id(workspace, hash))?;
-        Ok(record.map(KnownId::decode).transpose()?)
-    }
-
-    pub(super) fn put_id(&mut self, workspace: u32, hash: u128, known: KnownId, writes: &mut WriteBatch) {
-        self.new_ids.insert((workspace, hash), known);
-        writes.put(IDS, keys::id(workspace, hash), known.encode());
-    }
-
-    /// Adds what the command changed to its writes.
-    pub(super) fn write_changes(&mut self, writes: &mut WriteBatch) {
-        if let Some(shard) = self.shard {
-            let mut record = BytesMut::with_capacity(16);
-            record.put_u64(shard.time_ms);
-            record.put_u32(shard.next_workspace);
-            record.put_u32(shard.workspaces);
-            writes.put(RECORDS, keys::shard(), record.freeze());
-        }
-        for name in std::mem::take(&mut self.changed_workspaces) {
-            if let Some(Some(workspace)) = self.workspaces.get(&name) {
-                writes.put(RECORDS, keys::workspace(&name), workspace.encode());
+    /// What is remembered under a hash: in the window of this time or in the one before, so that nothing is forgotten
+    /// earlier than a window after it was written last.
+    pub(super) fn remembered<T: Field>(
+        &self,
+        workspace: &Workspace,
+        kind: Remembered,
+        hash: u128,
+    ) -> Result<Option<T>, StateError> {
+        let window = workspace.window(self.now_ms());
+        for window in [Some(window), window.checked_sub(1)].into_iter().flatten() {
+            let found = self.read(REMEMBERED, &keys::remembered(workspace.number, window, kind, hash), "remembered")?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        for key in std::mem::take(&mut self.changed_inboxes) {
-            if let Some(Some(inbox)) = self.inboxes.get(&key) {
-                writes.put(INBOXES, keys::inbox(key.0, key.1), inbox.encode());
-            }
-        }
+        Ok(None)
     }
 
-    /// The engine has everything; what is too much may be forgotten.
-    pub(super) fn visible(&mut self) {
-        self.new_ids.clear();
-        self.gone_workspaces.clear();
-        if self.workspaces.len() > MAX_CACHED {
-            self.workspaces.clear();
-        }
-        if self.cached_sandboxes > MAX_CACHED {
-            self.sandboxes.clear();
-            self.cached_sandboxes = 0;
-        }
-        if self.inboxes.len() > MAX_CACHED {
-            self.inboxes.clear();
-        }
+    pub(super) fn remember<T: Field>(&mut self, workspace: &Workspace, kind: Remembered, hash: u128, value: &T) {
+        let window = workspace.window(self.now_ms());
+        self.put(REMEMBERED, keys::remembered(workspace.number, window, kind, hash), value.to_bytes());
     }
 }

@@ -1,91 +1,145 @@
 //! The record of a workspace, and its creation.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use super::state::{State, StateError};
+use super::{
+    keys::{self, RECORDS},
+    state::{State, StateError},
+};
 use crate::{
-    command::CreateWorkspace,
-    encoding::{DecodeError, Reader},
+    command::{CreateWorkspace, UpdateWorkspace, create_workspace::Settings},
+    encoding::{DecodeError, Field, Reader, encoded},
     rejection::{Reason, Rejection},
 };
 
-const VERSION: u8 = 1;
+encoded! {
+    /// A tenant.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Workspace {
+        version: Version,
+        /// Names it in keys; never given twice on a shard.
+        pub(crate) number: u32,
+        pub(crate) create_time_ms: u64,
+        /// The oldest sequence that is kept.
+        pub(crate) first_sequence: u64,
+        /// The newest sequence; 0 before the first message.
+        pub(crate) last_sequence: u64,
+        /// Bytes of all batches that were ever committed, and of those that were trimmed.
+        pub(crate) committed_bytes: u64,
+        pub(crate) trimmed_bytes: u64,
+        pub(crate) next_sandbox: u32,
+        pub(crate) sandboxes: u32,
+        pub(crate) next_topic: u32,
+        pub(crate) topics: u32,
+        /// The newest event; 0 before the first.
+        pub(crate) last_event: u64,
+        /// For how long ids, producers and conversations are remembered, at least, in milliseconds. Fixed at creation.
+        pub(crate) window_ms: u64,
+        /// The newest window in which something was published; what is older than the one before is forgotten.
+        pub(crate) newest_window: u32,
+        pub(crate) settings: Settings,
+        /// Broadcasts so far, and the sequence of the newest by priority.
+        pub(crate) broadcasts: u64,
+        pub(crate) newest_broadcast: ByPriority,
+    }
+}
 
-/// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Workspace {
-    /// Names it in keys; never given twice on a shard.
-    pub(crate) number: u32,
-    pub(crate) create_time_ms: u64,
-    /// The newest sequence; 0 before the first message.
-    pub(crate) last_sequence: u64,
-    pub(crate) next_sandbox: u32,
-    pub(crate) sandboxes: u32,
-    /// Broadcasts so far, and the sequence of the newest by priority.
-    pub(crate) broadcasts: u64,
-    pub(crate) newest_broadcast: [u64; 10],
+/// The version of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version;
+
+const VERSION: u8 = 2;
+
+impl Field for Version {
+    fn put(&self, out: &mut BytesMut) {
+        VERSION.put(out);
+    }
+
+    fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
+        match reader.u8()? {
+            VERSION => Ok(Self),
+            value => Err(DecodeError::Unknown { what: "workspace version", value }),
+        }
+    }
+}
+
+/// One number for each priority.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ByPriority(pub(crate) [u64; 10]);
+
+impl Field for ByPriority {
+    fn put(&self, out: &mut BytesMut) {
+        self.0.iter().for_each(|number| number.put(out));
+    }
+
+    fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut numbers = Self::default();
+        for number in &mut numbers.0 {
+            *number = reader.u64()?;
+        }
+        Ok(numbers)
+    }
 }
 
 impl Workspace {
-    fn new(number: u32, create_time_ms: u64) -> Self {
+    pub(crate) fn new(number: u32, create_time_ms: u64, window_ms: u64, settings: Settings) -> Self {
         Self {
+            version: Version,
             number,
             create_time_ms,
+            first_sequence: 1,
             last_sequence: 0,
+            committed_bytes: 0,
+            trimmed_bytes: 0,
             next_sandbox: 1,
             sandboxes: 0,
+            next_topic: 1,
+            topics: 0,
+            last_event: 0,
+            window_ms: window_ms.max(1),
+            newest_window: 0,
+            settings,
             broadcasts: 0,
-            newest_broadcast: [0; 10],
+            newest_broadcast: ByPriority::default(),
         }
-    }
-
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(128);
-        out.put_u8(VERSION);
-        out.put_u32(self.number);
-        out.put_u64(self.create_time_ms);
-        out.put_u64(self.last_sequence);
-        out.put_u32(self.next_sandbox);
-        out.put_u32(self.sandboxes);
-        out.put_u64(self.broadcasts);
-        self.newest_broadcast.iter().for_each(|sequence| out.put_u64(*sequence));
-        out.freeze()
     }
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes, "workspace");
-        match reader.u8()? {
-            VERSION => {}
-            value => return Err(DecodeError::Unknown { what: "workspace version", value }),
-        }
-        let mut workspace = Self::new(reader.u32()?, reader.u64()?);
-        workspace.last_sequence = reader.u64()?;
-        workspace.next_sandbox = reader.u32()?;
-        workspace.sandboxes = reader.u32()?;
-        workspace.broadcasts = reader.u64()?;
-        for sequence in &mut workspace.newest_broadcast {
-            *sequence = reader.u64()?;
-        }
-        reader.end()?;
-        Ok(workspace)
+        Self::from_bytes(bytes, "workspace")
+    }
+
+    /// The number of the window that a time falls into.
+    pub(crate) fn window(&self, time_ms: u64) -> u32 {
+        (time_ms / self.window_ms).min(u64::from(u32::MAX)) as u32
     }
 }
 
-pub(super) fn create(
-    state: &mut State,
-    verb: &CreateWorkspace,
-    time_ms: u64,
-) -> Result<Result<(), Rejection>, StateError> {
+pub(super) fn create(state: &mut State, verb: &CreateWorkspace) -> Result<Result<(), Rejection>, StateError> {
     if state.workspace(&verb.workspace)?.is_some() {
         let text = format!("workspace {:?} exists already; choose another id", verb.workspace);
         return Ok(Err(Rejection::new(Reason::WorkspaceExists, text)));
     }
-    if state.shard()?.workspaces >= verb.max_workspaces {
+    let mut shard = state.shard()?;
+    if shard.workspaces >= verb.max_workspaces {
         let text = format!("this shard has {} workspaces, as many as it may; delete one", verb.max_workspaces);
         return Ok(Err(Rejection::new(Reason::TooManyWorkspaces, text)));
     }
-    let number = state.take_workspace_number()?;
-    state.put_workspace(&verb.workspace, Workspace::new(number, time_ms));
+    let number = shard.next_workspace;
+    shard.next_workspace += 1;
+    shard.workspaces += 1;
+    state.put_shard(shard);
+    let window_ms = state.header().dedupe_window_ms;
+    state.put(RECORDS, keys::workspace_name(number), verb.workspace.to_bytes());
+    state.put_workspace(&verb.workspace, Workspace::new(number, state.now_ms(), window_ms, verb.settings));
+    Ok(Ok(()))
+}
+
+pub(super) fn update(state: &mut State, verb: &UpdateWorkspace) -> Result<Result<(), Rejection>, StateError> {
+    let Some(mut workspace) = state.workspace(&verb.workspace)?.cloned() else {
+        return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
+    };
+    workspace.settings = verb.settings;
+    state.put_workspace(&verb.workspace, workspace);
     Ok(Ok(()))
 }
 
@@ -95,11 +149,12 @@ mod tests {
 
     #[test]
     fn a_workspace_comes_back_as_it_was() {
-        let mut workspace = Workspace::new(3, 1000);
+        let mut workspace = Workspace::new(3, 1000, 7, Settings { max_hops: 9, ..Settings::default() });
         workspace.last_sequence = 77;
-        workspace.newest_broadcast[5] = 70;
-        let bytes = workspace.encode();
-        assert_eq!(bytes[..13], [1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 3, 232]);
+        workspace.newest_broadcast.0[5] = 70;
+        let bytes = workspace.to_bytes();
+        assert_eq!(bytes[..13], [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 3, 232]);
         assert_eq!(Workspace::decode(bytes).unwrap(), workspace);
+        assert_eq!((workspace.window(13), workspace.window(14), workspace.window(u64::MAX)), (1, 2, u32::MAX));
     }
 }

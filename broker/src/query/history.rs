@@ -26,6 +26,8 @@ pub(crate) struct Filter {
     pub(crate) sandbox: String,
     pub(crate) agent: String,
     pub(crate) correlation_id: String,
+    /// As the contract numbers it; 0 for all.
+    pub(crate) message_type: u64,
     /// Committed at this time or later, in milliseconds since 1970.
     pub(crate) start_ms: Option<u64>,
     /// Committed before this time.
@@ -105,7 +107,7 @@ impl StateReader {
 
     /// The first sequence that was committed at this time or later; one past the newest when there is none. Times rise
     /// with sequences, so a handful of seeks finds it.
-    fn first_sequence_since(&self, workspace: &Workspace, time_ms: u64) -> Result<u64, QueryError> {
+    pub(crate) fn first_sequence_since(&self, workspace: &Workspace, time_ms: u64) -> Result<u64, QueryError> {
         let (mut low, mut high) = (1, workspace.last_sequence + 1);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -176,13 +178,16 @@ impl Collector<'_> {
 
 impl Filter {
     fn matches(&self, body: &[u8]) -> bool {
-        if self.sandbox.is_empty() && self.agent.is_empty() && self.correlation_id.is_empty() {
+        let any = self.sandbox.is_empty() && self.agent.is_empty() && self.correlation_id.is_empty();
+        if any && self.message_type == 0 {
             return true;
         }
         let Ok(view) = message::read(body) else { return false };
         let either = |wanted: &str, from: &str, to: &str| wanted.is_empty() || wanted == from || wanted == to;
-        either(&self.sandbox, view.from_sandbox_id, view.to_sandbox_id)
+        let to = if let message::Destination::Sandbox(to) = view.to { to } else { "" };
+        either(&self.sandbox, view.from_sandbox_id, to)
             && either(&self.agent, view.from_agent, view.to_agent)
             && (self.correlation_id.is_empty() || self.correlation_id == view.correlation_id)
+            && (self.message_type == 0 || self.message_type == view.message_type)
     }
 }

@@ -7,10 +7,14 @@ use tandem_storage::Direction;
 
 use super::{QueryError, StateReader};
 use crate::{
-    encoding::Reader,
+    encoding::Field as _,
     machine::{
-        keys::{self, RECORDS},
+        StateError,
+        inbox::Counters,
+        keys::{self, RECORDS, behind},
+        registry::Heard,
         state::Sandbox,
+        topic,
         workspace::Workspace,
     },
 };
@@ -25,6 +29,17 @@ pub(crate) struct NamedSandbox {
     pub(crate) sandbox: Sandbox,
     pub(crate) last_heartbeat_ms: u64,
     pub(crate) pending: u64,
+    pub(crate) counters: Counters,
+}
+
+/// A sandbox that a message to a capability can go to.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) heard_ms: u64,
+    /// Messages addressed to it that wait.
+    pub(crate) held: u64,
 }
 
 impl StateReader {
@@ -72,17 +87,47 @@ impl StateReader {
 
     fn complete(&self, workspace: &Workspace, name: String, sandbox: Sandbox) -> Result<NamedSandbox, QueryError> {
         let heartbeat = self.engine().get(RECORDS, &keys::heartbeat(workspace.number, sandbox.number))?;
-        let last_heartbeat_ms = match heartbeat {
-            Some(record) => Reader::new(record, "heartbeat").u64()?,
-            None => sandbox.create_time_ms,
-        };
+        let heard = heartbeat.map(|record| Heard::from_bytes(record, "heartbeat")).transpose()?;
+        let last_heartbeat_ms = heard.map_or(sandbox.create_time_ms, |heard| heard.time_ms);
         let inbox = self.inbox(workspace.number, sandbox.number)?;
-        let pending = inbox.map_or(0, |inbox| inbox.pending(workspace.broadcasts));
-        Ok(NamedSandbox { name, sandbox, last_heartbeat_ms, pending })
+        let mut pending = inbox.as_ref().map_or(0, |inbox| inbox.pending(workspace.broadcasts));
+        let counters = inbox.map(|inbox| inbox.counters).unwrap_or_default();
+        if counters.follows > 0 {
+            pending += self.pending_in_topics(workspace.number, sandbox.number)?;
+        }
+        Ok(NamedSandbox { name, sandbox, last_heartbeat_ms, pending, counters })
     }
-}
 
-/// The smallest key behind this one.
-fn behind(key: &[u8]) -> Bytes {
-    [key, &[0]].concat().into()
+    fn pending_in_topics(&self, workspace: u32, sandbox: u32) -> Result<u64, StateError> {
+        let patterns = self.follow_patterns(workspace, sandbox)?;
+        let mut pending = 0;
+        for (name, topic) in self.all_topics(workspace)? {
+            if patterns.iter().any(|pattern| topic::matches(pattern, &name)) {
+                let done = self.topic_cursors(workspace, topic.number, sandbox)?.done;
+                pending += topic.messages.saturating_sub(done);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Sandboxes with a capability, up to a limit.
+    pub(crate) fn capable(&self, workspace: u32, capability: &str, limit: usize) -> Result<Vec<Candidate>, StateError> {
+        let (from, to) = keys::capable_of(workspace, capability);
+        let mut found = Vec::new();
+        self.engine().scan(RECORDS, &from, &to, Direction::Forward, &mut |key, value| {
+            found.push((keys::capable_sandbox(key), Bytes::copy_from_slice(value)));
+            if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let candidate = |(number, name): (u32, Bytes)| {
+            let heard = self.engine().get(RECORDS, &keys::heartbeat(workspace, number))?;
+            let heard = heard.map(|record| Heard::from_bytes(record, "heartbeat")).transpose()?;
+            Ok(Candidate {
+                number,
+                name: String::from_bytes(name, "sandbox name")?,
+                heard_ms: heard.map_or(0, |heard| heard.time_ms),
+                held: self.inbox(workspace, number)?.map_or(0, |inbox| inbox.held()),
+            })
+        };
+        found.into_iter().map(candidate).collect()
+    }
 }

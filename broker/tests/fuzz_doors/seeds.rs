@@ -59,10 +59,11 @@ pub(crate) fn messages() -> Seeds {
         ("full", full().encode_to_vec()),
         ("two_pairs", behind(&full(), &more)),
         ("last_destination_wins", behind(&broadcast, &direct())),
-        ("refused_topic", Message { destination: to(To::Topic("t".into())), ..direct() }.encode_to_vec()),
-        ("refused_ttl", Message { ttl, ..direct() }.encode_to_vec()),
-        ("refused_not_before", Message { not_before, ..direct() }.encode_to_vec()),
-        ("refused_ordering_key", Message { ordering_key: "k".into(), ..direct() }.encode_to_vec()),
+        ("topic", Message { destination: to(To::Topic("t.u".into())), ..direct() }.encode_to_vec()),
+        ("ttl", Message { ttl, dead_letter_on_expiry: true, ..direct() }.encode_to_vec()),
+        ("not_before", Message { not_before, ..direct() }.encode_to_vec()),
+        ("ordering_key", Message { ordering_key: "k".into(), ..direct() }.encode_to_vec()),
+        ("refused_delayed_broadcast", Message { not_before, ..broadcast.clone() }.encode_to_vec()),
         ("refused_sequence", Message { sequence: 5, ..direct() }.encode_to_vec()),
         ("refused_priority", Message { priority: Some(10), ..direct() }.encode_to_vec()),
     ])
@@ -120,23 +121,31 @@ fn start() -> Bytes {
 /// A direct message, a broadcast and a place that is kept.
 fn batch() -> Vec<u8> {
     let body = direct().encode_to_vec();
-    let head = start().u8(1).u64(1000).u32(3);
-    let direct = head.u8(0).u8(5).text("a").text("b").text("m1").u64(7).bytes(&body);
-    let broadcast = direct.u8(1).u8(9).text("a").text("").text("").u64(0).bytes(&body);
-    broadcast.u8(255).u8(0).text("").text("").text("").u64(0).bytes(b"").0
+    let head = start().u8(2).u64(1000).u32(3);
+    let direct = head.then(&[0, 5, 1, 0, 255]).text("a").text("b").text("m1").u64(7);
+    let extras =
+        direct.u64(1).u64(2).u64(3).u64(0).u64(4).u64(0).u64(5).u64(6).u64(7).then(&[0, 1]).u32(8).bytes(&body);
+    let broadcast = extras.then(&[1, 9, 1, 0, 0]).text("a").text("").text("").u64(0).bytes(&body);
+    broadcast.then(&[255, 0, 0, 0, 0]).text("").text("").text("").u64(0).bytes(b"").0
 }
 
 fn commands() -> Seeds {
-    let head = || start().u8(1).u64(1000).u64(100_000);
-    let ranges = start().u32(1).u32(2).u32(1).u8(19).u64(3).u64(7).u32(2);
+    let head = || start().u8(2).u64(1000).u64(100_000).u64(1 << 30).u64(1_000).u64(7);
+    let ranges = start().u32(1).u32(2).u32(1).u32(u32::MAX).u8(9).u64(3).u64(7).u32(2).u64(99);
+    let settings = start().text("w").text("s").bytes(b"d").u32(5).u32(0).u64(0).u64(0).u64(0).u64(0);
+    let failed = start().u32(1).u32(2).u32(1).u32(0).u8(5).u64(9).u64(7).u64(1);
     let verbs = [
         ("publish", 1, start().text("w").then(&batch())),
-        ("ack", 2, ranges.u32(1).u8(4).u64(1).u64(7)),
-        ("register_sandbox", 3, start().text("w").text("s").bytes(b"d").u32(5)),
+        ("ack", 2, ranges.u32(1).u8(4).u64(1).u64(7).u32(1).u8(5).u64(9)),
+        ("register_sandbox", 3, settings.u32(1).text("c").u64(30_000)),
         ("unregister_sandbox", 4, start().text("w").text("s")),
         ("heartbeat", 5, start().text("w").text("s")),
-        ("create_workspace", 6, start().text("w").u32(9)),
+        ("create_workspace", 6, start().text("w").u32(9).u64(0).u64(0).u64(0).u8(16)),
         ("delete_workspace", 7, start().text("w")),
+        ("nack", 8, failed.u32(0).u8(2).bytes(b"slow").u8(1).u64(7).u8(0)),
+        ("tick", 9, start().u32(1_024).u32(1).u32(1).u32(2).u32(0).u8(5).u64(9).u64(30_000)),
+        ("redrive", 10, start().text("w").u32(1).u32(2).u64(9).text("s")),
+        ("follow_topics", 14, start().text("w").text("s").text("t.>").u8(1).u64(7).u32(256)),
     ];
     let mut seeds = BTreeMap::from([("no_verb", head().0)]);
     let mut every = head();
@@ -161,12 +170,13 @@ fn records() -> Seeds {
         .item(5, done())
         .item(6, done())
         .item(7, done());
-    let workspace = start().u8(1).u32(3).u64(1000).u64(77).u32(2).u32(1).u64(4);
-    let inbox = start().u8(1).u64(7).u64(3).u8(1).u8(9).u64(4);
+    let workspace = start().u8(2).u32(3).u64(1000).u64(1).u64(77).u64(9_000).u64(0).u32(2).u32(1).u32(1).u32(0);
+    let workspace = workspace.u64(5).u64(604_800_000).u32(0).u64(0).u64(0).u64(0).u8(0).u64(4);
+    let inbox = start().u8(2).u64(7).u64(3).u8(1).u8(9).u64(4).u64(50);
     BTreeMap::from([
         ("batch", batch()),
         ("outcomes", outcomes.0),
         ("workspace", (0..10).fold(workspace, Bytes::u64).0),
-        ("inbox", inbox.u8(1).u8(2).u64(9).u32(2).u64(20).u64(30).u64(40).u64(41).0),
+        ("inbox", inbox.u8(1).u8(2).u64(9).u32(2).u64(20).u64(30).u64(40).u64(41).u8(0).u8(0).0),
     ])
 }

@@ -1,9 +1,14 @@
 //! The command line.
 
 mod bench;
-mod messages;
+mod dead_letters;
+mod events;
+mod history;
+mod publish;
 mod registry;
+mod subscribe;
 mod time;
+mod topics;
 mod values;
 
 use std::path::PathBuf;
@@ -12,8 +17,13 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     bench::{BenchArgs, BenchKind, LoadArgs},
-    messages::{GetArgs, HistoryArgs, PubArgs, SubArgs, TypeName},
+    dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
+    events::{EventName, EventsArgs},
+    history::{FilterArgs, GetArgs, HistoryArgs, ReplayRangeArgs},
+    publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
     registry::{AgentsArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand},
+    subscribe::{NackArgs, SubArgs},
+    topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},
 };
 use crate::exit::EXIT_CODES;
@@ -63,10 +73,22 @@ pub enum Command {
     Pub(PubArgs),
     /// Print what waits in the inbox of a sandbox, and acknowledge it
     Sub(SubArgs),
+    /// Print what waits in the inbox of a sandbox, and refuse it
+    Nack(NackArgs),
+    /// Publish a request and print the response
+    Request(RequestArgs),
+    /// Create, list and delete topics, and follow them
+    Topic(TopicArgs),
+    /// List, show, redrive and purge dead letters
+    Dlq(DlqArgs),
     /// Print one message of the log
     Get(GetArgs),
     /// Print the log of the workspace
     History(HistoryArgs),
+    /// Put messages of the log into the inbox of a sandbox once more
+    ReplayRange(ReplayRangeArgs),
+    /// Print what happens in the workspace
+    Events(EventsArgs),
     /// Print what the broker is: version, storage, shards, limits
     Info,
     /// Replay recorded conversations and check every delivery

@@ -6,8 +6,8 @@
 //!
 //! Read first: [`args::Cli`], [`exit::Failure`], [`output::Output`].
 //!
-//! A command is one file in `commands/`; `bench/` and `replay/` are larger ones, split by idea: what is sent, who sends,
-//! who receives, what is checked.
+//! A command is one file in `commands/`, with its arguments in `args/`; `bench/` and `replay/` are larger ones, split by
+//! idea: what is sent, who sends, who receives, what is checked.
 //!
 //! Invariants: results go to standard output, everything else to standard error; with `--json` both carry JSON only; every
 //! way to end has an exit code that `--help` lists; a benchmark or a replay ends by itself, also when the broker stalls.

@@ -1,6 +1,7 @@
 //! What the command says, to people and to programs.
 
 pub(crate) mod base64;
+pub(crate) mod dead_letter;
 pub(crate) mod message;
 
 use std::{
@@ -102,6 +103,11 @@ pub(crate) fn time(time: Option<prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
+/// The name of a value in the contract, such as `EVENT_TYPE_INBOX_FULL`, as the command line writes it: `inbox-full`.
+pub(crate) fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', "-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +117,12 @@ mod tests {
         let text =
             table(&["ID", "COUNT"], [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), String::new()]]);
         assert_eq!(text, "ID    COUNT\na     1\nlong");
+    }
+
+    #[test]
+    fn words_are_as_options_take_them() {
+        assert_eq!(word("EVENT_TYPE_INBOX_FULL", "EVENT_TYPE_"), "inbox-full");
+        assert_eq!(word("OTHER", "EVENT_TYPE_"), "other");
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn help_lists_the_exit_codes() {
 #[test]
 fn without_a_broker_every_command_says_so() {
     let server = closed_port();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 24] = [
         &["info"],
         &["workspace", "list"],
         &["sandbox", "register", "alice", "--agent", "planner:lead:plan"],
@@ -44,6 +44,21 @@ fn without_a_broker_every_command_says_so() {
         &["sub", "bob", "--count", "1"],
         &["get", "seq-1"],
         &["history", "--since", "10m"],
+        &["history", "--follow", "--type", "request"],
+        &["replay-range", "bob", "--from", "1", "--to", "9", "--sandbox", "alice"],
+        &["pub", "--from", "a", "--topic", "build.done", "--ttl", "1h", "--delay", "5s", "--key", "k", "hello"],
+        &["pub", "--from", "a", "--capability", "review", "--all-capable", "--dead-letter-on-expiry", "hello"],
+        &["sub", "bob", "--ack-wait", "10m", "--lenient", "--low-priority-percent", "20"],
+        &["nack", "bob", "--delay", "5s", "--reason", "busy"],
+        &["nack", "bob", "--count", "3", "--dead-letter"],
+        &["request", "--from", "a", "--to", "b", "--timeout", "1s", "hello"],
+        &["topic", "follow", "bob", "build.>", "--since", "10m"],
+        &["topic", "list"],
+        &["dlq", "list", "--reason", "rejected", "--since", "1h"],
+        &["dlq", "show", "bob", "7"],
+        &["dlq", "redrive", "--sandbox", "bob", "--sequence", "7", "--to", "carol", "--rate", "100"],
+        &["dlq", "purge", "--all"],
+        &["events", "--from", "3", "--type", "inbox-full"],
         &["bench", "publish", "--messages", "1"],
     ];
     for command in commands {
@@ -71,7 +86,7 @@ fn errors_are_json_when_asked() {
 
 #[test]
 fn wrong_use_has_its_exit_code() {
-    let wrong: [&[&str]; 11] = [
+    let wrong: [&[&str]; 26] = [
         &[],
         &["dance"],
         &["pub", "--from", "a", "hello"],
@@ -80,6 +95,21 @@ fn wrong_use_has_its_exit_code() {
         &["pub", "--from", "a", "--to", "b", "--metadata", "novalue", "hello"],
         &["pub", "--from", "a", "--to", "b", "--type", "gossip", "hello"],
         &["history", "--since", "yesterday"],
+        &["history", "--follow", "--reverse"],
+        &["pub", "--from", "a", "--to", "b", "--all-capable", "hello"],
+        &["pub", "--from", "a", "--capability", "x", "--all-capable", "--wait-for-capable", "hello"],
+        &["pub", "--from", "a", "--to", "b", "--delay", "5s", "--not-before", "2026-01-31T12:00:00Z", "hello"],
+        &["pub", "--from", "a", "--to", "b", "--not-before", "10m", "hello"],
+        &["sub", "bob", "--low-priority-percent", "51"],
+        &["nack", "bob", "--dead-letter", "--delay", "5s"],
+        &["request", "--from", "a", "hello"],
+        &["replay-range", "bob", "--from", "1"],
+        &["replay-range", "bob", "--from", "9", "--to", "1"],
+        &["topic", "follow", "bob"],
+        &["dlq", "purge"],
+        &["dlq", "redrive", "--sandbox", "bob", "--all"],
+        &["dlq", "list", "--sequence", "7"],
+        &["events", "--from", "0"],
         &["bench", "inbox", "--size", "8"],
         &["bench", "publish", "--subscribers", "3"],
         &["--server", "127.0.0.1:8001", "info"],

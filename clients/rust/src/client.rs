@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    Error, History, Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Workspaces, server,
+    DeadLetters, Error, EventQuery, EventStream, History, Publisher, Registry, ServerInfo, Settings, SubscribeOptions,
+    Subscription, Topics, Workspaces, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -68,6 +69,24 @@ impl Client {
         Workspaces::new(self.clone())
     }
 
+    /// Topics of a workspace, and who follows them.
+    pub fn topics(&self, workspace_id: impl Into<String>) -> Topics {
+        Topics::new(self.clone(), workspace_id.into())
+    }
+
+    /// Messages of a workspace that left their inbox without being acknowledged.
+    pub fn dead_letters(&self, workspace_id: impl Into<String>) -> DeadLetters {
+        DeadLetters::new(self.clone(), workspace_id.into())
+    }
+
+    /// Opens a stream of what happens in a workspace and returns once the broker has said where it begins.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the workspace is unknown; with `EVENT_GAP` when the cursor is older than what is kept.
+    pub async fn events(&self, workspace_id: impl Into<String>, query: EventQuery) -> Result<EventStream, Error> {
+        EventStream::open(self.clone(), workspace_id.into(), query).await
+    }
+
     /// The log of a workspace.
     pub fn history(&self, workspace_id: impl Into<String>) -> History {
         History::new(self.clone(), workspace_id.into())
@@ -99,6 +118,16 @@ impl Client {
     }
 
     pub(crate) fn error(&self, status: &Status) -> Error {
-        Error::from_status(status, &self.endpoint, self.settings.request_timeout)
+        self.error_after(status, self.settings.request_timeout)
+    }
+
+    /// Of a call with a time limit of its own.
+    pub(crate) fn error_after(&self, status: &Status, timeout: Duration) -> Error {
+        Error::from_status(status, &self.endpoint, timeout)
+    }
+
+    /// A stream that ended although it has no end.
+    pub(crate) fn stream_broke_off(&self) -> Error {
+        Error::ConnectionLost { endpoint: Arc::clone(&self.endpoint), cause: "the broker ended the stream".to_owned() }
     }
 }

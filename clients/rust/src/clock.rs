@@ -1,18 +1,31 @@
 //! The only place of this crate that reads a clock or makes up ids, so that everything else can be replayed in a test.
 #![allow(clippy::disallowed_methods, reason = "this is the place for it")]
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use prost_types::Timestamp;
+use tokio::time::Instant;
 
-/// A new message id: a UUID of version 7, so that ids made later sort later.
-pub(crate) fn new_message_id() -> String {
+/// A new id, of a message, a producer or a conversation: a UUID of version 7, so that ids made later sort later.
+pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-/// A time of the contract; the epoch when the server sent none or one that this machine cannot hold.
-pub(crate) fn from_timestamp(timestamp: Option<Timestamp>) -> SystemTime {
-    timestamp.and_then(|timestamp| SystemTime::try_from(timestamp).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
+/// How much is left of a time limit that began when this was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Allowance {
+    pub(crate) fn of(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit }
+    }
+
+    /// Zero once the time is up.
+    pub(crate) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
 }
 
 /// A wait before attempt number `attempt` (from 1): 100 ms, doubled each time, at most 2 s.
@@ -31,7 +44,15 @@ mod tests {
     }
 
     #[test]
-    fn message_ids_are_different() {
-        assert_ne!(new_message_id(), new_message_id());
+    fn ids_are_different() {
+        assert_ne!(new_id(), new_id());
+    }
+
+    #[tokio::test]
+    async fn an_allowance_runs_out() {
+        let allowance = Allowance::of(Duration::from_millis(20));
+        assert!(allowance.left() <= Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(allowance.left(), Duration::ZERO);
     }
 }

@@ -1,12 +1,16 @@
 //! What can go wrong, and whether a retry can help.
 
 mod refusal;
+mod undeliverable;
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
-pub use self::refusal::{FieldViolation, Refusal};
+pub use self::{
+    refusal::{FieldViolation, Refusal},
+    undeliverable::Undeliverable,
+};
 
 /// Why a call failed. Each kind has a gRPC code, a reason code that programs may rely on, and a text for people.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -14,6 +18,9 @@ pub enum Error {
     /// The broker answered with an error.
     #[error("{0}")]
     Refused(Box<Refusal>),
+    /// A request got a response, but the broker gave it in the recipient's place.
+    #[error("{0}")]
+    Undeliverable(Box<Undeliverable>),
     /// No connection could be made. Nothing was sent.
     #[error("cannot connect to {endpoint}: {cause}")]
     Unreachable {
@@ -79,18 +86,19 @@ impl Error {
             Self::Unreachable { .. } | Self::ConnectionLost { .. } | Self::StreamEnded { .. } => Code::Unavailable,
             Self::Timeout { .. } => Code::DeadlineExceeded,
             Self::TooManyUnanswered { .. } => Code::ResourceExhausted,
-            Self::Closed { .. } => Code::FailedPrecondition,
+            Self::Closed { .. } | Self::Undeliverable(_) => Code::FailedPrecondition,
             Self::Contract(_) => Code::Internal,
             Self::Endpoint { .. } => Code::InvalidArgument,
         }
     }
 
-    /// A stable code in capitals, such as `SANDBOX_NOT_FOUND`: the reason that the broker gave, or one of this crate
+    /// A stable code in capitals, such as `UNKNOWN_SANDBOX`: the reason that the broker gave, or one of this crate
     /// (`UNREACHABLE`, `CONNECTION_LOST`, `TIMEOUT`, `STREAM_ENDED`, `STREAM_CLOSED`, `TOO_MANY_UNANSWERED`,
     /// `CONTRACT_BROKEN`, `INVALID_ENDPOINT`).
     pub fn reason(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.reason,
+            Self::Undeliverable(undeliverable) => &undeliverable.code,
             Self::Unreachable { .. } => "UNREACHABLE",
             Self::ConnectionLost { .. } => "CONNECTION_LOST",
             Self::Timeout { .. } => "TIMEOUT",
@@ -115,7 +123,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::StreamEnded { .. }
             | Self::TooManyUnanswered { .. } => true,
-            Self::Closed { .. } | Self::Contract(_) | Self::Endpoint { .. } => false,
+            Self::Undeliverable(_) | Self::Closed { .. } | Self::Contract(_) | Self::Endpoint { .. } => false,
         }
     }
 

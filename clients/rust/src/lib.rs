@@ -1,23 +1,18 @@
 //! The Rust client of the AInTandem broker.
 //!
-//! Owns: connections and their settings, batching and the window of unacknowledged messages when publishing, credit and
-//! the merging of acknowledgements when subscribing, paging, and one [`Error`] that says what was wrong and whether a
-//! retry can help. It deliberately does not know which values the broker accepts: limits and rules are judged there.
+//! Owns: connections and their settings; batching, numbering and the window of unacknowledged messages when publishing;
+//! credit and the merging of verdicts when subscribing; requests that survive a break, feeds that go on by themselves,
+//! paging; and one [`Error`] that says what was wrong and whether a retry can help. It deliberately does not know which
+//! values the broker accepts: limits and rules are judged there.
 //!
 //! Read first: [`Client`], [`PublishStream`], [`Subscription`].
 //!
 //! ```no_run
 //! # async fn first() -> Result<(), tandem_client::Error> {
-//! use tandem_client::{Client, Message, MessageType, SubscribeOptions, to_sandbox};
+//! use tandem_client::{Client, MessageBuilder, SubscribeOptions, to_sandbox};
 //!
 //! let client = Client::connect("http://127.0.0.1:8001")?;
-//! let message = Message {
-//!     from_sandbox_id: "alice".into(),
-//!     destination: Some(to_sandbox("bob")),
-//!     r#type: MessageType::Notification.into(),
-//!     content: r#"{"hello":"bob"}"#.into(),
-//!     ..Message::default()
-//! };
+//! let message = MessageBuilder::notification("alice", to_sandbox("bob"), r#"{"hello":"bob"}"#).build();
 //! let receipt = client.publisher("default").publish(message).await?;
 //! let mut inbox = client.subscribe("default", "bob", SubscribeOptions::default()).await?;
 //! while let Some(delivery) = inbox.next().await? {
@@ -29,39 +24,58 @@
 //!
 //! Invariants: a receipt is only given for what the broker acknowledged; every sent message gets exactly one outcome,
 //! also when its stream breaks; no lock is held across an await; every queue is bounded by the window or the credit. Not
-//! here yet: reconnecting streams, leader hints and producer sequences.
+//! here yet: publish streams and subscriptions that reconnect, leader hints.
 //!
 //! Tested by unit tests beside the code and, in `tests/`, against a server that plays the contract in this process.
 
 mod client;
 mod clock;
+mod dead_letters;
 mod error;
+mod events;
+mod feed;
 mod history;
 mod message;
 mod pages;
+mod progress;
 mod publish;
 mod registry;
 mod server;
 mod settings;
 mod subscribe;
+mod topics;
+mod wire;
 mod workspaces;
 
 pub use client::Client;
-pub use error::{Error, FieldViolation, Refusal};
-pub use history::{History, HistoryQuery};
-pub use message::{broadcast, to_sandbox};
+pub use dead_letters::{DeadLetterQuery, DeadLetters, RedriveOptions};
+pub use error::{Error, FieldViolation, Refusal, Undeliverable};
+pub use events::{EventQuery, EventStream};
+pub use history::{History, HistoryQuery, MessageFilter, MessageStream, StreamQuery};
+pub use message::{
+    MessageBuilder, broadcast, to_capability, to_capability_all, to_capability_or_wait, to_sandbox, to_topic,
+};
 pub use publish::{
-    Batch, BatchReceipt, BatchStream, ExceptionKind, PendingReceipt, PublishException, PublishStream,
-    PublishStreamOptions, Publisher, Receipt,
+    Batch, BatchReceipt, BatchStream, ExceptionKind, PendingReceipt, Producer, PublishException, PublishStream,
+    PublishStreamOptions, Publisher, Receipt, Response,
 };
 pub use registry::{AgentQuery, Registry};
 pub use settings::Settings;
-pub use subscribe::{AckCounts, Acker, Delivery, RawDelivery, SubscribeOptions, Subscription};
+pub use subscribe::{
+    AckCounts, Acker, Delivery, Incoming, LeaseCounts, LeasesLost, Nack, NackCounts, RawDelivery, SubscribeOptions,
+    Subscription,
+};
 pub use tandem_proto::{
-    messaging::v1::{Destination, Message, MessageType, destination},
-    registry::v1::{Agent, DiscoveredAgent, Liveness, Sandbox},
-    server::v1::GetServerInfoResponse as ServerInfo,
-    workspace::v1::Workspace,
+    messaging::v1::{
+        AckMode, AttemptError, CapabilityDestination, DeadLetter, DeadLetterReason, Destination, Event, EventType,
+        FailedAttempt, Follow, Message, MessageType, ProducerPosition, PurgeDeadLettersResponse as PurgeProgress,
+        RedriveDeadLettersResponse as RedriveProgress, Topic, destination,
+    },
+    registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
+    server::v1::{GetServerInfoResponse as ServerInfo, Limits},
+    workspace::v1::{Workspace, WorkspaceSettings},
 };
 pub use tonic::Code;
+pub use topics::{FollowFrom, Topics};
+pub use wire::{wire_duration, wire_time};
 pub use workspaces::Workspaces;

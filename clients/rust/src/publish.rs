@@ -5,7 +5,9 @@ mod batch_stream;
 mod codec;
 mod outbox;
 mod pending;
+mod producer;
 mod receipt;
+mod request;
 mod stream;
 
 use std::sync::Arc;
@@ -13,14 +15,17 @@ use std::sync::Arc;
 use tandem_proto::messaging::v1::{PublishRequest, publish_service_client::PublishServiceClient};
 use tonic::Code;
 
+use self::producer::Numbering;
 pub use self::{
     batch::Batch,
     batch_stream::BatchStream,
     pending::PendingReceipt,
+    producer::Producer,
     receipt::{BatchReceipt, ExceptionKind, PublishException, Receipt},
+    request::Response,
     stream::{PublishStream, PublishStreamOptions},
 };
-use crate::{Client, Error, Message, clock};
+use crate::{Client, Error, Message, ProducerPosition, clock};
 
 /// Publishes into one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,13 +49,34 @@ impl Publisher {
     /// [`Error::Refused`] when the broker does not accept the message, and every error of the way there.
     pub async fn publish(&self, mut message: Message) -> Result<Receipt, Error> {
         if message.message_id.is_empty() {
-            message.message_id = clock::new_message_id();
+            message.message_id = clock::new_id();
         }
+        self.publish_with_retries(message, None).await
+    }
+
+    /// Publishes one message as the next of a producer, and returns once it is durable. The position makes a repeat safe,
+    /// so the message needs no id and gets none: what was accepted before comes back with its sequence, marked as a
+    /// duplicate. Tried again like [`publish`](Self::publish).
+    ///
+    /// Sequences of a producer begin anywhere and rise by 1, with refused messages too.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); with `PRODUCER_GAP` when the broker misses messages before this one.
+    pub async fn publish_as(&self, message: Message, position: ProducerPosition) -> Result<Receipt, Error> {
+        self.publish_with_retries(message, Some(position)).await
+    }
+
+    async fn publish_with_retries(
+        &self,
+        message: Message,
+        producer: Option<ProducerPosition>,
+    ) -> Result<Receipt, Error> {
         let settings = self.client.settings();
         let mut service = PublishServiceClient::new(self.client.channel())
             .max_encoding_message_size(settings.max_request_bytes)
             .max_decoding_message_size(settings.max_response_bytes);
-        let request = PublishRequest { workspace_id: self.workspace_id.to_string(), message: Some(message) };
+        let workspace_id = self.workspace_id.to_string();
+        let request = PublishRequest { workspace_id, message: Some(message), producer };
         let mut attempt = 1;
         loop {
             // The clone shares the content; the last attempt could spare it, but nearly always the first is the last.
@@ -74,8 +100,16 @@ impl Publisher {
         PublishStream::open(self.client.clone(), &self.workspace_id, options)
     }
 
-    /// Opens a stream for callers that form batches themselves.
+    /// Opens a stream for callers that form batches themselves, without a producer: only messages with an id are safe to
+    /// send again after a break.
     pub fn batch_stream(&self) -> BatchStream {
-        BatchStream::open(&self.client, &self.workspace_id)
+        BatchStream::open(&self.client, &self.workspace_id, Numbering::default())
+    }
+
+    /// Opens a stream for callers that form batches themselves. The first message gets this position, the others follow,
+    /// also those that are refused. After a break send what has no answer again, on a stream that begins with its position:
+    /// what had been accepted comes back as a duplicate.
+    pub fn batch_stream_as(&self, first: ProducerPosition) -> BatchStream {
+        BatchStream::open(&self.client, &self.workspace_id, Numbering::starting_at(first))
     }
 }

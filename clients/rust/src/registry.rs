@@ -9,7 +9,7 @@ use tandem_proto::registry::v1::{
 };
 use tonic::transport::Channel;
 
-use crate::{Agent, Client, DiscoveredAgent, Error, Liveness, Sandbox, clock, pages};
+use crate::{Agent, Client, DiscoveredAgent, Error, Liveness, Sandbox, pages, wire};
 
 /// The registry of one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,8 +41,30 @@ impl Registry {
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 
-    /// Registers a sandbox, which gives it a durable inbox, or replaces labels and agents of one that exists. Returns it
-    /// with whether it is new. Only the id, the agents and the labels are read.
+    /// Registers a sandbox, which gives it a durable inbox, or replaces labels, agents, retry policy and inbox limits of one
+    /// that exists. Returns it with whether it is new. The fields of the broker are not read.
+    ///
+    /// ```no_run
+    /// # async fn register(client: tandem_client::Client) -> Result<(), tandem_client::Error> {
+    /// use std::time::Duration;
+    /// use tandem_client::{InboxLimits, RetryPolicy, Sandbox, wire_duration};
+    ///
+    /// let patient = RetryPolicy {
+    ///     max_attempts: 20,
+    ///     initial_backoff: Some(wire_duration(Duration::from_secs(5))),
+    ///     max_backoff: Some(wire_duration(Duration::from_secs(600))),
+    /// };
+    /// let small = InboxLimits { max_messages: 1_000, ..InboxLimits::default() };
+    /// let sandbox = Sandbox {
+    ///     sandbox_id: "bob".into(),
+    ///     retry_policy: Some(patient),
+    ///     inbox_limits: Some(small),
+    ///     ..Sandbox::default()
+    /// };
+    /// let (bob, created) = client.registry("default").register(sandbox).await?;
+    /// println!("{} waiting, {} dead, new: {created}", bob.pending_messages, bob.dead_letters);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Refused`] when the workspace is unknown or a field is out of bounds.
@@ -53,7 +75,7 @@ impl Registry {
         Ok((required(answer.sandbox)?, answer.created))
     }
 
-    /// Registers a sandbox with these agents and no labels.
+    /// Registers a sandbox with these agents, no labels and the default policies.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -73,7 +95,7 @@ impl Registry {
         let request = HeartbeatRequest { workspace_id: self.workspace_id.clone(), sandbox_id: sandbox_id.into() };
         let answer = self.service().heartbeat(self.client.request(request)).await;
         let answer = answer.map_err(|status| self.client.error(&status))?.into_inner();
-        Ok(clock::from_timestamp(answer.server_time))
+        Ok(wire::from_timestamp(answer.server_time))
     }
 
     /// Returns one sandbox.

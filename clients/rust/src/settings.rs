@@ -19,6 +19,9 @@ pub struct Settings {
     /// How often a unary publish is tried when the broker is unavailable. Safe, because the message keeps its id and the
     /// broker accepts an id once. At least 1. Default: 3.
     pub publish_attempts: u32,
+    /// How often in a row a stream of history or events is opened again, from where it was, when the broker is unavailable.
+    /// With the waits in between (100 ms, doubled up to 2 s) the default bridges almost a minute. Default: 30.
+    pub resume_attempts: u32,
     /// Bytes that the broker may send on one stream before it waits for this client. Default: 2 MiB.
     pub http2_stream_window: u32,
     /// The same for all streams of a connection together. Default: 4 MiB.
@@ -44,6 +47,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             publish_attempts: 3,
+            resume_attempts: 30,
             http2_stream_window: 2 << 20,
             http2_connection_window: 4 << 20,
             keepalive_interval: Duration::from_secs(10),

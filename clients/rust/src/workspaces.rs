@@ -2,12 +2,12 @@
 
 use futures_util::Stream;
 use tandem_proto::workspace::v1::{
-    CreateWorkspaceRequest, DeleteWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest,
+    CreateWorkspaceRequest, DeleteWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, UpdateWorkspaceRequest,
     workspace_service_client::WorkspaceServiceClient,
 };
 use tonic::transport::Channel;
 
-use crate::{Client, Error, Workspace, pages};
+use crate::{Client, Error, Workspace, WorkspaceSettings, pages};
 
 /// The workspaces of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,12 +25,48 @@ impl Workspaces {
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 
-    /// Creates a workspace.
+    /// Creates a workspace with all settings at their defaults.
     ///
     /// # Errors
     /// [`Error::Refused`] with `ALREADY_EXISTS` when the id is taken, `INVALID_ARGUMENT` when it is no id.
     pub async fn create(&self, workspace_id: impl Into<String>) -> Result<Workspace, Error> {
-        let request = CreateWorkspaceRequest { workspace_id: workspace_id.into() };
+        self.create_workspace(workspace_id.into(), None).await
+    }
+
+    /// Creates a workspace with settings; what is unset in them has its default.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); with `INVALID_ARGUMENT` also when a setting is out of bounds.
+    pub async fn create_with(
+        &self,
+        workspace_id: impl Into<String>,
+        settings: WorkspaceSettings,
+    ) -> Result<Workspace, Error> {
+        self.create_workspace(workspace_id.into(), Some(settings)).await
+    }
+
+    /// Replaces the settings of a workspace; what is unset in them goes back to its default. They hold for what is published
+    /// from then on, retention for all.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `NOT_FOUND` when there is no workspace with this id, `INVALID_ARGUMENT` when a setting is out
+    /// of bounds.
+    pub async fn update(
+        &self,
+        workspace_id: impl Into<String>,
+        settings: WorkspaceSettings,
+    ) -> Result<Workspace, Error> {
+        let request = UpdateWorkspaceRequest { workspace_id: workspace_id.into(), settings: Some(settings) };
+        let answer = self.service().update_workspace(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().workspace)
+    }
+
+    async fn create_workspace(
+        &self,
+        workspace_id: String,
+        settings: Option<WorkspaceSettings>,
+    ) -> Result<Workspace, Error> {
+        let request = CreateWorkspaceRequest { workspace_id, settings };
         let answer = self.service().create_workspace(self.client.request(request)).await;
         required(answer.map_err(|status| self.client.error(&status))?.into_inner().workspace)
     }

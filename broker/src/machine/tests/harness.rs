@@ -8,14 +8,21 @@ use tandem_storage::{Direction, Durability, Engine, MemoryEngine, Space, WriteBa
 use crate::{
     batch::{Kind, Record},
     command::{
-        self, CommandBuilder, CreateWorkspace, Header, Outcome, Published, RegisterSandbox, UnregisterSandbox, Verb,
-        publish::Exception,
+        self, CommandBuilder, CreateWorkspace, Header, Nack, Outcome, Published, RegisterSandbox, Tick, Ticked,
+        UnregisterSandbox, Verb, nack::AttemptError, publish::Exception,
     },
     delivery::{
         Delivery, SharedInbox,
+        inbox::Taking,
         lane::{Item, Lease},
     },
-    machine::{Effect, Machine},
+    encoding::Field as _,
+    machine::{
+        Effect, Machine,
+        dead_letter::DeadLetter,
+        events::{Event, EventKind},
+        keys,
+    },
     query::StateReader,
     rejection::Reason,
 };
@@ -53,13 +60,14 @@ impl<'a> Draft<'a> {
         let to = self.to.unwrap_or("");
         let digest = self.body.len() as u64;
         let body = self.body.as_bytes();
-        Record { kind, priority: self.priority, from: self.from, to, id: self.id, digest, body }.encode(out);
+        Record { kind, priority: self.priority, from: self.from, to, id: self.id, digest, body, ..Record::default() }
+            .encode(out);
     }
 }
 
 impl TestShard {
     pub(crate) fn new() -> Self {
-        let engine = Arc::new(MemoryEngine::new(6));
+        let engine = Arc::new(MemoryEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
         reader.replace(engine.clone());
         let delivery = Arc::new(Delivery::new(reader.clone()));
@@ -76,7 +84,13 @@ impl TestShard {
 
     pub(crate) fn command(&mut self, verbs: &[Verb]) -> Bytes {
         self.time_ms += 1;
-        let header = Header { time_ms: self.time_ms, max_inbox_messages: self.max_inbox };
+        let header = Header {
+            time_ms: self.time_ms,
+            max_inbox_messages: self.max_inbox,
+            max_inbox_bytes: 1 << 30,
+            max_dead_letters: 1_000,
+            dedupe_window_ms: 1_000_000,
+        };
         let mut builder = CommandBuilder::new(header, 256);
         verbs.iter().for_each(|verb| builder.push(verb));
         builder.finish()
@@ -113,12 +127,92 @@ impl TestShard {
         Verb::Publish(command::Publish { workspace: WORKSPACE.into(), batch: batch.freeze() })
     }
 
+    /// Publishes records as they are, with the time of the shard.
+    pub(crate) fn publish_records(&mut self, records: &[Record<'_>]) -> Published {
+        let mut batch = BytesMut::new();
+        crate::batch::encode_header(self.time_ms + 1, records.len() as u32, &mut batch);
+        records.iter().for_each(|record| record.encode(&mut batch));
+        let verb = Verb::Publish(command::Publish { workspace: WORKSPACE.into(), batch: batch.freeze() });
+        match self.apply(&[verb]).remove(0) {
+            Outcome::Publish(Ok(published)) => published,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn publish(&mut self, drafts: &[Draft<'_>]) -> Published {
         let verb = self.publish_verb(drafts);
         match self.apply(&[verb]).remove(0) {
             Outcome::Publish(Ok(published)) => published,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Lets everything happen that is due.
+    pub(crate) fn tick(&mut self) {
+        let tick = Tick {
+            max_entries: 3,
+            leased: self.delivery.leased_beyond_ttl(self.time_ms),
+            heartbeat_timeout_ms: 1_000_000,
+        };
+        while let Outcome::Tick(Ok(Ticked { more: true, .. })) = self.apply(&[Verb::Tick(tick.clone())]).remove(0) {}
+    }
+
+    /// Takes messages as a subscriber does, at the time of the shard.
+    pub(crate) fn take(&self, inbox: &SharedInbox, limit: usize) -> Vec<Item> {
+        let mut taken = Vec::new();
+        let taking = Taking { limit, low_priority_percent: 0, now_ms: self.time_ms };
+        inbox.lock().take(taking, |_| true, &mut taken).unwrap();
+        taken
+    }
+
+    /// Acknowledges messages.
+    pub(crate) fn ack(&mut self, inbox: &SharedInbox, items: &[Item]) {
+        let ack = inbox.lock().acknowledge(leases(items));
+        self.apply(&[Verb::Ack(ack)]);
+        self.delivery.ack_settled(inbox, true);
+    }
+
+    /// Fails with messages, and says what came of it: deferred, dead-lettered.
+    pub(crate) fn nack(&mut self, inbox: &SharedInbox, items: &[Item], delay_ms: Option<u64>) -> (u64, u64) {
+        let (messages, finished) = inbox.lock().fail(leases(items));
+        let nack = Nack {
+            workspace: 1,
+            sandbox: inbox.lock().loader.sandbox,
+            messages,
+            finished,
+            error: AttemptError::Nacked,
+            text: Bytes::from_static(b"no"),
+            delay_ms,
+            dead_letter: false,
+        };
+        let outcome = self.apply(&[Verb::Nack(nack)]).remove(0);
+        self.delivery.ack_settled(inbox, true);
+        match outcome {
+            Outcome::Nack(Ok(nacked)) => (nacked.deferred, nacked.dead_lettered),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The dead letters there are.
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
+        let mut found = Vec::new();
+        let collect = &mut |_: &[u8], value: &[u8]| {
+            found.push(DeadLetter::from_bytes(Bytes::copy_from_slice(value), "dead letter").unwrap());
+            std::ops::ControlFlow::Continue(())
+        };
+        self.engine.scan(keys::DEAD, &[], &[], Direction::Forward, collect).unwrap();
+        found
+    }
+
+    /// What happened, oldest first.
+    pub(crate) fn events(&self) -> Vec<EventKind> {
+        let mut found = Vec::new();
+        let collect = &mut |_: &[u8], value: &[u8]| {
+            found.push(Event::from_bytes(Bytes::copy_from_slice(value), "event").unwrap().kind);
+            std::ops::ControlFlow::Continue(())
+        };
+        self.engine.scan(keys::EVENTS, &[], &[], Direction::Forward, collect).unwrap();
+        found
     }
 
     pub(crate) fn restart(&mut self) {
@@ -137,7 +231,7 @@ impl TestShard {
 
     pub(crate) fn dump(&self) -> Vec<(u8, Bytes, Bytes)> {
         let mut all = Vec::new();
-        for space in 0..6 {
+        for space in 0..keys::SPACES {
             self.engine
                 .scan(Space(space), &[], &[], Direction::Forward, &mut |key, value| {
                     all.push((space, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
@@ -150,7 +244,11 @@ impl TestShard {
 }
 
 pub(crate) fn create() -> Verb {
-    Verb::CreateWorkspace(CreateWorkspace { workspace: WORKSPACE.into(), max_workspaces: 2 })
+    Verb::CreateWorkspace(CreateWorkspace {
+        workspace: WORKSPACE.into(),
+        max_workspaces: 2,
+        settings: Default::default(),
+    })
 }
 
 pub(crate) fn register(sandbox: &str) -> Verb {
@@ -159,6 +257,9 @@ pub(crate) fn register(sandbox: &str) -> Verb {
         sandbox: sandbox.into(),
         description: Bytes::from_static(b"d"),
         max_sandboxes: 4,
+        settings: Default::default(),
+        capabilities: Vec::new(),
+        heartbeat_timeout_ms: 1_000_000,
     })
 }
 
@@ -168,7 +269,8 @@ pub(crate) fn unregister(sandbox: &str) -> Verb {
 
 pub(crate) fn take(inbox: &SharedInbox, limit: usize) -> Vec<Item> {
     let mut taken = Vec::new();
-    inbox.lock().take(limit, |_| true, &mut taken).unwrap();
+    let taking = Taking { limit, low_priority_percent: 0, now_ms: 1 };
+    inbox.lock().take(taking, |_| true, &mut taken).unwrap();
     taken
 }
 

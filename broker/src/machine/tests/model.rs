@@ -157,8 +157,7 @@ fn work(
     let done: Vec<Item> = done.into_iter().map(|(_, item)| item).collect();
     waiting.retain(|(_, sequence)| !sequences(&done).contains(sequence));
     for (_, item) in kept {
-        let mut queue = inbox.lock();
-        queue.lane_mut(item.lane).unwrap().give_back(item.lease());
+        inbox.lock().give_back(item.lease());
     }
     if !done.is_empty() {
         let count = done.len() as u64;

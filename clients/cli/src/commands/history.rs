@@ -2,15 +2,18 @@
 
 use std::pin::pin;
 
-use futures_util::TryStreamExt as _;
-use tandem_client::HistoryQuery;
+use futures_util::{Stream, TryStreamExt as _, future::Either};
+use tandem_client::{Client, Error, HistoryQuery, Message, MessageFilter, MessageType, StreamQuery};
 
 use crate::{
-    args::{GetArgs, HistoryArgs},
+    args::{FilterArgs, GetArgs, HistoryArgs},
     exit::Failure,
     output::message,
     run::Context,
 };
+
+/// What is printed without `--limit`, because a log may be long.
+const DEFAULT_LIMIT: usize = 100;
 
 pub(crate) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure> {
     let message = context.client()?.history(context.workspace.as_str()).get(args.id).await?;
@@ -18,19 +21,12 @@ pub(crate) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure>
 }
 
 pub(crate) async fn list(context: &Context, args: HistoryArgs) -> Result<(), Failure> {
-    let limit = if args.limit == 0 { usize::MAX } else { args.limit };
-    let query = HistoryQuery {
-        from_sequence: args.from_sequence,
-        to_sequence: args.to_sequence,
-        start_time: args.since,
-        end_time: args.until,
-        sandbox_id: args.sandbox,
-        agent: args.agent,
-        correlation_id: args.correlation_id,
-        descending: args.reverse,
-        page_size: u16::try_from(limit).unwrap_or(u16::MAX).min(1000),
+    let limit = match (args.limit, args.follow) {
+        (Some(0), _) | (None, true) => usize::MAX,
+        (limit, _) => limit.unwrap_or(DEFAULT_LIMIT),
     };
-    let mut messages = pin!(context.client()?.history(context.workspace.as_str()).list(query));
+    let client = context.client()?;
+    let mut messages = pin!(open(context, &client, args, limit));
     let mut printed = 0;
     while printed < limit
         && let Some(message) = messages.try_next().await?
@@ -42,4 +38,43 @@ pub(crate) async fn list(context: &Context, args: HistoryArgs) -> Result<(), Fai
         context.output.note("nothing found");
     }
     Ok(())
+}
+
+/// One stream that stays, or pages up to the limit.
+fn open(
+    context: &Context,
+    client: &Client,
+    args: HistoryArgs,
+    limit: usize,
+) -> impl Stream<Item = Result<Message, Error>> + use<> {
+    let history = client.history(context.workspace.as_str());
+    let (from_sequence, to_sequence) = (args.from_sequence, args.to_sequence);
+    let filter = filter(args.filter);
+    if args.follow {
+        let query = StreamQuery { from_sequence, to_sequence, filter, follow: true };
+        return Either::Left(history.stream_messages(query).into_stream());
+    }
+    Either::Right(history.list(HistoryQuery {
+        from_sequence,
+        to_sequence,
+        start_time: filter.start_time,
+        end_time: filter.end_time,
+        sandbox_id: filter.sandbox_id,
+        agent: filter.agent,
+        correlation_id: filter.correlation_id,
+        message_type: filter.message_type,
+        descending: args.reverse,
+        page_size: u16::try_from(limit).unwrap_or(u16::MAX).min(1000),
+    }))
+}
+
+pub(super) fn filter(args: FilterArgs) -> MessageFilter {
+    MessageFilter {
+        start_time: args.since,
+        end_time: args.until,
+        sandbox_id: args.sandbox,
+        agent: args.agent,
+        correlation_id: args.correlation_id,
+        message_type: args.kind.map(MessageType::from),
+    }
 }

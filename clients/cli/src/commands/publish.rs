@@ -7,13 +7,22 @@ use std::{
 
 use serde::de::IgnoredAny;
 use serde_json::json;
-use tandem_client::{Message, MessageType, broadcast, to_sandbox};
+use tandem_client::{
+    Destination, Message, MessageType, broadcast, to_capability, to_capability_all, to_capability_or_wait, to_sandbox,
+    to_topic, wire_duration, wire_time,
+};
 
-use crate::{args::PubArgs, exit::Failure, run::Context};
+use crate::{
+    args::{MessageArgs, PubArgs},
+    clock,
+    exit::Failure,
+    run::Context,
+};
 
 pub(crate) async fn run(context: &Context, args: PubArgs) -> Result<(), Failure> {
-    let content = content(&args)?;
-    let message = message(args, content)?;
+    let destination = destination(&args)?;
+    let mut message = message(args.message, destination, args.kind.into())?;
+    message.requires_response = args.requires_response;
     let receipt = context.client()?.publisher(context.workspace.as_str()).publish(message).await?;
     let time = humantime::format_rfc3339_millis(receipt.server_time).to_string();
     context.output.result(
@@ -30,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: PubArgs) -> Result<(), Failure>
     )
 }
 
-fn content(args: &PubArgs) -> Result<Vec<u8>, Failure> {
+fn content(args: &MessageArgs) -> Result<Vec<u8>, Failure> {
     if let Some(path) = &args.file {
         return fs::read(path).map_err(|error| Failure::file(path, &error));
     }
@@ -47,11 +56,28 @@ fn content(args: &PubArgs) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn message(args: PubArgs, content: Vec<u8>) -> Result<Message, Failure> {
-    let destination = match (args.to, args.broadcast) {
-        (Some(sandbox), false) => to_sandbox(sandbox),
-        (None, true) => broadcast(),
-        _ => return Err(Failure::usage("give either --to or --broadcast")),
+fn destination(args: &PubArgs) -> Result<Destination, Failure> {
+    match (&args.to, args.broadcast, &args.topic, &args.capability) {
+        (Some(sandbox), false, None, None) => Ok(to_sandbox(sandbox)),
+        (None, true, None, None) => Ok(broadcast()),
+        (None, false, Some(topic), None) => Ok(to_topic(topic)),
+        (None, false, None, Some(capability)) if args.all_capable => Ok(to_capability_all(capability)),
+        (None, false, None, Some(capability)) if args.wait_for_capable => Ok(to_capability_or_wait(capability)),
+        (None, false, None, Some(capability)) => Ok(to_capability(capability)),
+        _ => Err(Failure::usage("give one of --to, --broadcast, --topic and --capability")),
+    }
+}
+
+/// The message that the arguments describe; reads its content.
+pub(super) fn message(args: MessageArgs, destination: Destination, kind: MessageType) -> Result<Message, Failure> {
+    let content = content(&args)?;
+    let not_before = match args.delay {
+        Some(delay) => Some(
+            clock::now()
+                .checked_add(delay)
+                .ok_or_else(|| Failure::usage(format!("--delay {} is too long", humantime::format_duration(delay))))?,
+        ),
+        None => args.not_before,
     };
     Ok(Message {
         message_id: args.id.unwrap_or_default(),
@@ -59,14 +85,17 @@ fn message(args: PubArgs, content: Vec<u8>) -> Result<Message, Failure> {
         from_agent: args.from_agent.unwrap_or_default(),
         destination: Some(destination),
         to_agent: args.to_agent.unwrap_or_default(),
-        r#type: MessageType::from(args.kind).into(),
+        r#type: kind.into(),
         content_type: args.content_type.unwrap_or_else(|| content_type(&content).to_owned()),
         content: content.into(),
         priority: args.priority,
-        requires_response: args.requires_response,
         correlation_id: args.correlation_id.unwrap_or_default(),
         metadata: args.metadata.into_iter().map(|pair| (pair.key, pair.value)).collect(),
         traceparent: args.traceparent.unwrap_or_default(),
+        ttl: args.ttl.map(wire_duration),
+        not_before: not_before.map(wire_time),
+        ordering_key: args.key.unwrap_or_default(),
+        dead_letter_on_expiry: args.dead_letter_on_expiry,
         ..Message::default()
     })
 }

@@ -1,7 +1,9 @@
 //! A message, as JSON and as text.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
-use tandem_client::{Message, MessageType, destination};
+use tandem_client::{CapabilityDestination, Message, MessageType, destination};
 
 use super::{base64, time};
 
@@ -39,6 +41,7 @@ pub(crate) fn json(message: &Message) -> Value {
         Some(destination::Kind::SandboxId(id)) => json!({ "sandbox_id": id }),
         Some(destination::Kind::Topic(topic)) => json!({ "topic": topic }),
         Some(destination::Kind::Broadcast(_)) => json!({ "broadcast": {} }),
+        Some(destination::Kind::Capability(to)) => capability(to),
         None => Value::Null,
     };
     fields.insert("destination".into(), destination);
@@ -46,6 +49,16 @@ pub(crate) fn json(message: &Message) -> Value {
     fields.insert("priority".into(), message.priority.unwrap_or(5).into());
     if message.requires_response {
         fields.insert("requires_response".into(), true.into());
+    }
+    let ttl = message.ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    if let Some(ttl) = ttl {
+        fields.insert("ttl_ms".into(), json!(ttl.as_millis()));
+    }
+    if message.not_before.is_some() {
+        fields.insert("not_before".into(), time(message.not_before).into());
+    }
+    if message.dead_letter_on_expiry {
+        fields.insert("dead_letter_on_expiry".into(), true.into());
     }
     if message.hop_count > 0 {
         fields.insert("hop_count".into(), message.hop_count.into());
@@ -79,6 +92,9 @@ pub(crate) fn text(message: &Message) -> String {
     if !message.correlation_id.is_empty() {
         head += &format!(" correlation-id={}", message.correlation_id);
     }
+    if !message.ordering_key.is_empty() {
+        head += &format!(" ordering-key={}", message.ordering_key);
+    }
     if message.message_id != format!("seq-{}", message.sequence) {
         head += &format!(" id={}", message.message_id);
     }
@@ -98,11 +114,23 @@ pub(crate) fn text(message: &Message) -> String {
     head
 }
 
+fn capability(to: &CapabilityDestination) -> Value {
+    let mut chosen = json!({ "capability": to.capability });
+    if to.all {
+        chosen["all"] = true.into();
+    }
+    if to.wait {
+        chosen["wait"] = true.into();
+    }
+    json!({ "capability": chosen })
+}
+
 fn recipient(message: &Message) -> String {
     match message.destination.as_ref().and_then(|destination| destination.kind.as_ref()) {
         Some(destination::Kind::SandboxId(id)) => address(id, &message.to_agent),
         Some(destination::Kind::Topic(topic)) => address(&format!("topic:{topic}"), &message.to_agent),
         Some(destination::Kind::Broadcast(_)) => address("*", &message.to_agent),
+        Some(destination::Kind::Capability(to)) => address(&format!("capability:{}", to.capability), &message.to_agent),
         None => "?".to_owned(),
     }
 }
@@ -113,7 +141,7 @@ fn address(sandbox: &str, agent: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tandem_client::{broadcast, to_sandbox};
+    use tandem_client::{broadcast, to_capability_or_wait, to_sandbox};
 
     use super::*;
 
@@ -134,6 +162,24 @@ mod tests {
     #[test]
     fn text_is_a_head_and_the_content() {
         assert_eq!(text(&message()), "#7  request alice(planner) -> bob priority=9\n    two\n    lines");
+    }
+
+    #[test]
+    fn when_a_message_may_be_delivered_is_told() {
+        let seconds = |seconds| prost_types::Duration { seconds, nanos: 500_000_000 };
+        let message = Message {
+            destination: Some(to_capability_or_wait("review")),
+            ttl: Some(seconds(2)),
+            not_before: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+            dead_letter_on_expiry: true,
+            ordering_key: "k".into(),
+            ..message()
+        };
+        let json = json(&message);
+        assert_eq!(json["destination"], json!({ "capability": { "capability": "review", "wait": true } }));
+        assert_eq!((json["ttl_ms"].as_u64(), json["dead_letter_on_expiry"].as_bool()), (Some(2500), Some(true)));
+        assert_eq!(json["not_before"].as_str(), Some("1970-01-01T00:00:01.000Z"));
+        assert!(text(&message).contains("-> capability:review priority=9 ordering-key=k\n"));
     }
 
     #[test]

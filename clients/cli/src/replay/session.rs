@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
-use tandem_client::{Client, SubscribeOptions};
+use tandem_client::{Client, SubscribeOptions, WorkspaceSettings};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -39,7 +39,12 @@ impl Session {
     pub(super) async fn run(self, bar: ProgressBar) -> Result<SessionTally, Failure> {
         let connections = Connections::for_streams(&self.context, self.plan.sandboxes.len())?;
         let workspaces = connections.first().workspaces();
-        workspaces.create(self.plan.workspace_id.as_str()).await?;
+        workspaces
+            .create_with(
+                self.plan.workspace_id.as_str(),
+                WorkspaceSettings { max_hops: 255, ..WorkspaceSettings::default() },
+            )
+            .await?;
         let outcome = Box::pin(self.play(&connections, &bar)).await;
         if !self.keep
             && let Err(error) = workspaces.delete(self.plan.workspace_id.as_str()).await

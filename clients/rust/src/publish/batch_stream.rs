@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     codec::{self, EncodedRequest},
+    producer::Numbering,
     receipt::BatchReceipt,
 };
 use crate::{Batch, Client, Error};
@@ -28,6 +29,7 @@ pub struct BatchStream {
     next_request_id: u64,
     /// Taken by the first request.
     workspace_id: String,
+    numbering: Numbering,
 }
 
 enum Answers {
@@ -40,7 +42,7 @@ impl BatchStream {
     /// Batches that may wait for their answer; bounds what the stream holds in memory.
     pub const MAX_UNANSWERED: usize = 1024;
 
-    pub(super) fn open(client: &Client, workspace_id: &Arc<str>) -> Self {
+    pub(super) fn open(client: &Client, workspace_id: &Arc<str>, numbering: Numbering) -> Self {
         // Never holds more than MAX_UNANSWERED requests: `send` counts them.
         let (outgoing, requests) = mpsc::unbounded_channel();
         let opener = client.clone();
@@ -52,6 +54,7 @@ impl BatchStream {
             unanswered: VecDeque::new(),
             next_request_id: 1,
             workspace_id: workspace_id.to_string(),
+            numbering,
         }
     }
 
@@ -71,10 +74,12 @@ impl BatchStream {
         let request_id = self.next_request_id;
         self.next_request_id += 1;
         // u32 because a request cannot hold more: its size is limited far below.
-        self.unanswered.push_back((request_id, batch.len().try_into().unwrap_or(u32::MAX)));
+        let messages = batch.len().try_into().unwrap_or(u32::MAX);
+        self.unanswered.push_back((request_id, messages));
         let request = EncodedRequest {
             workspace_id: std::mem::take(&mut self.workspace_id),
             request_id,
+            producer: self.numbering.take(messages),
             body: batch.into_body(),
         };
         // The other half is gone when the connection broke: `next` tells why.

@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, BytesMut};
 use prost::Message as _;
-use tandem_proto::messaging::v1::{PublishStreamRequest, PublishStreamResponse};
+use tandem_proto::messaging::v1::{ProducerPosition, PublishStreamRequest, PublishStreamResponse};
 use tonic::{
     Status, Streaming,
     client::Grpc,
@@ -27,6 +27,8 @@ pub(super) struct EncodedRequest {
     /// Given in the first request of a stream, empty in later ones.
     pub(super) workspace_id: String,
     pub(super) request_id: u64,
+    /// Of the first message.
+    pub(super) producer: Option<ProducerPosition>,
     pub(super) body: BytesMut,
 }
 
@@ -69,7 +71,8 @@ impl Encoder for BatchEncoder {
 
     fn encode(&mut self, request: EncodedRequest, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         // Room for the head as well, so that the buffer grows once.
-        buffer.reserve(request.body.len() + request.workspace_id.len() + 32);
+        let producer_bytes = request.producer.as_ref().map_or(0, |producer| producer.producer_id.len());
+        buffer.reserve(request.body.len() + request.workspace_id.len() + producer_bytes + 48);
         write(request, buffer)
     }
 
@@ -78,12 +81,13 @@ impl Encoder for BatchEncoder {
     }
 }
 
-/// Fields of a message may come in pieces: what stands before `messages` is encoded as a request without messages.
+/// Fields of a message may come in any order: all but `messages` are encoded as a request without messages.
 fn write(request: EncodedRequest, buffer: &mut impl BufMut) -> Result<(), Status> {
     let head = PublishStreamRequest {
         workspace_id: request.workspace_id,
         request_id: request.request_id,
         messages: Vec::new(),
+        producer: request.producer,
     };
     head.encode(buffer).map_err(|error| Status::internal(error.to_string()))?;
     buffer.put_slice(&request.body);
@@ -112,10 +116,17 @@ mod tests {
             workspace_id: "w".into(),
             request_id: 300,
             messages: vec![message.clone(), message, Message::default()],
+            producer: Some(ProducerPosition { producer_id: "p".into(), sequence: 9 }),
         };
-        let request = EncodedRequest { workspace_id: "w".into(), request_id: 300, body: batch.into_body() };
+        let request = EncodedRequest {
+            workspace_id: "w".into(),
+            request_id: 300,
+            producer: expected.producer.clone(),
+            body: batch.into_body(),
+        };
         let mut wire = Vec::new();
         write(request, &mut wire).expect("a Vec has room");
-        assert_eq!(wire, expected.encode_to_vec());
+        assert_eq!(wire.len(), expected.encoded_len());
+        assert_eq!(PublishStreamRequest::decode(wire.as_slice()).expect("a request"), expected);
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use super::{
     codec::EncodedRequest,
     pending::{BatchOutcome, PendingReceipt},
+    producer::Numbering,
     receipt::BatchReceipt,
     stream::PublishStreamOptions,
 };
@@ -42,6 +43,9 @@ struct Queue {
     unanswered: VecDeque<Unanswered>,
     last_request_id: u64,
     workspace_id: String,
+    /// Of messages, when they are sent; of requests, when the connection takes them. Both give the same numbers.
+    numbering: Numbering,
+    request_numbering: Numbering,
     finished: bool,
     failed: Option<Error>,
 }
@@ -64,9 +68,10 @@ struct Unanswered {
 }
 
 impl Outbox {
-    pub(super) fn new(workspace_id: String, options: PublishStreamOptions) -> Arc<Self> {
+    pub(super) fn new(workspace_id: String, options: PublishStreamOptions, numbering: Numbering) -> Arc<Self> {
+        let request_numbering = numbering.clone();
         Arc::new(Self {
-            queue: Mutex::new(Queue { workspace_id, ..Queue::default() }),
+            queue: Mutex::new(Queue { workspace_id, numbering, request_numbering, ..Queue::default() }),
             connection: AtomicWaker::new(),
             messages: Semaphore::new(options.window_messages as usize),
             bytes: Semaphore::new(options.window_bytes as usize),
@@ -112,6 +117,7 @@ impl Outbox {
             let full = queue.open.take();
             queue.full.extend(full);
         }
+        let producer_sequence = queue.numbering.take_one();
         let open = queue.open.get_or_insert_with(|| Waiting {
             batch: Batch::new(),
             window_bytes: 0,
@@ -121,6 +127,7 @@ impl Outbox {
             batch: Arc::clone(&open.outcome),
             index: u32::try_from(open.batch.len()).unwrap_or(u32::MAX),
             message_id: String::new(),
+            producer_sequence,
             registered: None,
         };
         open.batch.push(message);
@@ -195,7 +202,8 @@ impl Outbox {
         let messages = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         queue.unanswered.push_back(Unanswered { request_id, messages, window_bytes, outcome });
         let workspace_id = std::mem::take(&mut queue.workspace_id);
-        Poll::Ready(Some(EncodedRequest { workspace_id, request_id, body: batch.into_body() }))
+        let producer = queue.request_numbering.take(messages);
+        Poll::Ready(Some(EncodedRequest { workspace_id, request_id, producer, body: batch.into_body() }))
     }
 }
 

@@ -75,7 +75,17 @@ pub struct PendingReceipt {
     pub(super) index: u32,
     /// The id that the message came with; empty when the broker names it.
     pub(super) message_id: String,
+    /// 0 when the stream has no producer.
+    pub(super) producer_sequence: u64,
     pub(super) registered: Option<usize>,
+}
+
+impl PendingReceipt {
+    /// The number of the message under the producer of its stream; None when that has none. To send it again, should the
+    /// stream break: see [`Producer::Resume`](super::Producer::Resume).
+    pub fn producer_sequence(&self) -> Option<u64> {
+        (self.producer_sequence > 0).then_some(self.producer_sequence)
+    }
 }
 
 impl Future for PendingReceipt {
@@ -121,8 +131,13 @@ mod tests {
     #[test]
     fn a_task_that_awaits_a_whole_batch_is_woken_once() {
         let batch = BatchOutcome::new();
-        let receipt =
-            |index| PendingReceipt { batch: Arc::clone(&batch), index, message_id: String::new(), registered: None };
+        let receipt = |index| PendingReceipt {
+            batch: Arc::clone(&batch),
+            index,
+            message_id: String::new(),
+            producer_sequence: 0,
+            registered: None,
+        };
         let mut receipts: Vec<_> = (0..1000).map(receipt).collect();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
@@ -149,6 +164,7 @@ mod tests {
                 batch: Arc::clone(&batch),
                 index: index as u32,
                 message_id: String::new(),
+                producer_sequence: 0,
                 registered: None,
             };
             let waker = Waker::from(Arc::clone(wakes));

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tandem_proto::messaging::v1::{PublishResponse, PublishStreamResponse, publish_exception};
 
-use crate::{Error, Refusal, clock};
+use crate::{Error, Refusal, wire};
 
 /// Proof that a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Receipt {
         Self {
             sequence: response.sequence,
             message_id: response.message_id,
-            server_time: clock::from_timestamp(response.server_time),
+            server_time: wire::from_timestamp(response.server_time),
             duplicate: response.duplicate,
         }
     }
@@ -104,7 +104,7 @@ impl BatchReceipt {
             messages,
             accepted: response.accepted,
             first_sequence: response.first_sequence,
-            server_time: clock::from_timestamp(response.server_time),
+            server_time: wire::from_timestamp(response.server_time),
             exceptions,
         })
     }

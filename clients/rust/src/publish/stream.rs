@@ -6,10 +6,11 @@ use super::{
     codec,
     outbox::{Outbox, Requests},
     pending::PendingReceipt,
+    producer::{Numbering, Producer},
 };
 use crate::{Client, Error, Message};
 
-/// Bounds of a [`PublishStream`].
+/// Bounds of a [`PublishStream`], and who publishes.
 #[derive(Debug, Clone)]
 pub struct PublishStreamOptions {
     /// Messages that may wait for their receipt; [`send`](PublishStream::send) waits while the window is full. At least 1.
@@ -21,21 +22,35 @@ pub struct PublishStreamOptions {
     pub batch_messages: u32,
     /// Most bytes in one request; a larger message goes alone. Default: 1 MiB.
     pub batch_bytes: u32,
+    /// Under which producer messages are numbered. Default: a new one.
+    pub producer: Producer,
 }
 
 impl Default for PublishStreamOptions {
     fn default() -> Self {
-        Self { window_messages: 1024, window_bytes: 8 << 20, batch_messages: 1000, batch_bytes: 1 << 20 }
+        Self {
+            window_messages: 1024,
+            window_bytes: 8 << 20,
+            batch_messages: 1000,
+            batch_bytes: 1 << 20,
+            producer: Producer::New,
+        }
     }
 }
 
 /// Publishes messages over one stream, in the order of [`send`](Self::send). There is no timer: a message goes out at once
 /// when the connection is free, and what gathers meanwhile becomes the next request.
 ///
+/// Unless told otherwise the stream is a [`Producer`] and numbers its messages, so that what has no outcome when it breaks
+/// can be sent again without being published twice: open a new stream with [`Producer::Resume`], the
+/// [`producer_id`](Self::producer_id) and the [`producer_sequence`](PendingReceipt::producer_sequence) of the first message
+/// without an outcome. A stream does not reconnect by itself.
+///
 /// Dropping the stream sends what waits and lets the receipts complete; nothing new can be sent.
 #[derive(Debug)]
 pub struct PublishStream {
     outbox: Arc<Outbox>,
+    producer_id: Option<Box<str>>,
 }
 
 impl PublishStream {
@@ -46,9 +61,16 @@ impl PublishStream {
             batch_messages: options.batch_messages.max(1),
             ..options
         };
-        let outbox = Outbox::new(workspace_id.to_owned(), options);
+        let numbering = Numbering::from(options.producer.clone());
+        let producer_id = numbering.producer_id().map(Into::into);
+        let outbox = Outbox::new(workspace_id.to_owned(), options, numbering);
         tokio::spawn(take_answers(client, Arc::clone(&outbox)));
-        Self { outbox }
+        Self { outbox, producer_id }
+    }
+
+    /// The producer that the stream is; None when it is none.
+    pub fn producer_id(&self) -> Option<&str> {
+        self.producer_id.as_deref()
     }
 
     /// Adds a message and returns its receipt to be. Waits only while the window is full. A message without an id is named

@@ -4,9 +4,20 @@ use bytes::Bytes;
 use prost::Message as _;
 use tandem_proto::raw::messaging::v1 as raw;
 
+use super::LeasesLost;
 use crate::{Error, Message};
 
-/// One attempt to hand over a message.
+/// What a subscription has to tell.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly always a delivery; a box for each would cost more than the room")]
+pub enum Incoming {
+    /// A message was handed over.
+    Delivery(Delivery),
+    /// Deliveries from before are no longer held.
+    LeasesLost(LeasesLost),
+}
+
+/// One attempt to hand over a message, under a lease that ends at the ack deadline of the subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// Counts the deliveries of the subscription from 1.

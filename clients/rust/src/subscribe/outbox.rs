@@ -2,8 +2,12 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{Stream, task::AtomicWaker};
@@ -11,18 +15,19 @@ use parking_lot::Mutex;
 use tandem_proto::raw::messaging::v1::{self as raw, SubscribeRequest, subscribe_request::Kind};
 
 use super::{
-    SubscribeOptions,
-    acks::{Tally, Waiting},
     credit::Credit,
+    verdict::{Nack, Verdicts},
 };
 
-/// Shared by the subscription, its ackers and the connection. Bounded: credit adds up in place, and acknowledgements are
-/// bounded by what was delivered.
+/// Shared by the subscription, its ackers and the connection. Bounded: credit adds up in place, and verdicts are bounded by
+/// what was delivered.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
     /// Wakes the connection when something waits.
     connection: AtomicWaker,
+    /// The newest delivery id that has come.
+    delivered: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -30,33 +35,41 @@ struct Queue {
     /// Goes first, once.
     open: Option<raw::Open>,
     credit: Credit,
-    acks: Waiting,
+    verdicts: Verdicts,
     /// Deliveries acknowledged so far.
     acked: u64,
-    /// `Ack`s that the connection has taken.
-    acks_sent: u64,
+    /// Deliveries given back so far.
+    nacked: u64,
     finished: bool,
 }
 
 impl Outbox {
-    pub(super) fn new(workspace_id: String, sandbox_id: String, options: &SubscribeOptions) -> Arc<Self> {
-        let queue = Queue {
-            open: Some(raw::Open { workspace_id, sandbox_id }),
-            credit: Credit { messages: options.credit_messages, bytes: options.credit_bytes },
-            acks: Waiting::default(),
-            acked: 0,
-            acks_sent: 0,
-            finished: false,
-        };
-        Arc::new(Self { queue: Mutex::new(queue), connection: AtomicWaker::new() })
+    pub(super) fn new(open: raw::Open, credit: Credit) -> Arc<Self> {
+        let queue =
+            Queue { open: Some(open), credit, verdicts: Verdicts::default(), acked: 0, nacked: 0, finished: false };
+        Arc::new(Self { queue: Mutex::new(queue), connection: AtomicWaker::new(), delivered: AtomicU64::new(0) })
     }
 
     pub(super) fn ack(&self, first: u64, last: u64) {
         {
             let mut queue = self.queue.lock();
-            queue.acks.add(first, last);
+            queue.verdicts.ack(first, last);
             queue.acked += last.saturating_sub(first).saturating_add(1);
         }
+        self.connection.wake();
+    }
+
+    pub(super) fn nack(&self, first: u64, last: u64, nack: Nack) {
+        {
+            let mut queue = self.queue.lock();
+            queue.verdicts.nack(first, last, nack);
+            queue.nacked += last.saturating_sub(first).saturating_add(1);
+        }
+        self.connection.wake();
+    }
+
+    pub(super) fn extend(&self, first: u64, last: u64, deadline: Option<Duration>) {
+        self.queue.lock().verdicts.extend(first, last, deadline);
         self.connection.wake();
     }
 
@@ -65,38 +78,43 @@ impl Outbox {
         self.connection.wake();
     }
 
-    /// The connection ends its half after what waits now.
+    /// The connection ends its half after the verdicts that wait now.
     pub(super) fn finish(&self) {
         self.queue.lock().finished = true;
         self.connection.wake();
+    }
+
+    /// Deliveries up to this id have come.
+    pub(super) fn has_delivered(&self, delivery_id: u64) {
+        self.delivered.fetch_max(delivery_id, Ordering::Relaxed);
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
     }
 
     pub(super) fn acked(&self) -> u64 {
         self.queue.lock().acked
     }
 
-    /// Whether every acknowledgement has been sent and answered, when `outcomes` answers have come.
-    pub(super) fn settled(&self, outcomes: u64) -> bool {
-        let queue = self.queue.lock();
-        queue.acks.is_empty() && outcomes >= queue.acks_sent
+    pub(super) fn nacked(&self) -> u64 {
+        self.queue.lock().nacked
     }
 
-    /// How many `Ack`s have no answer, the one that waits included.
-    pub(super) fn unanswered(&self, tally: &Tally) -> u64 {
-        let queue = self.queue.lock();
-        queue.acks_sent.saturating_sub(tally.outcomes) + u64::from(!queue.acks.is_empty())
+    /// Verdicts without an answer, those that wait included, when `outcomes` answers have come.
+    pub(super) fn unanswered(&self, outcomes: u64) -> u64 {
+        self.queue.lock().verdicts.unanswered(outcomes)
     }
 
     fn take(&self) -> Poll<Option<SubscribeRequest>> {
         let mut queue = self.queue.lock();
         let kind = if let Some(open) = queue.open.take() {
             Kind::Open(open)
-        } else if !queue.credit.is_none() {
+        } else if !queue.credit.is_none() && !queue.finished {
             let credit = std::mem::take(&mut queue.credit);
             Kind::Credit(raw::Credit { messages: credit.messages, bytes: credit.bytes })
-        } else if let Some(ranges) = queue.acks.take() {
-            queue.acks_sent += 1;
-            Kind::Ack(raw::Ack { ranges })
+        } else if let Some(verdict) = queue.verdicts.take() {
+            verdict
         } else if queue.finished {
             return Poll::Ready(None);
         } else {
@@ -119,33 +137,15 @@ impl Stream for Requests {
     }
 }
 
-/// Acknowledges deliveries of one subscription. Cheap to clone. Without effect once the subscription is gone.
-#[derive(Debug, Clone)]
-pub struct Acker {
-    outbox: Arc<Outbox>,
-}
-
-impl Acker {
-    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        Self { outbox }
-    }
-
-    /// Acknowledges one delivery.
-    pub fn ack(&self, delivery_id: u64) {
-        self.outbox.ack(delivery_id, delivery_id);
-    }
-
-    /// Acknowledges the deliveries from `first` to `last`, both included. Nothing when `first` is above `last`.
-    pub fn ack_range(&self, first: u64, last: u64) {
-        if first <= last {
-            self.outbox.ack(first, last);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Acker;
+
+    fn outbox() -> Arc<Outbox> {
+        let open = raw::Open { sandbox_id: "s".into(), ..raw::Open::default() };
+        Outbox::new(open, Credit { messages: 8, bytes: 80 })
+    }
 
     fn next(outbox: &Outbox) -> Option<Kind> {
         match outbox.take() {
@@ -155,20 +155,45 @@ mod tests {
     }
 
     #[test]
-    fn open_goes_first_then_credit_then_acks() {
-        let outbox = Outbox::new("w".into(), "s".into(), &SubscribeOptions { credit_messages: 8, credit_bytes: 80 });
+    fn open_goes_first_then_credit_then_verdicts() {
+        let outbox = outbox();
         Acker::new(Arc::clone(&outbox)).ack_range(3, 2);
         outbox.ack(1, 2);
         outbox.ack(3, 3);
         assert!(matches!(next(&outbox), Some(Kind::Open(open)) if open.sandbox_id == "s"));
         outbox.grant(Credit { messages: 1, bytes: 2 });
         assert!(matches!(next(&outbox), Some(Kind::Credit(raw::Credit { messages: 9, bytes: 82 }))));
-        assert!(!outbox.settled(0));
+        assert_eq!(outbox.unanswered(0), 1);
         let Some(Kind::Ack(ack)) = next(&outbox) else { panic!("an ack must follow") };
         assert_eq!(ack.ranges, [raw::DeliveryRange { first: 1, last: 3 }]);
-        assert_eq!((outbox.settled(0), outbox.settled(1), outbox.acked()), (false, true, 3));
+        assert_eq!((outbox.unanswered(0), outbox.unanswered(1), outbox.acked()), (1, 0, 3));
         assert!(outbox.take().is_pending());
+    }
+
+    #[test]
+    fn the_end_follows_the_verdicts_and_asks_for_nothing_more() {
+        let outbox = outbox();
+        assert!(matches!(next(&outbox), Some(Kind::Open(_))));
+        outbox.nack(1, 2, Nack::default());
+        outbox.grant(Credit { messages: 1, bytes: 1 });
         outbox.finish();
+        assert!(matches!(next(&outbox), Some(Kind::Nack(_))));
         assert!(matches!(outbox.take(), Poll::Ready(None)));
+        assert_eq!(outbox.nacked(), 2);
+    }
+
+    #[test]
+    fn a_heartbeat_is_one_range_over_what_has_come() {
+        let outbox = outbox();
+        let acker = Acker::new(Arc::clone(&outbox));
+        acker.extend_all(None);
+        assert_eq!(outbox.unanswered(0), 0, "nothing has come");
+        outbox.has_delivered(7);
+        outbox.has_delivered(5);
+        acker.extend_all(None);
+        assert!(matches!(next(&outbox), Some(Kind::Open(_))));
+        assert!(matches!(next(&outbox), Some(Kind::Credit(_))));
+        let Some(Kind::Extend(extend)) = next(&outbox) else { panic!("an extend must follow") };
+        assert_eq!(extend.ranges, [raw::DeliveryRange { first: 1, last: 7 }]);
     }
 }

@@ -28,7 +28,7 @@ async fn what_waits_goes_out_together_and_in_order() {
     }
     let sequences: Vec<_> = join_all(receipts).await.into_iter().map(|r| r.expect("accepted").sequence).collect();
     assert_eq!(sequences, (1..=5000).collect::<Vec<u64>>());
-    let requests = fake.seen.requests.lock().unwrap().clone();
+    let requests = fake.seen.publishing.requests.lock().unwrap().clone();
     assert!(requests.len() <= 10, "{} requests for 5,000 messages", requests.len());
     assert!(requests.iter().all(|(_, _, contents)| contents.len() <= 1000));
     let contents: Vec<_> = requests.iter().flat_map(|(_, _, contents)| contents.clone()).collect();
@@ -47,7 +47,7 @@ async fn batches_are_bounded_in_bytes() {
         receipts.push(stream.send(message("x".repeat(size))).await.expect("the stream is open"));
     }
     assert!(join_all(receipts).await.iter().all(Result::is_ok));
-    let requests = fake.seen.requests.lock().unwrap();
+    let requests = fake.seen.publishing.requests.lock().unwrap();
     let large = |contents: &Vec<String>| contents.iter().map(String::len).sum::<usize>() > 1000;
     let large: Vec<_> = requests.iter().filter(|(_, _, contents)| large(contents)).map(|r| r.2.len()).collect();
     assert_eq!(large, [1], "only the message that is larger than a batch goes beyond it, alone");

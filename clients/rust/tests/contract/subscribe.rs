@@ -11,12 +11,12 @@ fn fill(fake: &Fake, messages: u64) -> u64 {
     let inbox: Vec<_> =
         (1..=messages).map(|sequence| Message { sequence, content: "hello".into(), ..Message::default() }).collect();
     let bytes = inbox.iter().map(|message| message.encoded_len() as u64).sum();
-    *fake.seen.inbox.lock().unwrap() = inbox;
+    *fake.seen.inbox.waiting.lock().unwrap() = inbox;
     bytes
 }
 
 async fn open(fake: &Fake, credit_messages: u32, credit_bytes: u64) -> Subscription {
-    let options = SubscribeOptions { credit_messages, credit_bytes };
+    let options = SubscribeOptions::default().credit(credit_messages, credit_bytes);
     fake.client().subscribe("w", "bob", options).await.expect("the sandbox exists")
 }
 
@@ -34,7 +34,7 @@ async fn everything_comes_although_the_window_is_small() {
         }
         inbox.flush_acks().await.expect("all are confirmed");
         assert_eq!((inbox.ack_counts().given, inbox.ack_counts().confirmed), (100, 100));
-        let credits = fake.seen.credits.lock().unwrap().clone();
+        let credits = fake.seen.inbox.credits.lock().unwrap().clone();
         assert_eq!(credits[0], (credit_messages, credit_bytes));
         let given = credits[1..].iter().fold((0, 0), |sum, credit| (sum.0 + credit.0, sum.1 + credit.1));
         assert!(given.0 <= 100 && given.1 <= bytes, "more credit than was used: {given:?} of 100, {bytes}");
@@ -56,11 +56,11 @@ async fn acknowledgements_that_wait_are_merged() {
     }
     inbox.acker().ack_range(9, 9);
     inbox.flush_acks().await.expect("all are confirmed");
-    assert_eq!(*fake.seen.acks.lock().unwrap(), [[(1, 7), (9, 9)]]);
+    assert_eq!(*fake.seen.inbox.acks.lock().unwrap(), [[(1, 7), (9, 9)]]);
     assert_eq!(inbox.ack_counts().confirmed, 8);
     inbox.ack(&deliveries[7]);
     inbox.close().await.expect("it is confirmed");
-    assert_eq!(fake.seen.acks.lock().unwrap().len(), 2);
+    assert_eq!(fake.seen.inbox.acks.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -13,22 +13,23 @@ fn message(content: &str) -> Message {
 #[tokio::test]
 async fn a_message_without_an_id_gets_one_and_keeps_it_through_retries() {
     let fake = Fake::start().await;
-    *fake.seen.unavailable.lock().unwrap() = 2;
+    *fake.seen.publishing.unavailable.lock().unwrap() = 2;
     let receipt = fake.client().publisher("w").publish(message("x")).await.expect("the third attempt succeeds");
-    let ids = fake.seen.unary_ids.lock().unwrap().clone();
+    let ids = fake.seen.publishing.unary_ids.lock().unwrap().clone();
     assert_eq!(ids.len(), 3);
     assert!(ids.iter().all(|id| *id == receipt.message_id && id.len() == 36), "{ids:?}");
     assert_eq!((receipt.sequence, receipt.server_time), (1, UNIX_EPOCH + Duration::from_secs(1)));
+    assert!(receipt.duplicate, "the first attempt had been accepted, its answer was lost");
 }
 
 #[tokio::test]
 async fn attempts_have_a_limit() {
     let fake = Fake::start().await;
-    *fake.seen.unavailable.lock().unwrap() = 99;
+    *fake.seen.publishing.unavailable.lock().unwrap() = 99;
     let named = Message { message_id: "mine".into(), ..message("x") };
     let error = fake.client().publisher("w").publish(named).await.expect_err("it stays unavailable");
     assert_eq!((error.reason(), error.code(), error.is_retryable()), ("NO_LEADER", Code::Unavailable, true));
-    assert_eq!(*fake.seen.unary_ids.lock().unwrap(), ["mine", "mine", "mine"]);
+    assert_eq!(*fake.seen.publishing.unary_ids.lock().unwrap(), ["mine", "mine", "mine"]);
 }
 
 #[tokio::test]
@@ -37,13 +38,13 @@ async fn a_refusal_is_not_retried() {
     let error = fake.client().publisher("w").publish(message("")).await.expect_err("empty content is refused");
     assert_eq!((error.reason(), error.is_retryable()), ("CONTENT_EMPTY", false));
     assert_eq!(error.to_string(), "content is empty");
-    assert_eq!(fake.seen.unary_ids.lock().unwrap().len(), 1);
+    assert_eq!(fake.seen.publishing.unary_ids.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_call_ends_at_its_time_limit() {
     let fake = Fake::start().await;
-    *fake.seen.delay.lock().unwrap() = Duration::from_secs(60);
+    *fake.seen.publishing.delay.lock().unwrap() = Duration::from_secs(60);
     let settings = Settings { request_timeout: Duration::from_millis(50), ..Settings::for_endpoint(fake.url()) };
     let client = Client::with_settings(settings).expect("a good endpoint");
     let error = client.publisher("w").publish(message("x")).await.expect_err("it takes too long");

@@ -169,7 +169,7 @@ async fn a_message_that_is_no_protobuf_is_refused() {
 
 async fn publish_raw(stage: &Stage, message: Vec<u8>) -> Result<(), Status> {
     let mut service = PublishServiceClient::new(stage.broker.channel());
-    let request = PublishRequest { workspace_id: WORKSPACE.to_owned(), message: message.into() };
+    let request = PublishRequest { workspace_id: WORKSPACE.to_owned(), message: message.into(), producer: None };
     service.publish(request).await.map(drop)
 }
 
@@ -190,7 +190,14 @@ async fn spoilt_messages_are_stored_or_refused_and_nothing_else() {
             Ok(()) => stored += 1,
             Err(status) => {
                 let refused = Refused::from(status);
-                let known = ["INVALID_FIELD", "UNSUPPORTED_FIELD", "UNKNOWN_SANDBOX", "MESSAGE_ID_REUSED"];
+                let known = [
+                    "INVALID_FIELD",
+                    "UNSUPPORTED_FIELD",
+                    "UNKNOWN_SANDBOX",
+                    "UNKNOWN_TOPIC",
+                    "NO_CAPABLE_SANDBOX",
+                    "MESSAGE_ID_REUSED",
+                ];
                 assert!(known.contains(&refused.reason.as_str()), "{message:?} gave {refused:?}");
             }
         }

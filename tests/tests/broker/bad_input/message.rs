@@ -1,6 +1,7 @@
 //! Messages that cannot be published.
 
 use tandem_client::{Batch, Code, Destination, Error, ExceptionKind, HistoryQuery, Message, destination};
+use tandem_proto::messaging::v1::CapabilityDestination;
 use tandem_tests::{Refused, broadcast, direct, named};
 
 use crate::stage::{Stage, WORKSPACE, text};
@@ -14,7 +15,7 @@ const WRONG_VALUES: [Fault; 15] = [
     (|m| m.priority = Some(u32::MAX), "priority", &["priority is 4294967295", "0 to 9"]),
     (|m| m.r#type = 0, "type", &["type is missing", "request, response, notification or command"]),
     (|m| m.r#type = 7, "type", &["type 7 does not exist", "1 to 4"]),
-    (|m| m.destination = None, "destination", &["destination is missing", "name a sandbox or broadcast"]),
+    (|m| m.destination = None, "destination", &["destination is missing", "name a sandbox, a topic, a capability"]),
     (|m| m.from_sandbox_id.clear(), "from_sandbox_id", &["is empty"]),
     (|m| m.from_sandbox_id = "a b".into(), "from_sandbox_id", &["\"a b\"", "A-Z a-z 0-9"]),
     (|m| m.message_id = "seq-1".into(), "message_id", &["\"seq-1\"", "the broker keeps for itself"]),
@@ -26,16 +27,14 @@ const WRONG_VALUES: [Fault; 15] = [
     (|m| m.metadata = (0..65).map(|n| (format!("k{n}"), "v".into())).collect(), "metadata", &["more than 64 pairs"]),
 ];
 
-const NOT_SERVED_YET: [Fault; 4] = [
-    (|m| m.ttl = Some(Default::default()), "ttl", &["ttl is set", "leave it empty"]),
-    (|m| m.ordering_key = "k".into(), "ordering_key", &["ordering_key is set", "leave it empty"]),
-    (|m| m.not_before = Some(Default::default()), "not_before", &["not_before is set", "leave it empty"]),
-    (
-        |m| m.destination = Some(Destination { kind: Some(destination::Kind::Topic("news".into())) }),
-        "destination.topic",
-        &["destination.topic is set", "leave it empty"],
-    ),
-];
+const NOT_SERVED_YET: [Fault; 1] = [(
+    |m| {
+        let wait = CapabilityDestination { capability: "review".into(), all: false, wait: true };
+        m.destination = Some(Destination { kind: Some(destination::Kind::Capability(wait)) });
+    },
+    "destination.capability",
+    &["wait is set", "does not let messages wait"],
+)];
 
 #[tokio::test]
 async fn each_wrong_value_is_named_also_within_a_batch() {
@@ -52,7 +51,11 @@ async fn each_wrong_value_is_named_also_within_a_batch() {
         assert_eq!(refused.retry_delay, None, "a retry cannot help: {refused:?}");
         refused_within_a_batch(&stage, message).await.expect(code, reason, says).at(field);
     }
-    assert_eq!(stage.pending("bob").await, 2 * 19, "the good messages beside the wrong ones, and no other");
+    assert_eq!(
+        stage.pending("bob").await,
+        2 * (WRONG_VALUES.len() + NOT_SERVED_YET.len()) as u64,
+        "the good messages beside the wrong ones, and no other"
+    );
 }
 
 /// Publishes a wrong message between two good ones and returns its refusal.

@@ -28,7 +28,11 @@ async fn a_stream_that_does_not_begin_with_open_ends() {
     }
     let mut subscriber = Subscriber::silent(stage.broker.channel()).await;
     subscriber.send(None);
-    subscriber.end().await.expect(Code::InvalidArgument, "INVALID_FIELD", &["send open, credit or ack"]).at("kind");
+    subscriber
+        .end()
+        .await
+        .expect(Code::InvalidArgument, "INVALID_FIELD", &["send open, credit, ack, nack or extend"])
+        .at("kind");
 }
 
 #[tokio::test]

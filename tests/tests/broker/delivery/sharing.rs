@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tandem_client::Delivery;
+use tandem_client::{Delivery, RetryPolicy, Sandbox};
 use tandem_tests::{Random, Refused, Subscriber, direct};
 use tonic::Code;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, WORKSPACE};
 
 fn sequences(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| delivery.message.sequence).collect()
@@ -78,7 +78,11 @@ async fn promise_5_only_the_stream_that_holds_the_lease_can_acknowledge() {
 #[tokio::test]
 async fn promise_3_streams_that_come_and_go_lose_nothing_and_double_nothing() {
     const MESSAGES: u64 = 1_500;
-    let stage = Stage::with(&["alice", "bob"]).await;
+    let stage = Stage::with(&["alice"]).await;
+    // Each stream that breaks is a failed attempt of what it held.
+    let retry_policy = Some(RetryPolicy { max_attempts: 1_000, ..RetryPolicy::default() });
+    let bob = Sandbox { sandbox_id: "bob".into(), retry_policy, ..Sandbox::default() };
+    stage.client.registry(WORKSPACE).register(bob).await.unwrap();
     let mut random = Random::from_environment();
     stage.publish_all((0..MESSAGES).map(|number| direct("alice", "bob", number.to_string()))).await;
     let mut streams: Vec<Subscriber> = Vec::new();

@@ -1,0 +1,105 @@
+//! Ordering keys of one inbox: one message of a key at a time, in order. Others of the key are held back, in memory; messages
+//! with other keys and without one pass.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::lane::Lease;
+
+/// Messages that one inbox holds back at the most; beyond, it hands out nothing until some are done.
+pub(crate) const MAX_HELD: usize = 65_536;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct KeyedOrder {
+    keys: HashMap<u64, Key>,
+    held: usize,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// The message that is being worked on, or waits for its next attempt.
+    owner: u64,
+    held: BTreeMap<u64, Lease>,
+}
+
+impl KeyedOrder {
+    /// A retry waits on disk: later messages of its key wait for it.
+    pub(crate) fn block(&mut self, ordering: u64, sequence: u64) {
+        let key = self.keys.entry(ordering).or_insert_with(|| Key { owner: sequence, held: BTreeMap::new() });
+        key.owner = key.owner.min(sequence);
+    }
+
+    /// Whether a message may be handed out. If so it owns its key; if not it is held back until it does.
+    pub(crate) fn admit(&mut self, lease: Lease) -> bool {
+        if lease.ordering == 0 {
+            return true;
+        }
+        match self.keys.entry(lease.ordering) {
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Key { owner: lease.sequence, held: BTreeMap::new() });
+                true
+            }
+            std::collections::hash_map::Entry::Occupied(entry) if entry.get().owner == lease.sequence => true,
+            std::collections::hash_map::Entry::Occupied(entry) => {
+                if entry.into_mut().held.insert(lease.sequence, lease).is_none() {
+                    self.held += 1;
+                }
+                false
+            }
+        }
+    }
+
+    /// A message is done: the next one of its key is given back to be handed out.
+    pub(crate) fn release(&mut self, ordering: u64, sequence: u64) -> Option<Lease> {
+        let key = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence)?;
+        match key.held.pop_first() {
+            Some((next, lease)) => {
+                key.owner = next;
+                self.held -= 1;
+                Some(lease)
+            }
+            None => {
+                self.keys.remove(&ordering);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.held >= MAX_HELD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Lane, Source};
+
+    fn lease(ordering: u64, sequence: u64) -> Lease {
+        let lane = Lane { source: Source::Direct, priority: 5 };
+        Lease { lane, sequence, after: 0, batch: 1, ordering, expires_ms: 0, bytes: 0 }
+    }
+
+    #[test]
+    fn a_key_has_one_owner_and_the_others_wait_in_order() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 1)) && keyed.admit(lease(7, 1)), "the owner may come again");
+        assert!(!keyed.admit(lease(7, 3)) && !keyed.admit(lease(7, 2)) && keyed.admit(lease(8, 4)));
+        assert!(keyed.admit(lease(0, 5)) && keyed.admit(lease(0, 6)), "no key, no order");
+        assert_eq!(keyed.release(7, 2), None, "only the owner frees its key");
+        assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(2));
+        assert!(keyed.admit(lease(7, 2)));
+        assert_eq!(keyed.release(7, 2).map(|lease| lease.sequence), Some(3));
+        assert_eq!(keyed.release(7, 3), None);
+        assert!(keyed.admit(lease(7, 9)));
+        assert_eq!(keyed.held, 0);
+    }
+
+    #[test]
+    fn a_retry_on_disk_blocks_its_key() {
+        let mut keyed = KeyedOrder::default();
+        keyed.block(7, 5);
+        keyed.block(7, 3);
+        assert!(!keyed.admit(lease(7, 5)) && keyed.admit(lease(7, 3)));
+    }
+}

@@ -1,0 +1,61 @@
+//! Chooses who gets a message that is addressed by capability.
+
+use super::Edge;
+use crate::{
+    clock,
+    machine::{keys, workspace::Workspace},
+    message::{Capability, MessageView},
+    query::{QueryError, registry::Candidate},
+    rejection::Rejection,
+    shard::Shard,
+};
+
+/// Sandboxes that are looked at for one message.
+const MAX_CANDIDATES: usize = 1_000;
+
+/// Who was chosen.
+pub(super) enum Choice {
+    /// One sandbox, by name.
+    One(String),
+    /// Sandboxes by number, each four bytes.
+    Several(Vec<u8>),
+}
+
+impl Edge {
+    /// One that is online, with the fewest waiting messages, or, with an ordering key, always the same one while it stays
+    /// online; or all there are.
+    pub(super) fn choose(
+        &self,
+        shard: &Shard,
+        workspace: &Workspace,
+        wanted: Capability<'_>,
+        view: &MessageView<'_>,
+    ) -> Result<Choice, QueryError> {
+        let mut candidates = shard.reader.capable(workspace.number, wanted.name, MAX_CANDIDATES)?;
+        candidates.retain(|candidate| candidate.name != view.from_sandbox_id);
+        if wanted.all {
+            let numbers: Vec<u8> = candidates.iter().flat_map(|candidate| candidate.number.to_be_bytes()).collect();
+            return if numbers.is_empty() { Err(nobody(wanted)) } else { Ok(Choice::Several(numbers)) };
+        }
+        let now_ms = clock::unix_ms();
+        candidates.retain(|candidate| {
+            now_ms.saturating_sub(candidate.heard_ms) <= self.limits.heartbeat_timeout_ms
+                || shard.delivery.is_subscribed(workspace.number, candidate.number)
+        });
+        let chosen = if view.ordering_key.is_empty() {
+            candidates.into_iter().min_by_key(|candidate| (candidate.held, candidate.number))
+        } else {
+            candidates.into_iter().max_by_key(|candidate| weight(view.ordering_key, candidate))
+        };
+        chosen.map(|candidate| Choice::One(candidate.name)).ok_or_else(|| nobody(wanted))
+    }
+}
+
+/// Highest random weight: a key stays where it is unless that sandbox goes, and only then moves.
+fn weight(ordering_key: &str, candidate: &Candidate) -> u64 {
+    keys::ordering_hash(&format!("{ordering_key}/{}", candidate.number))
+}
+
+fn nobody(wanted: Capability<'_>) -> QueryError {
+    Rejection::no_capable_sandbox(wanted.name).into()
+}

@@ -1,0 +1,119 @@
+//! Request: publishes, waits for the response with the same correlation id, and returns it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tandem_proto::raw::messaging::v1::{RequestRequest, RequestResponse, request_service_server::RequestService};
+use tonic::{Request, Response, Status};
+
+use super::{Edge, time};
+use crate::{
+    batch::{Batch, MessageRef},
+    batcher::PublishRecords,
+    command::{Answered, Verb, publish::Exception},
+    delivery::subscription::encode_message,
+    error::RequestError,
+    field,
+    machine::{keys, request::WaitingRequest},
+    message::{self, Destination},
+    rejection::{Reason, Rejection},
+};
+
+/// How long a call waits unless it says otherwise.
+const TIMEOUT_MS: u64 = 30_000;
+/// What a timeout may be.
+const TIMEOUTS_MS: std::ops::RangeInclusive<u64> = 100..=24 * 3_600_000;
+/// Beyond the deadline in the state, so that a tick that comes late is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+#[tonic::async_trait]
+impl RequestService for Edge {
+    async fn request(&self, request: Request<RequestRequest>) -> Result<Response<RequestResponse>, Status> {
+        let request = request.into_inner();
+        let name: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
+        let timeout_ms = time::milliseconds("timeout", request.timeout, TIMEOUTS_MS)?.unwrap_or(TIMEOUT_MS);
+        let context = self.context(&name)?;
+        let mut records = BytesMut::with_capacity(request.message.len() + 256);
+        self.encode(&context, &request.message, (0, 0), timeout_ms, &mut records)?;
+        let view = message::read(&request.message)?;
+        check(&view)?;
+
+        let shard = self.shards.of(&name);
+        let workspace = shard.reader.workspace(&name)?;
+        let sender = shard.reader.sandbox(workspace.number, view.from_sandbox_id)?.number;
+        let correlation = keys::text_hash(view.correlation_id);
+        // Heard of from now on: the response may come before the publish is answered.
+        let awaiting = shard.delivery.signals.wait_for_response((workspace.number, sender, correlation));
+        let publish = PublishRecords { workspace: Arc::clone(&name), count: 1, records: records.freeze() };
+        let published = shard.batcher.publish_now(publish).await?;
+        let (request_sequence, resumed) = match published.exceptions.into_iter().next() {
+            None => (published.first_sequence, false),
+            Some((_, Exception::Duplicate { sequence, .. })) => (sequence, true),
+            Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
+        };
+        loop {
+            let notified = awaiting.notify.notified();
+            tokio::pin!(notified);
+            // In line before the state is read, so that nothing between the two is missed.
+            notified.as_mut().enable();
+            let key = (workspace.number, sender, correlation);
+            let Some(waiting) = shard.reader.waiting_request(key).map_err(internal)? else {
+                return Err(timed_out(&view, timeout_ms).into());
+            };
+            if let Some((sequence, stored)) = &waiting.response {
+                let batch = Batch::decode(*sequence, stored.clone()).map_err(|error| internal(error.into()))?;
+                let message = encode_message(&MessageRef { batch: batch.into(), index: 0 }, &name);
+                if !waiting.answered {
+                    let answered =
+                        Verb::Answered(Answered { workspace: workspace.number, sandbox: sender, correlation });
+                    shard.batcher.call(answered, 0).await?;
+                }
+                return Ok(Response::new(RequestResponse { message, request_sequence, resumed }));
+            }
+            let left = remaining(&waiting) + GRACE;
+            tokio::select! {
+                () = notified => {}
+                () = tokio::time::sleep(left) => return Err(timed_out(&view, timeout_ms).into()),
+                () = self.stopped() => return Err(super::status::shutting_down()),
+            }
+        }
+    }
+}
+
+fn remaining(waiting: &WaitingRequest) -> Duration {
+    Duration::from_millis(waiting.deadline_ms.saturating_sub(crate::clock::unix_ms()))
+}
+
+/// A request is answered by one, and tied to its response by the correlation id.
+fn check(view: &message::MessageView<'_>) -> Result<(), Rejection> {
+    if view.correlation_id.is_empty() {
+        let text = "correlation_id is empty; give each request its own, and repeat it when you repeat the call";
+        return Err(Rejection::field("message.correlation_id", text));
+    }
+    if !matches!(view.message_type, 1 | 4) {
+        let text = "only a request or a command can be waited for; set the type accordingly";
+        return Err(Rejection::field("message.type", text));
+    }
+    let to_one = match view.to {
+        Destination::Sandbox(_) => true,
+        Destination::Capability(wanted) => !wanted.all,
+        _ => false,
+    };
+    if to_one {
+        return Ok(());
+    }
+    let text = "a request goes to one sandbox, or to one that has a capability";
+    Err(Rejection::field("message.destination", text))
+}
+
+fn timed_out(view: &message::MessageView<'_>, timeout_ms: u64) -> Rejection {
+    let text = format!(
+        "no response to {:?} came within {timeout_ms} ms; one that comes later goes to the inbox of sandbox {:?}",
+        view.correlation_id, view.from_sandbox_id
+    );
+    Rejection::new(Reason::ResponseTimeout, text)
+}
+
+fn internal(error: crate::machine::StateError) -> RequestError {
+    RequestError::internal(error.to_string())
+}

@@ -1,0 +1,86 @@
+//! What happened in a workspace, as a log of its own: for dashboards and supervisors that must not miss anything.
+
+use super::{
+    Effect,
+    keys::{self, EVENTS},
+    state::{State, StateError},
+};
+use crate::encoding::{DecodeError, Field, Reader, encoded};
+
+/// Events of a workspace that are kept, the newest.
+pub(crate) const MAX_EVENTS: u64 = 100_000;
+
+/// What happened. Numbers are those of the contract, and frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    SandboxRegistered = 1,
+    SandboxOffline = 2,
+    SandboxOnline = 3,
+    SandboxGone = 4,
+    DeadLettered = 5,
+    Expired = 6,
+    Looped = 7,
+    InboxFull = 8,
+    InboxTrimmed = 9,
+}
+
+impl Field for EventKind {
+    fn put(&self, out: &mut bytes::BytesMut) {
+        (*self as u8).put(out);
+    }
+
+    fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            1 => Self::SandboxRegistered,
+            2 => Self::SandboxOffline,
+            3 => Self::SandboxOnline,
+            4 => Self::SandboxGone,
+            5 => Self::DeadLettered,
+            6 => Self::Expired,
+            7 => Self::Looped,
+            8 => Self::InboxFull,
+            9 => Self::InboxTrimmed,
+            value => return Err(DecodeError::Unknown { what: "event kind", value }),
+        })
+    }
+}
+
+encoded! {
+    /// Something that happened. The key tells workspace and number.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct Event {
+        pub(crate) time_ms: u64,
+        pub(crate) kind: EventKind,
+        /// The name of the sandbox it is about.
+        pub(crate) sandbox: String,
+        /// Of the message, or the first of them; 0 when it is about none.
+        pub(crate) sequence: u64,
+        /// How many messages.
+        pub(crate) count: u64,
+        /// UTF-8.
+        pub(crate) text: bytes::Bytes,
+    }
+}
+
+/// Writes an event. The oldest ones make room for it.
+pub(super) fn raise(
+    state: &mut State,
+    workspace: u32,
+    kind: EventKind,
+    sandbox: &str,
+    (sequence, count): (u64, u64),
+    text: impl Into<bytes::Bytes>,
+) -> Result<(), StateError> {
+    let Some(name) = state.workspace_name(workspace)? else { return Ok(()) };
+    let Some(mut record) = state.workspace(&name)?.cloned() else { return Ok(()) };
+    record.last_event += 1;
+    let number = record.last_event;
+    state.put_workspace(&name, record);
+    let event = Event { time_ms: state.now_ms(), kind, sandbox: sandbox.into(), sequence, count, text: text.into() };
+    state.put(EVENTS, keys::event(workspace, number), event.to_bytes());
+    if let Some(oldest) = number.checked_sub(MAX_EVENTS) {
+        state.delete(EVENTS, keys::event(workspace, oldest));
+    }
+    state.effect(Effect::Event);
+    Ok(())
+}

@@ -1,0 +1,32 @@
+use super::*;
+
+#[test]
+fn keys_have_these_bytes() {
+    assert_eq!(message(1, 258).as_ref(), [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
+    assert_eq!(run(1, 2, 9, 3).as_ref(), [0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
+    assert_eq!(run(1, BROADCAST, 0, 3)[4..9], [255, 255, 255, 255, 9]);
+    assert_eq!(inbox(1, 2).as_ref(), [0, 0, 0, 1, 0, 0, 0, 2]);
+    assert_eq!(remembered(1, 2, Remembered::Producer, 3)[..9], [0, 0, 0, 1, 0, 0, 0, 2, 1]);
+    assert_eq!(remembered(1, 2, Remembered::Id, 3).len(), 25);
+    assert_eq!(text_hash("m1"), 0x9a6b019f95a49a9af4edaab5e5c1529d, "the hash is part of the format");
+    assert_eq!(ordering_hash("m1"), 0xf4edaab5e5c1529d_u64, "the hash is part of the format");
+    assert_eq!(shard().as_ref(), [1]);
+    assert_eq!(workspace("ab").as_ref(), [2, b'a', b'b']);
+    assert_eq!(sandbox(1, "ab").as_ref(), [3, 0, 0, 0, 1, b'a', b'b']);
+    assert_eq!(heartbeat(1, 2).as_ref(), [4, 0, 0, 0, 1, 0, 0, 0, 2]);
+}
+
+#[test]
+fn ranges_hold_their_workspace_and_no_other() {
+    let (from, to) = sandboxes(1);
+    assert!(sandbox(1, "a") >= from && sandbox(1, "\u{10ffff}") < to && sandbox(2, "a") >= to);
+    let (from, to) = of_workspace(1);
+    assert!(run(1, BROADCAST, 0, u64::MAX) < to && run(1, 0, 9, 0) >= from && run(2, 0, 9, 0) >= to);
+    let (from, to) = runs_of(1, 7);
+    assert!(run(1, 7, 9, 1) >= from && run(1, 7, 0, 9) < to && run(1, 8, 9, 0) >= to);
+}
+
+#[test]
+fn higher_priorities_sort_first() {
+    assert!(run(1, 2, 9, 500) < run(1, 2, 8, 1));
+}

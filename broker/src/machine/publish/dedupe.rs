@@ -1,0 +1,175 @@
+//! Tells a message that was accepted before: by its id, or by its position in what its producer sends.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    batch::Record,
+    command::publish::Exception,
+    encoding::encoded,
+    machine::{
+        keys::{self, Remembered},
+        state::{KnownId, State, StateError},
+        workspace::Workspace,
+    },
+    rejection::{Reason, Rejection},
+};
+
+/// Stretches of a producer's positions whose sequences are remembered: a retry of what is still under way finds its answer.
+const MAX_STRETCHES: usize = 256;
+
+encoded! {
+    /// What is known of a producer.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub(crate) struct Producer {
+        /// Its newest position.
+        last: u64,
+        /// The newest stretches of positions that lie side by side in the log: first position, then sequence, and count and time.
+        stretches: Vec<((u64, u64), (u64, u64))>,
+    }
+}
+
+impl Producer {
+    /// Decides on the message at a position: none when it is the next one.
+    fn decide(&self, position: u64) -> Option<Exception> {
+        if position == 0 {
+            let text = "the position of a producer begins with 1, not 0";
+            return Some(Exception::Refused(Rejection::field("producer.sequence", text)));
+        }
+        if self.last == 0 || position == self.last + 1 {
+            return None;
+        }
+        if position > self.last {
+            let text = format!(
+                "the producer is at {}, so its next message has the position {}, not {position}; send what is missing first",
+                self.last,
+                self.last + 1
+            );
+            return Some(Exception::Refused(Rejection::new(Reason::ProducerGap, text)));
+        }
+        let known = self.stretches.iter().rev().find_map(|((first, sequence), (count, time_ms))| {
+            let offset = position.checked_sub(*first).filter(|offset| offset < count)?;
+            Some(Exception::Duplicate { sequence: sequence + offset, time_ms: *time_ms })
+        });
+        // Refused when it came first, or too long ago: a duplicate whose sequence is not known.
+        Some(known.unwrap_or(Exception::Duplicate { sequence: 0, time_ms: 0 }))
+    }
+
+    fn accept(&mut self, position: u64, sequence: u64, time_ms: u64) {
+        self.last = position;
+        if let Some(((first, at), (count, time))) = self.stretches.last_mut()
+            && *first + *count == position
+            && *at + *count == sequence
+            && *time == time_ms
+        {
+            *count += 1;
+            return;
+        }
+        if self.stretches.len() >= MAX_STRETCHES {
+            self.stretches.remove(0);
+        }
+        self.stretches.push(((position, sequence), (1, time_ms)));
+    }
+}
+
+/// The producers of one publish.
+#[derive(Default)]
+pub(super) struct Producers(BTreeMap<u128, Producer>);
+
+impl Producers {
+    /// Decides on a message: none when it is new. One that will be refused for another reason has taken its position all
+    /// the same, or what follows could never be sent.
+    pub(super) fn decide(
+        &mut self,
+        state: &State,
+        workspace: &Workspace,
+        record: &Record<'_>,
+    ) -> Result<Option<Exception>, StateError> {
+        let (hash, position) = record.producer;
+        if hash == 0 {
+            return Ok(None);
+        }
+        let producer = match self.0.entry(hash) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(state.remembered(workspace, Remembered::Producer, hash)?.unwrap_or_default())
+            }
+        };
+        let decided = producer.decide(position);
+        if decided.is_none() {
+            producer.last = position;
+        }
+        Ok(decided)
+    }
+
+    pub(super) fn accept(&mut self, record: &Record<'_>, sequence: u64, time_ms: u64) {
+        if let Some(producer) = self.0.get_mut(&record.producer.0) {
+            producer.accept(record.producer.1, sequence, time_ms);
+        }
+    }
+
+    pub(super) fn remember(self, state: &mut State, workspace: &Workspace) {
+        for (hash, producer) in self.0 {
+            state.remember(workspace, Remembered::Producer, hash, &producer);
+        }
+    }
+}
+
+/// Decides on a message with an id: none when it is new or has none.
+pub(super) fn by_id(
+    state: &State,
+    workspace: &Workspace,
+    record: &Record<'_>,
+) -> Result<Option<Exception>, StateError> {
+    if record.id.is_empty() {
+        return Ok(None);
+    }
+    let known: Option<KnownId> = state.remembered(workspace, Remembered::Id, keys::text_hash(record.id))?;
+    Ok(known.map(|known| repeated(record, known)))
+}
+
+pub(super) fn remember_id(state: &mut State, workspace: &Workspace, record: &Record<'_>, known: &KnownId) {
+    if !record.id.is_empty() {
+        state.remember(workspace, Remembered::Id, keys::text_hash(record.id), known);
+    }
+}
+
+fn repeated(record: &Record<'_>, known: KnownId) -> Exception {
+    if known.digest == record.digest {
+        return Exception::Duplicate { sequence: known.sequence, time_ms: known.time_ms };
+    }
+    let text = format!(
+        "message id {:?} was used for another message, with sequence {}; choose a new id for new content",
+        record.id, known.sequence
+    );
+    Exception::Refused(Rejection::new(Reason::MessageIdReused, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_tells_new_from_repeated_and_missing() {
+        let mut producer = Producer::default();
+        assert_eq!(producer.decide(7), None, "a producer may begin anywhere");
+        producer.accept(7, 100, 5);
+        producer.accept(8, 101, 5);
+        producer.accept(9, 200, 6);
+        assert_eq!(producer.stretches.len(), 2);
+        let duplicate = |sequence, time_ms| Some(Exception::Duplicate { sequence, time_ms });
+        assert_eq!([producer.decide(8), producer.decide(9)], [duplicate(101, 5), duplicate(200, 6)]);
+        assert_eq!(producer.decide(3), duplicate(0, 0), "too long ago to know where");
+        assert_eq!(producer.decide(10), None);
+        for wrong in [0, 11] {
+            assert!(matches!(producer.decide(wrong), Some(Exception::Refused(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_producer_is_bounded() {
+        let mut producer = Producer::default();
+        (1..1_000).for_each(|position| producer.accept(position, position * 10, position));
+        assert_eq!(producer.stretches.len(), MAX_STRETCHES);
+        assert_eq!(producer.decide(999), Some(Exception::Duplicate { sequence: 9_990, time_ms: 999 }));
+    }
+}

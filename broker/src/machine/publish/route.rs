@@ -1,0 +1,305 @@
+//! Finds the way of one message: to the lanes of its recipients, to a record of its own, to a caller that waits for it, or, of
+//! a conversation that goes round in circles, to the dead letters.
+
+use super::{Conversation, Routes, TopicRoutes};
+use crate::{
+    batch::{Batch, Kind, MessageRef, Record},
+    command::{Lane, Source, publish::Exception},
+    machine::{
+        dead_letter::{self, DeadReason, Death},
+        events::{self, EventKind},
+        keys::{self, RECORDS, Remembered},
+        park::{self, Place},
+        parked::{Content, Parked},
+        request,
+        state::{State, StateError},
+    },
+    rejection::{Reason, Rejection},
+};
+
+/// Gaps in what others have said that own broadcasts may make. The record of an inbox is written with each of them, so it must
+/// not grow with all of them; what is not marked here is left out when it would be delivered. Part of the format: every node
+/// must stop at the same gap.
+const MAX_OWN_RANGES: usize = 1_024;
+
+type Routed = Result<Result<(), Exception>, StateError>;
+
+fn refused(rejection: Rejection) -> Routed {
+    Ok(Err(Exception::Refused(rejection)))
+}
+
+impl Routes {
+    /// Sends one message on its way, or says why it goes nowhere.
+    pub(super) fn route(&mut self, state: &mut State, batch: &Batch, index: usize, record: &Record<'_>) -> Routed {
+        let workspace = self.workspace.number;
+        let Some(sender) = state.sandbox_number(workspace, record.from)? else {
+            return refused(Rejection::unknown_sandbox(record.from));
+        };
+        if let Some(known) = repeated_request(state, workspace, sender, record)? {
+            return Ok(Err(known));
+        }
+        if let Some(rejection) = request::check(state, workspace, sender, record)? {
+            return refused(rejection);
+        }
+        let hops = self.hops(state, sender, record)?;
+        let too_often = hops > self.workspace.settings.hop_limit();
+        let sequence = batch.sequence(index);
+        match record.kind {
+            Kind::Direct => {
+                let Some(recipient) = state.sandbox_number(workspace, record.to)? else {
+                    return refused(Rejection::unknown_sandbox(record.to));
+                };
+                if let Err(rejection) = room(state, workspace, recipient, record)? {
+                    return refused(rejection);
+                }
+                self.count_hops(record, index, sequence, hops, |conversation| conversation.receive(recipient, hops));
+                if too_often {
+                    self.bury_loop(state, recipient, batch, index, hops)?;
+                } else {
+                    self.direct(state, recipient, batch, index, record)?;
+                }
+            }
+            Kind::Several => {
+                let recipients: Vec<u32> = record.recipients().collect();
+                return self.several(state, &recipients, batch, index, hops);
+            }
+            Kind::Broadcast | Kind::Topic if too_often => {
+                let limit = self.workspace.settings.hop_limit();
+                let text = format!(
+                    "the conversation went to and fro {hops} times, more than the {limit} that the workspace allows"
+                );
+                events::raise(state, workspace, EventKind::Looped, record.from, (sequence, 1), text.clone())?;
+                return refused(Rejection::new(Reason::TooManyHops, text));
+            }
+            Kind::Broadcast => {
+                self.broadcast(state, sender, batch, index, record.priority)?;
+                self.count_hops(record, index, sequence, hops, |conversation| conversation.receive_all(sender, hops));
+            }
+            Kind::Topic => {
+                if !self.topic(state, record.to, record.priority, index)? {
+                    return refused(Rejection::unknown_topic(record.to));
+                }
+                self.count_hops(record, index, sequence, hops, |conversation| conversation.receive_all(sender, hops));
+            }
+            Kind::Void => return refused(Rejection::field("destination", "the message goes nowhere")),
+        }
+        request::expect(state, workspace, sender, record, sequence)?;
+        Ok(Ok(()))
+    }
+
+    /// To the lane of a recipient, unless it has to wait or somebody waits for it.
+    fn direct(
+        &mut self,
+        state: &mut State,
+        recipient: u32,
+        batch: &Batch,
+        index: usize,
+        record: &Record<'_>,
+    ) -> Result<(), StateError> {
+        let workspace = self.workspace.number;
+        if request::answer(state, workspace, recipient, batch, index)? {
+            return Ok(());
+        }
+        let sequence = batch.sequence(index);
+        let now_ms = state.now_ms();
+        let priority = record.priority;
+        let Some(inbox) = state.inbox_mut(workspace, recipient)? else { return Ok(()) };
+        inbox.counters.bytes += record.body.len() as u64;
+        inbox.counters.full = false;
+        if record.not_before_ms > now_ms {
+            let place = Place { workspace, sandbox: recipient, priority, sequence };
+            return park::park(state, place, &parked(batch, record));
+        }
+        inbox.waiting[usize::from(priority)] += 1;
+        let before = std::mem::replace(&mut inbox.newest[usize::from(priority)], sequence);
+        self.direct.entry((recipient, priority)).or_default().push(index as u16);
+        self.expiries.add(recipient, before, batch, index, record);
+        Ok(())
+    }
+
+    fn several(&mut self, state: &mut State, recipients: &[u32], batch: &Batch, index: usize, hops: u8) -> Routed {
+        let workspace = self.workspace.number;
+        let record = batch.record(index);
+        let too_often = hops > self.workspace.settings.hop_limit();
+        let mut reached = 0;
+        let mut first_refusal = None;
+        for recipient in recipients {
+            if state.inbox(workspace, *recipient)?.is_none() {
+                continue;
+            }
+            if let Err(rejection) = room(state, workspace, *recipient, &record)? {
+                first_refusal = first_refusal.or(Some(rejection));
+                continue;
+            }
+            reached += 1;
+            if too_often {
+                self.bury_loop(state, *recipient, batch, index, hops)?;
+            } else {
+                self.direct(state, *recipient, batch, index, &record)?;
+            }
+        }
+        if reached == 0 {
+            return refused(first_refusal.unwrap_or_else(|| Rejection::no_capable_sandbox("any more")));
+        }
+        self.count_hops(&record, index, batch.sequence(index), hops, |conversation| {
+            recipients.iter().for_each(|recipient| conversation.receive(*recipient, hops));
+        });
+        Ok(Ok(()))
+    }
+
+    fn broadcast(
+        &mut self,
+        state: &mut State,
+        sender: u32,
+        batch: &Batch,
+        index: usize,
+        priority: u8,
+    ) -> Result<(), StateError> {
+        let own = self.broadcast.entry(priority).or_default();
+        let before = own.last().map(|index| batch.sequence(usize::from(*index)));
+        let before = before.unwrap_or(self.workspace.newest_broadcast.0[usize::from(priority)]);
+        if let Some(inbox) = state.inbox_mut(self.workspace.number, sender)? {
+            let gaps =
+                inbox.cursor(Lane { source: Source::Broadcast, priority }).map_or(0, |cursor| cursor.ranges.len());
+            if gaps < MAX_OWN_RANGES
+                && let Some(cursor) = inbox.cursor_mut(Lane { source: Source::Broadcast, priority })
+            {
+                // Done with before it is there, so that who only speaks need not read all it has said.
+                cursor.insert(before, batch.sequence(index));
+            }
+            inbox.broadcasts_done += 1;
+        }
+        own.push(index as u16);
+        Ok(())
+    }
+
+    /// False when there is no such topic.
+    fn topic(&mut self, state: &State, name: &str, priority: u8, index: usize) -> Result<bool, StateError> {
+        if !self.topics.contains_key(name) {
+            let Some(topic) = state.read(RECORDS, &keys::topic(self.workspace.number, name), "topic")? else {
+                return Ok(false);
+            };
+            self.topics.insert(name.to_owned(), TopicRoutes { topic, by_priority: Default::default() });
+        }
+        if let Some(routes) = self.topics.get_mut(name) {
+            routes.by_priority.entry(priority).or_default().push(index as u16);
+        }
+        Ok(true)
+    }
+
+    /// How often the conversation of a message went to and fro before it.
+    fn hops(&mut self, state: &State, sender: u32, record: &Record<'_>) -> Result<u8, StateError> {
+        if record.correlation == 0 {
+            return Ok(0);
+        }
+        if !self.conversations.contains_key(&record.correlation) {
+            let known = state.remembered(&self.workspace, Remembered::Conversation, record.correlation)?;
+            self.conversations.insert(record.correlation, known.unwrap_or_default());
+        }
+        Ok(self.conversations[&record.correlation].next_hops(sender))
+    }
+
+    fn count_hops(
+        &mut self,
+        record: &Record<'_>,
+        index: usize,
+        sequence: u64,
+        hops: u8,
+        receive: impl FnOnce(&mut Conversation),
+    ) {
+        if let Some(conversation) = self.conversations.get_mut(&record.correlation) {
+            conversation.extend_chain(hops, sequence);
+            receive(conversation);
+        }
+        if hops > 0 {
+            self.hops.push((index as u16, hops));
+        }
+    }
+
+    fn bury_loop(
+        &mut self,
+        state: &mut State,
+        recipient: u32,
+        batch: &Batch,
+        index: usize,
+        hops: u8,
+    ) -> Result<(), StateError> {
+        let record = batch.record(index);
+        let sequence = batch.sequence(index);
+        let place = Place { workspace: self.workspace.number, sandbox: recipient, priority: record.priority, sequence };
+        let hopped = Batch::decode(sequence, batch.alone(index))?;
+        let hopped = Batch::decode(sequence, hopped.with_hops(&[(0, hops)]))?;
+        let limit = self.workspace.settings.hop_limit();
+        let text = format!("the conversation went to and fro {hops} times; the workspace allows {limit}");
+        let chain = self.conversations.get(&record.correlation).map(|known| known.chain().to_vec()).unwrap_or_default();
+        let death = Death { reason: DeadReason::Loop, text: text.into(), history: Vec::new(), chain };
+        dead_letter::bury(state, place, &MessageRef { batch: hopped.into(), index: 0 }, death)
+    }
+}
+
+/// A request that is published a second time, because its caller calls again.
+fn repeated_request(
+    state: &State,
+    workspace: u32,
+    sender: u32,
+    record: &Record<'_>,
+) -> Result<Option<Exception>, StateError> {
+    if record.reply_timeout_ms == 0 {
+        return Ok(None);
+    }
+    let Some(known) = request::find(state, workspace, sender, record.correlation)? else { return Ok(None) };
+    if known.digest == record.digest {
+        return Ok(Some(Exception::Duplicate { sequence: known.sequence, time_ms: 0 }));
+    }
+    let text = format!(
+        "another request of sandbox {:?} waits under the same correlation id; give each request its own",
+        record.from
+    );
+    Ok(Some(Exception::Refused(Rejection::new(Reason::MessageIdReused, text))))
+}
+
+/// Whether a message fits into an inbox. The first one that does not is told to whoever watches.
+fn room(
+    state: &mut State,
+    workspace: u32,
+    recipient: u32,
+    record: &Record<'_>,
+) -> Result<Result<(), Rejection>, StateError> {
+    let header = state.header();
+    let bytes = record.body.len() as u64;
+    let Some(inbox) = state.inbox(workspace, recipient)? else {
+        return Ok(Err(Rejection::unknown_sandbox(record.to)));
+    };
+    if inbox.has_room(bytes, &header) {
+        return Ok(Ok(()));
+    }
+    let (held, held_bytes, limits) = (inbox.held(), inbox.counters.bytes, inbox.limits(&header));
+    let told = inbox.counters.full;
+    let name = state.sandbox_name(workspace, recipient)?;
+    let text = format!(
+        "the inbox of sandbox {name:?} holds {held} messages and {held_bytes} bytes; {} messages and {} bytes are allowed: try \
+         again later",
+        limits.0, limits.1
+    );
+    if !told {
+        if let Some(inbox) = state.inbox_mut(workspace, recipient)? {
+            inbox.counters.full = true;
+        }
+        events::raise(state, workspace, EventKind::InboxFull, &name, (0, 1), text.clone())?;
+    }
+    Ok(Err(Rejection::new(Reason::InboxFull, text)))
+}
+
+/// A message that waits on its own from the beginning.
+fn parked(batch: &Batch, record: &Record<'_>) -> Parked {
+    Parked {
+        content: Content::Stored(batch.first_sequence),
+        attempt: 1,
+        due_ms: record.not_before_ms,
+        expires_ms: record.expires_ms(batch.time_ms),
+        ordering: record.ordering,
+        bytes: record.body.len() as u32,
+        blocks: false,
+        history: Vec::new(),
+    }
+}

@@ -1,0 +1,234 @@
+//! What becomes of messages that are not simply taken and acknowledged: one rule, one test.
+
+use super::harness::*;
+use crate::{
+    batch::{Kind, Record},
+    command::{Outcome, Redrive, Redriven, Verb, publish::Exception},
+    machine::{dead_letter::DeadReason, events::EventKind},
+    rejection::Reason,
+};
+
+fn direct<'a>(from: &'a str, to: &'a str) -> Record<'a> {
+    Record { kind: Kind::Direct, priority: 5, message_type: 1, from, to, body: b"body", ..Record::default() }
+}
+
+#[test]
+fn a_failed_message_comes_again_after_its_backoff_and_dies_after_its_attempts() {
+    let mut shard = TestShard::with_sandboxes();
+    let inbox = shard.open("b");
+    shard.publish_records(&[direct("a", "b"), direct("a", "b")]);
+    for attempt in 1..=5 {
+        let taken = shard.take(&inbox, 1);
+        assert_eq!((taken[0].attempt, sequences(&taken)), (attempt, vec![1]));
+        let expected = if attempt < 5 { (1, 0) } else { (0, 1) };
+        assert_eq!(shard.nack(&inbox, &taken, None), expected, "attempt {attempt}");
+        assert_eq!(shard.pending("b"), if attempt < 5 { 2 } else { 1 }, "in exactly one place");
+        shard.time_ms += 700 << (attempt - 1);
+        shard.tick();
+        // Others pass meanwhile, and go back untouched.
+        let other = shard.take(&inbox, 9);
+        assert_eq!(sequences(&other), [2]);
+        inbox.lock().give_back(other[0].lease());
+        shard.time_ms += 600 << (attempt - 1);
+        shard.tick();
+    }
+    let letters = shard.dead_letters();
+    assert_eq!((letters.len(), letters[0].reason, letters[0].history.len()), (1, DeadReason::AttemptsExhausted, 5));
+    assert!(letters[0].history.is_sorted_by_key(|failed| (failed.attempt, failed.time_ms)));
+    assert_eq!(shard.events().last(), Some(&EventKind::DeadLettered));
+}
+
+#[test]
+fn promise_3_a_failed_message_survives_a_restart_with_its_count() {
+    let mut shard = TestShard::with_sandboxes();
+    shard.publish_records(&[direct("a", "b")]);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 1);
+    shard.nack(&inbox, &taken, Some(10));
+    shard.restart();
+    shard.time_ms += 10;
+    shard.tick();
+    let taken = shard.take(&shard.open("b"), 1);
+    assert_eq!((taken[0].attempt, sequences(&taken)), (2, vec![1]));
+}
+
+#[test]
+fn a_redrive_puts_a_dead_letter_back_once() {
+    let mut shard = TestShard::with_sandboxes();
+    let inbox = shard.open("b");
+    shard.publish_records(&[direct("a", "b")]);
+    for _ in 0..5 {
+        let taken = shard.take(&inbox, 1);
+        shard.nack(&inbox, &taken, Some(0));
+    }
+    assert_eq!(shard.dead_letters().len(), 1);
+    let redrive = |to: &str| {
+        Verb::Redrive(Redrive { workspace: WORKSPACE.into(), dead_letters: vec![(2, 1)], to_sandbox: to.into() })
+    };
+    assert_eq!(shard.apply(&[redrive("c")]), [Outcome::Redrive(Ok(Redriven { redriven: 1, skipped: 0 }))]);
+    assert_eq!(shard.apply(&[redrive("c")]), [Outcome::Redrive(Ok(Redriven { redriven: 0, skipped: 0 }))]);
+    let inbox = shard.open("c");
+    let taken = shard.take(&inbox, 9);
+    assert_eq!((taken.len(), taken[0].attempt, taken[0].message.record().body), (1, 1, b"body".as_slice()));
+    shard.ack(&inbox, &taken);
+    assert_eq!((shard.pending("b"), shard.pending("c"), shard.dead_letters().len()), (0, 0, 0));
+}
+
+#[test]
+fn an_expired_message_is_never_delivered_and_leaves_by_itself() {
+    let mut shard = TestShard::with_sandboxes();
+    let short = Record { ttl_ms: 1_000, ..direct("a", "b") };
+    let asked = Record { dead_letter_on_expiry: true, ..short };
+    shard.publish_records(&[short, direct("a", "b"), asked, Record { kind: Kind::Broadcast, to: "", ..short }]);
+    let inbox = shard.open("b");
+    shard.time_ms += 1_200;
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [2], "before anybody has taken it out");
+    shard.tick();
+    assert_eq!(shard.dead_letters().iter().map(|letter| letter.reason).collect::<Vec<_>>(), [DeadReason::Expired]);
+    assert_eq!(shard.reader.inbox(1, 2).unwrap().unwrap().held(), 1);
+    let dropped = std::mem::take(&mut inbox.lock().dropped);
+    let ack = inbox.lock().acknowledge(dropped);
+    shard.apply(&[Verb::Ack(ack)]);
+    assert_eq!(shard.pending("b"), 1, "the broadcast is acknowledged in its name");
+}
+
+#[test]
+fn what_is_worked_on_does_not_expire() {
+    let mut shard = TestShard::with_sandboxes();
+    shard.publish_records(&[Record { ttl_ms: 1_000, ..direct("a", "b") }]);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 1);
+    shard.time_ms += 5_000;
+    shard.tick();
+    assert_eq!(shard.pending("b"), 1);
+    shard.ack(&inbox, &taken);
+    shard.time_ms += 20_000;
+    shard.tick();
+    assert_eq!(shard.pending("b"), 0);
+    assert!(!shard.events().contains(&EventKind::Expired));
+}
+
+#[test]
+fn a_delayed_message_comes_in_its_time_and_its_ttl_counts_from_there() {
+    let mut shard = TestShard::with_sandboxes();
+    let not_before_ms = shard.time_ms + 5_000;
+    shard.publish_records(&[Record { not_before_ms, ttl_ms: 1_000, ..direct("a", "b") }, direct("a", "b")]);
+    let inbox = shard.open("b");
+    let now = shard.take(&inbox, 9);
+    assert_eq!(sequences(&now), [2]);
+    shard.ack(&inbox, &now);
+    shard.time_ms = not_before_ms;
+    shard.tick();
+    let taken = shard.take(&inbox, 9);
+    assert_eq!((sequences(&taken), taken[0].attempt), (vec![1], 1));
+    inbox.lock().give_back(taken[0].lease());
+    shard.time_ms += 1_000;
+    assert!(shard.take(&inbox, 9).is_empty());
+    shard.tick();
+    assert_eq!(shard.pending("b"), 0);
+}
+
+#[test]
+fn promise_4_while_a_message_is_retried_its_key_waits_and_others_do_not() {
+    let mut shard = TestShard::with_sandboxes();
+    let keyed = |ordering| Record { ordering, ..direct("a", "b") };
+    shard.publish_records(&[keyed(7), keyed(7), keyed(8), keyed(0), keyed(7)]);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 9);
+    assert_eq!(sequences(&taken), [1, 3, 4], "one of each key at a time");
+    shard.nack(&inbox, &taken[..1], Some(1_000));
+    shard.ack(&inbox, &taken[1..]);
+    assert!(shard.take(&inbox, 9).is_empty());
+    // A new leader finds it so as well.
+    shard.restart();
+    let inbox = shard.open("b");
+    assert!(shard.take(&inbox, 9).is_empty());
+    shard.time_ms += 1_000;
+    shard.tick();
+    for expected in [1, 2, 5] {
+        let taken = shard.take(&inbox, 9);
+        assert_eq!(sequences(&taken), [expected]);
+        shard.ack(&inbox, &taken);
+    }
+    assert_eq!(shard.pending("b"), 0);
+}
+
+#[test]
+fn promise_2_a_producer_publishes_each_position_once() {
+    let mut shard = TestShard::with_sandboxes();
+    let at = |position| Record { producer: (9, position), ..direct("a", "b") };
+    assert_eq!(shard.publish_records(&[at(1), at(2)]).first_sequence, 1);
+    shard.restart();
+    let again = shard.publish_records(&[at(1), at(2), at(3), at(5)]);
+    let seen: Vec<_> = again.exceptions.iter().map(|(index, why)| (*index, why.clone())).collect();
+    assert!(matches!(seen[0], (0, Exception::Duplicate { sequence: 1, .. })), "{seen:?}");
+    assert!(matches!(seen[1], (1, Exception::Duplicate { sequence: 2, .. })), "{seen:?}");
+    assert_eq!((seen.len(), refusal(&seen[2].1)), (3, Reason::ProducerGap));
+}
+
+#[test]
+fn a_conversation_in_circles_ends_among_the_dead_letters() {
+    let mut shard = TestShard::with_sandboxes();
+    let say = |from, to| Record { correlation: 3, ..direct(from, to) };
+    for _ in 0..8 {
+        shard.publish_records(&[say("a", "b")]);
+        shard.publish_records(&[say("b", "a")]);
+    }
+    shard.publish_records(&[say("a", "b")]);
+    assert!(shard.dead_letters().is_empty());
+    shard.publish_records(&[say("b", "a")]);
+    let letters = shard.dead_letters();
+    assert_eq!((letters.len(), letters[0].reason, letters[0].chain.len()), (1, DeadReason::Loop, 18));
+    assert_eq!(shard.events().last(), Some(&EventKind::Looped));
+    assert_eq!(shard.take(&shard.open("b"), 99).last().map(|item| item.message.record().hops), Some(16));
+}
+
+#[test]
+fn a_response_that_is_waited_for_does_not_go_through_the_inbox_unless_it_comes_late() {
+    let mut shard = TestShard::with_sandboxes();
+    let ask = Record { correlation: 3, reply_timeout_ms: 1_000, digest: 1, ..direct("a", "b") };
+    let answer = Record { correlation: 3, message_type: 2, ..direct("b", "a") };
+    shard.publish_records(&[ask]);
+    let again = shard.publish_records(&[ask]);
+    assert!(matches!(again.exceptions[0].1, Exception::Duplicate { sequence: 1, .. }), "a call that is repeated");
+    shard.publish_records(&[answer]);
+    assert_eq!(shard.pending("a"), 0);
+    let waiting = shard.reader.waiting_request((1, 1, 3)).unwrap().unwrap();
+    assert_eq!(waiting.response.map(|(sequence, _)| sequence), Some(2));
+    shard.publish_records(&[answer]);
+    assert_eq!(shard.pending("a"), 1, "a second one is an ordinary message");
+    shard.time_ms += 1_000;
+    shard.tick();
+    assert_eq!(shard.pending("a"), 2, "nobody took the first one in time");
+    assert_eq!(shard.reader.waiting_request((1, 1, 3)).unwrap(), None);
+}
+
+#[test]
+fn the_sender_of_a_message_that_requires_a_response_is_told_of_its_death() {
+    let mut shard = TestShard::with_sandboxes();
+    let body = prost::Message::encode_to_vec(&tandem_proto::messaging::v1::Message {
+        correlation_id: "c".into(),
+        ..Default::default()
+    });
+    shard.publish_records(&[Record { requires_response: true, ttl_ms: 1_000, body: &body, ..direct("a", "b") }]);
+    shard.time_ms += 1_200;
+    shard.tick();
+    let told = shard.take(&shard.open("a"), 9);
+    let message: tandem_proto::messaging::v1::Message = prost::Message::decode(told[0].message.record().body).unwrap();
+    assert_eq!((message.correlation_id.as_str(), message.metadata["aintandem-error"].as_str()), ("c", "EXPIRED"));
+    assert_eq!(told[0].message.record().from, "b");
+}
+
+#[test]
+fn an_id_is_remembered_for_a_window_at_least_and_then_forgotten() {
+    let mut shard = TestShard::with_sandboxes();
+    let named = Record { id: "m1", digest: 1, ..direct("a", "b") };
+    shard.publish_records(&[named]);
+    // The window of the harness is 1,000,000 ms.
+    shard.time_ms += 999_000;
+    assert!(matches!(shard.publish_records(&[named]).exceptions[0].1, Exception::Duplicate { sequence: 1, .. }));
+    shard.time_ms += 2_000_000;
+    assert!(shard.publish_records(&[named]).exceptions.is_empty(), "a new message by now");
+    let remembered = shard.dump().iter().filter(|(space, ..)| *space == crate::machine::keys::REMEMBERED.0).count();
+    assert_eq!(remembered, 1, "what is old is gone from the disk as well");
+}

@@ -1,0 +1,80 @@
+//! Arguments about events.
+
+use clap::{Args, ValueEnum};
+use tandem_client::EventType;
+
+/// `tandem events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Events are numbered from 1. To miss none over a break, go on with --from, one above the last that
+was printed. The broker keeps the newest 100000 of a workspace.")]
+pub struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The first event; unless given: the first of all, with --follow the next that happens
+    #[arg(long, value_name = "EVENT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: Option<u64>,
+    /// Only these; may be repeated
+    #[arg(long = "type", value_enum)]
+    pub kinds: Vec<EventName>,
+    /// Only events about this sandbox
+    #[arg(long, value_name = "ID")]
+    pub sandbox: Option<String>,
+    /// Stop after so many
+    #[arg(long)]
+    pub count: Option<u64>,
+}
+
+/// What happens in a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EventName {
+    /// A sandbox was registered
+    SandboxRegistered,
+    /// Its heartbeats were missed, and no subscription is open
+    SandboxOffline,
+    /// It was offline and is back
+    SandboxOnline,
+    /// It was unregistered
+    SandboxGone,
+    /// A message became a dead letter
+    MessageDeadLettered,
+    /// The ttl of a message ended
+    MessageExpired,
+    /// A conversation went to and fro too often
+    MessageLooped,
+    /// A message was refused because of a full inbox
+    InboxFull,
+    /// Messages that were still waiting were trimmed
+    InboxTrimmed,
+}
+
+impl From<EventName> for EventType {
+    fn from(name: EventName) -> Self {
+        match name {
+            EventName::SandboxRegistered => Self::SandboxRegistered,
+            EventName::SandboxOffline => Self::SandboxOffline,
+            EventName::SandboxOnline => Self::SandboxOnline,
+            EventName::SandboxGone => Self::SandboxGone,
+            EventName::MessageDeadLettered => Self::MessageDeadLettered,
+            EventName::MessageExpired => Self::MessageExpired,
+            EventName::MessageLooped => Self::MessageLooped,
+            EventName::InboxFull => Self::InboxFull,
+            EventName::InboxTrimmed => Self::InboxTrimmed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::word;
+
+    #[test]
+    fn events_are_printed_as_the_option_takes_them() {
+        for &name in EventName::value_variants() {
+            let option = name.to_possible_value().map(|value| value.get_name().to_owned());
+            assert_eq!(option, Some(word(EventType::from(name).as_str_name(), "EVENT_TYPE_")));
+        }
+    }
+}
