@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     query::StateReader,
     rejection::Reason,
+    retention::Retention,
     serve,
     shard::{Applier, Shard, Shards},
     ticker::Ticker,
@@ -257,6 +258,12 @@ async fn start_shards(
             heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
         };
         tickers.push(tokio::spawn(ticker.run()));
+        let retention = Retention {
+            reader: reader.clone(),
+            batcher: batcher.clone(),
+            inbox_limits: (config.limits.max_inbox_messages, config.limits.max_inbox_bytes),
+        };
+        tickers.push(tokio::spawn(retention.run()));
         shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });
     }
     Ok((Shards::new(shards), tickers))

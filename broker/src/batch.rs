@@ -21,6 +21,8 @@ use crate::encoding::{DecodeError, Reader, put_bytes, put_text};
 const VERSION: u8 = 2;
 /// Version, time, count.
 pub(crate) const BATCH_HEADER: usize = 1 + 8 + 4;
+/// No batch holds more messages: one that begins this far before a sequence does not reach it.
+pub(crate) const MAX_BATCH_LEN: u64 = u16::MAX as u64;
 /// Where the hops stand in a record.
 const HOPS_OFFSET: usize = 3;
 
@@ -35,6 +37,8 @@ pub(crate) enum Kind {
     Topic,
     /// To every sandbox in `recipients`.
     Several,
+    /// To whoever has the capability named in `to`, as soon as somebody has.
+    Wanted,
     /// Nowhere: it was refused or is a duplicate, and only holds its place.
     Void,
 }
@@ -46,6 +50,7 @@ impl Kind {
             Self::Broadcast => 1,
             Self::Topic => 2,
             Self::Several => 3,
+            Self::Wanted => 4,
             Self::Void => 255,
         }
     }
@@ -56,6 +61,7 @@ impl Kind {
             1 => Ok(Self::Broadcast),
             2 => Ok(Self::Topic),
             3 => Ok(Self::Several),
+            4 => Ok(Self::Wanted),
             255 => Ok(Self::Void),
             value => Err(DecodeError::Unknown { what: "message kind", value }),
         }

@@ -21,6 +21,7 @@ pub(crate) mod register_sandbox;
 pub(crate) mod replay;
 pub(crate) mod tick;
 pub(crate) mod topics;
+pub(crate) mod trim;
 pub(crate) mod unregister_sandbox;
 pub(crate) mod update_workspace;
 
@@ -39,6 +40,7 @@ pub(crate) use self::{
     replay::{Replay, Replayed},
     tick::{Tick, Ticked},
     topics::{CreateTopic, DeleteTopic, FollowTopics, Followed, TopicCreated, UnfollowTopics},
+    trim::{Trim, Trimmed},
     unregister_sandbox::{UnregisterSandbox, Unregistered},
     update_workspace::UpdateWorkspace,
 };
@@ -114,6 +116,7 @@ verbs! {
     FollowTopics = 14 -> Followed;
     UnfollowTopics = 15 -> ();
     UpdateWorkspace = 16 -> ();
+    Trim = 17 -> Trimmed;
     Replay = 18 -> Replayed;
     Alive = 19 -> ();
     Answered = 21 -> ();

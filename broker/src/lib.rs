@@ -38,6 +38,7 @@ mod message;
 mod metrics;
 mod query;
 mod rejection;
+mod retention;
 mod serve;
 mod shard;
 mod ticker;

@@ -21,6 +21,8 @@ pub(crate) mod request;
 pub(crate) mod state;
 mod tick;
 pub(crate) mod topic;
+mod trim;
+pub(crate) mod wanted;
 pub(crate) mod workspace;
 
 use std::sync::Arc;
@@ -44,7 +46,7 @@ pub(crate) enum Effect {
     Ready(Place),
     /// A message on its own, or one that was to be, left without an ack. None wait for its ordering key any more.
     Left { place: Place, ordering: u64 },
-    /// Messages of direct lanes have expired.
+    /// Messages of lanes have expired or were trimmed.
     Expired { workspace: u32, sandbox: u32, ranges: Vec<AckedRange> },
     /// Something is due at a time.
     Scheduled { time_ms: u64 },
@@ -131,6 +133,7 @@ impl Machine {
             Verb::RegisterSandbox(verb) => Outcome::RegisterSandbox(registry::register(state, &verb)?),
             Verb::UnregisterSandbox(verb) => Outcome::UnregisterSandbox(registry::unregister(state, &verb)?),
             Verb::Heartbeat(verb) => Outcome::Heartbeat(registry::heartbeat(state, &verb)?),
+            Verb::Trim(verb) => Outcome::Trim(trim::apply(state, &verb)?),
             Verb::Alive(verb) => Outcome::Alive(registry::alive(state, &verb)?),
             Verb::Answered(verb) => Outcome::Answered(request::answered(state, &verb)?),
             Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb)?),

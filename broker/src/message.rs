@@ -57,6 +57,7 @@ pub(crate) enum Destination<'a> {
 pub(crate) struct Capability<'a> {
     pub(crate) name: &'a str,
     pub(crate) all: bool,
+    pub(crate) wait: bool,
 }
 
 /// What the edge knows of a publish beside the message.
@@ -126,6 +127,7 @@ impl MessageView<'_> {
             (Destination::Topic(topic), _) => (Kind::Topic, topic, &[]),
             (Destination::Capability(_), Chosen::One(to)) => (Kind::Direct, to, &[]),
             (Destination::Capability(_), Chosen::Several(recipients)) => (Kind::Several, "", recipients),
+            (Destination::Capability(wanted), Chosen::Nobody) if wanted.wait => (Kind::Wanted, wanted.name, &[]),
             (Destination::Capability(wanted), Chosen::Nobody) => {
                 return Err(Rejection::no_capable_sandbox(wanted.name));
             }
@@ -262,12 +264,7 @@ fn read_capability(bytes: &[u8]) -> Result<Capability<'_>, Rejection> {
         match entry? {
             (1, value) => capability.name = field::name(FIELD, value.text(FIELD)?)?,
             (2, value) => capability.all = value.varint(FIELD)? != 0,
-            (3, value) if value.varint(FIELD)? == 0 => {}
-            (3, _) => {
-                let text =
-                    "destination.capability.wait is set, but this version does not let messages wait for a capability";
-                return Err(Rejection::unsupported(FIELD, text));
-            }
+            (3, value) => capability.wait = value.varint(FIELD)? != 0,
             (number, _) => {
                 let text = format!("the capability has a field {number} that this version does not know");
                 return Err(Rejection::unsupported(FIELD, text));
@@ -276,6 +273,11 @@ fn read_capability(bytes: &[u8]) -> Result<Capability<'_>, Rejection> {
     }
     if capability.name.is_empty() {
         return Err(Rejection::field(FIELD, "destination.capability names no capability"));
+    }
+    if capability.all && capability.wait {
+        let text =
+            "destination.capability has both all and wait set; all are those there are, so there is nobody to wait for";
+        return Err(Rejection::field(FIELD, text));
     }
     Ok(capability)
 }

@@ -106,9 +106,9 @@ fn each_bad_value_is_refused_with_its_field() {
 
 #[test]
 fn fields_without_behaviour_are_refused_not_ignored() {
-    let wait = CapabilityDestination { capability: "c".into(), all: false, wait: true };
-    let refused = refusal(&with(|m| m.destination = Some(Destination { kind: Some(To::Capability(wait)) })));
-    assert_eq!((refused.reason, refused.field.as_str()), (Reason::UnsupportedField, "destination.capability"));
+    let both = CapabilityDestination { capability: "c".into(), all: true, wait: true };
+    let refused = refusal(&with(|m| m.destination = Some(Destination { kind: Some(To::Capability(both)) })));
+    assert_eq!((refused.reason, refused.field.as_str()), (Reason::InvalidField, "destination.capability"));
     let mut unknown = message().encode_to_vec();
     unknown.extend([0xc8, 0x01, 1]); // field 25
     assert_eq!(read(&unknown).unwrap_err().reason, Reason::UnsupportedField);

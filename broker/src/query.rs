@@ -4,6 +4,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod registry;
+pub(crate) mod retention;
 mod topics;
 mod watched;
 

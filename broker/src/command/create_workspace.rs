@@ -17,7 +17,15 @@ encoded! {
     }
 }
 
+/// How long a history is kept unless its workspace says otherwise, in milliseconds: 30 days.
+const DEFAULT_RETENTION_AGE_MS: u64 = 30 * 24 * 3_600_000;
+
 impl Settings {
+    /// How long the history is kept, in milliseconds.
+    pub(crate) fn retention_age(&self) -> u64 {
+        if self.retention_age_ms == 0 { DEFAULT_RETENTION_AGE_MS } else { self.retention_age_ms }
+    }
+
     /// Hops that a conversation may have.
     pub(crate) fn hop_limit(&self) -> u8 {
         if self.max_hops == 0 { 16 } else { self.max_hops }

@@ -10,7 +10,7 @@ use tandem_storage::Direction;
 
 use super::loader::Loader;
 use crate::{
-    batch::{Batch, MessageRef},
+    batch::{Batch, MAX_BATCH_LEN, MessageRef},
     command::{AckedRange, FinishedRun, Lane, Source},
     machine::{
         StateError,
@@ -29,8 +29,6 @@ const LOAD_MESSAGES: usize = 1_024;
 /// Gaps of acknowledged messages that a lane may have; beyond, it hands out nothing new until the oldest are closed. Each
 /// is written with every change of the inbox.
 const MAX_RANGES: usize = 2_048;
-/// No batch holds more messages, so a run that begins this far before a sequence does not reach it.
-const MAX_BATCH_LEN: u64 = u16::MAX as u64;
 
 /// A message on its way to a subscriber.
 #[derive(Debug, Clone)]

@@ -19,6 +19,8 @@ pub(super) enum Choice {
     One(String),
     /// Sandboxes by number, each four bytes.
     Several(Vec<u8>),
+    /// Nobody is there, and the message is to wait.
+    Nobody,
 }
 
 impl Edge {
@@ -47,7 +49,11 @@ impl Edge {
         } else {
             candidates.into_iter().max_by_key(|candidate| weight(view.ordering_key, candidate))
         };
-        chosen.map(|candidate| Choice::One(candidate.name)).ok_or_else(|| nobody(wanted))
+        match chosen {
+            Some(candidate) => Ok(Choice::One(candidate.name)),
+            None if wanted.wait => Ok(Choice::Nobody),
+            None => Err(nobody(wanted)),
+        }
     }
 }
 

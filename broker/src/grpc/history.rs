@@ -48,7 +48,7 @@ impl HistoryService for Edge {
                 .map(|known| known.sequence),
         };
         let found = match sequence {
-            Some(sequence) => shard.reader.message_at(workspace.number, sequence)?,
+            Some(sequence) => shard.reader.message_in_history(&workspace, sequence)?,
             None => None,
         };
         // A message with an id of its own is not found under its sequence: it has one name.
@@ -114,7 +114,7 @@ impl HistoryService for Edge {
             appended: shard.delivery.signals.appended(),
             name,
             filter,
-            span: Span { from: request.from_sequence.max(1), to, descending: false },
+            span: Span { from: request.from_sequence, to, descending: false },
             follow: request.follow,
         };
         let pages = stream::try_unfold(Some(reading), |reading| async move {
@@ -187,6 +187,9 @@ impl Reading {
             self.appended.mark_unchanged();
             let shard = self.edge.shards.of(&self.name);
             let workspace = shard.reader.workspace(&self.name)?;
+            if self.span.from == 0 {
+                self.span.from = workspace.first_sequence;
+            }
             let last = workspace.last_sequence.min(self.span.to);
             if self.span.from <= last {
                 let encode = |message: &MessageRef| encode_message(message, &self.name);

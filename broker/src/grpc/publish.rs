@@ -240,6 +240,7 @@ impl Edge {
         envelope.chosen = match &choice {
             Choice::One(name) => Chosen::One(name),
             Choice::Several(numbers) => Chosen::Several(numbers),
+            Choice::Nobody => Chosen::Nobody,
         };
         Ok(view.encode(body, &envelope, out)?)
     }

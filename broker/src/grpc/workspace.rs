@@ -110,17 +110,27 @@ impl WorkspaceService for Edge {
 /// What a client says of a workspace, checked.
 fn settings(wanted: Option<WorkspaceSettings>) -> Result<Settings, Rejection> {
     const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+    const MIN_RETENTION_BYTES: u64 = 1 << 20;
     let wanted = wanted.unwrap_or_default();
     let default_ttl = milliseconds("settings.default_ttl", wanted.default_ttl, 1_000..=YEAR_MS)?;
-    if wanted.retention_age.is_some() || wanted.retention_bytes > 0 {
-        let text = "retention is set, but this version keeps the whole history";
-        return Err(Rejection::unsupported("settings.retention_age", text));
+    let retention_age = milliseconds("settings.retention_age", wanted.retention_age, 60_000..=100 * YEAR_MS)?;
+    let retention_bytes = wanted.retention_bytes;
+    if (1..MIN_RETENTION_BYTES).contains(&retention_bytes) {
+        let text = format!(
+            "retention_bytes is {retention_bytes}; it must be at least {MIN_RETENTION_BYTES}, or 0 for no limit"
+        );
+        return Err(Rejection::field("settings.retention_bytes", text));
     }
     let max_hops = u8::try_from(wanted.max_hops).map_err(|_| {
         let text = format!("max_hops is {}; it must be 0 to 255", wanted.max_hops);
         Rejection::field("settings.max_hops", text)
     })?;
-    Ok(Settings { default_ttl_ms: default_ttl.unwrap_or(0), max_hops, ..Settings::default() })
+    Ok(Settings {
+        default_ttl_ms: default_ttl.unwrap_or(0),
+        retention_age_ms: retention_age.unwrap_or(0),
+        retention_bytes,
+        max_hops,
+    })
 }
 
 fn on_wire(shard: &Shard, workspace_id: String, workspace: &machine::workspace::Workspace) -> Workspace {
@@ -128,8 +138,9 @@ fn on_wire(shard: &Shard, workspace_id: String, workspace: &machine::workspace::
         workspace_id,
         settings: Some(WorkspaceSettings {
             default_ttl: Some(workspace.settings.default_ttl_ms).filter(|ttl_ms| *ttl_ms > 0).map(duration),
+            retention_age: Some(duration(workspace.settings.retention_age())),
+            retention_bytes: workspace.settings.retention_bytes,
             max_hops: u32::from(workspace.settings.hop_limit()),
-            ..WorkspaceSettings::default()
         }),
         first_sequence: workspace.first_sequence,
         stored_bytes: workspace.committed_bytes - workspace.trimmed_bytes,

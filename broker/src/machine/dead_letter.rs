@@ -8,6 +8,7 @@ use super::{
     park::{self, Place},
     parked::{Content, FailedAttempt, Parked},
     state::{State, StateError},
+    wanted,
 };
 use crate::{
     batch::{Batch, MessageRef},
@@ -195,11 +196,8 @@ fn put_back(
     if park::find(state, place)?.is_some() {
         return Ok(PutBack::WaitsAlready);
     }
-    if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {
-        inbox.counters.bytes += u64::from(bytes);
-    }
     let parked = Parked {
-        content: Content::Own(message),
+        content: Content::Own(message.clone()),
         attempt: 1,
         due_ms: 0,
         expires_ms: 0,
@@ -208,6 +206,17 @@ fn put_back(
         blocks: false,
         history,
     };
+    if sandbox == wanted::NOBODY {
+        let sender = state.sandbox_number(workspace, record.from)?.unwrap_or(wanted::NOBODY);
+        if let Some(recipient) = wanted::online(state, workspace, sender, &record)? {
+            return put_back(state, workspace, recipient, sequence, message, parked.history);
+        }
+        wanted::wait(state, workspace, sender, (sequence, &record), parked)?;
+        return Ok(PutBack::Done);
+    }
+    if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {
+        inbox.counters.bytes += u64::from(bytes);
+    }
     park::park(state, place, &parked)?;
     Ok(PutBack::Done)
 }

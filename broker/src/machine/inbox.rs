@@ -97,9 +97,13 @@ impl Inbox {
 
     /// How many messages and bytes may wait, where a server has these limits.
     pub(crate) fn limits(&self, header: &Header) -> (u64, u64) {
+        self.limits_of((header.max_inbox_messages, header.max_inbox_bytes))
+    }
+
+    /// The same, where the server's limits are at hand.
+    pub(crate) fn limits_of(&self, (most_messages, most_bytes): (u64, u64)) -> (u64, u64) {
         let limit = |own: u64, most: u64| if own == 0 { most } else { own.min(most) };
-        let settings = &self.settings;
-        (limit(settings.max_messages, header.max_inbox_messages), limit(settings.max_bytes, header.max_inbox_bytes))
+        (limit(self.settings.max_messages, most_messages), limit(self.settings.max_bytes, most_bytes))
     }
 
     /// Whether one more message of that many bytes fits.

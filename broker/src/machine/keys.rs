@@ -17,12 +17,15 @@
 //! The source of a direct lane is the number of the sandbox, from 1 up; that of a topic is its number with the highest bit
 //! set; broadcast is the source `u32::MAX`.
 
+mod due;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
+pub(crate) use self::due::{DueKind, due, due_between, due_parts};
 use crate::{
     command::{Lane, Source},
-    encoding::{DecodeError, Field, Reader, put_text},
+    encoding::put_text,
 };
 
 /// Space 0 is the position of the log.
@@ -65,6 +68,8 @@ mod tag {
     pub(super) const FOLLOW: u8 = 7;
     /// workspace u32, length u8, capability, sandbox u32 -> nothing
     pub(super) const CAPABLE: u8 = 8;
+    /// workspace u32, first sequence of a batch u64, sandbox u32, sequence u64 -> nothing: a message on its own is in there
+    pub(super) const HELD: u8 = 9;
     /// workspace u32, sandbox u32, hash of an ordering key u64, sequence u64 -> nothing: a retry that others wait for
     pub(super) const KEYED: u8 = 10;
     /// workspace u32, sandbox u32, hash of a correlation id u128 -> who waits for the response
@@ -73,6 +78,8 @@ mod tag {
     pub(super) const MARK: u8 = 12;
     /// workspace u32 -> its name
     pub(super) const WORKSPACE_NAME: u8 = 13;
+    /// workspace u32, length u8, capability, 9 - priority u8, sequence u64 -> number of the sender u32
+    pub(super) const WANTED: u8 = 14;
 }
 
 /// Kinds of REMEMBERED.
@@ -84,21 +91,6 @@ pub(crate) enum Remembered {
     Producer = 1,
     /// The messages under one correlation id.
     Conversation = 2,
-}
-
-/// What happens at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DueKind {
-    /// A message on its own may be delivered, or has expired.
-    Parked { sandbox: u32, priority: u8, sequence: u64 },
-    /// Messages of a batch expire; the value names their runs.
-    Runs { first_sequence: u64 },
-    /// A message of a lane that was leased when it expired.
-    Leased { sandbox: u32, lane: Lane, sequence: u64 },
-    /// A sandbox is offline unless it was heard meanwhile.
-    Liveness { sandbox: u32 },
-    /// A request has waited long enough.
-    Request { sandbox: u32, correlation: u128 },
 }
 
 /// The spaces of a state engine, in the order of their numbers.
@@ -209,62 +201,6 @@ pub(crate) fn cursors_of(workspace: u32, topic: u32) -> (Bytes, Bytes) {
 
 pub(crate) fn event(workspace: u32, event: u64) -> Bytes {
     message(workspace, event)
-}
-
-pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
-    let mut key = BytesMut::with_capacity(32);
-    key.put_u64(time_ms);
-    key.put_u32(workspace);
-    match kind {
-        DueKind::Parked { sandbox, priority, sequence } => {
-            key.put_u8(1);
-            key.put_u32(sandbox);
-            key.put_u8(priority);
-            key.put_u64(sequence);
-        }
-        DueKind::Runs { first_sequence } => {
-            key.put_u8(2);
-            key.put_u64(first_sequence);
-        }
-        DueKind::Leased { sandbox, lane, sequence } => {
-            key.put_u8(3);
-            key.put_u32(sandbox);
-            lane.put(&mut key);
-            key.put_u64(sequence);
-        }
-        DueKind::Liveness { sandbox } => {
-            key.put_u8(4);
-            key.put_u32(sandbox);
-        }
-        DueKind::Request { sandbox, correlation } => {
-            key.put_u8(5);
-            key.put_u32(sandbox);
-            key.put_u128(correlation);
-        }
-    }
-    key.freeze()
-}
-
-/// All that is due from one time to another, both included: from, to.
-pub(crate) fn due_between(from_ms: u64, to_ms: u64) -> (Bytes, Bytes) {
-    let at = |time_ms: u64| Bytes::copy_from_slice(&time_ms.to_be_bytes());
-    (at(from_ms), at(to_ms.saturating_add(1)))
-}
-
-/// Time, workspace and kind of a key of DUE.
-pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError> {
-    let mut reader = Reader::new(key.clone(), "due key");
-    let (time_ms, workspace) = (reader.u64()?, reader.u32()?);
-    let kind = match reader.u8()? {
-        1 => DueKind::Parked { sandbox: reader.u32()?, priority: reader.u8()?, sequence: reader.u64()? },
-        2 => DueKind::Runs { first_sequence: reader.u64()? },
-        3 => DueKind::Leased { sandbox: reader.u32()?, lane: Lane::get(&mut reader)?, sequence: reader.u64()? },
-        4 => DueKind::Liveness { sandbox: reader.u32()? },
-        5 => DueKind::Request { sandbox: reader.u32()?, correlation: u128::get(&mut reader)? },
-        value => return Err(DecodeError::Unknown { what: "due kind", value }),
-    };
-    reader.end()?;
-    Ok((time_ms, workspace, kind))
 }
 
 /// The source of the runs of a recipient's lane.
@@ -378,6 +314,24 @@ pub(crate) fn capable_sandbox(key: &[u8]) -> u32 {
     key.last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
+pub(crate) fn wanted(workspace: u32, capability: &str, priority: u8, sequence: u64) -> Bytes {
+    let mut key = of_capability(tag::WANTED, workspace, capability);
+    key.put_u8(9 - priority);
+    key.put_u64(sequence);
+    key.freeze()
+}
+
+/// All messages that wait for a capability: from, to.
+pub(crate) fn wanted_of(workspace: u32, capability: &str) -> (Bytes, Bytes) {
+    (wanted(workspace, capability, 9, 0), behind(&wanted(workspace, capability, 0, u64::MAX)))
+}
+
+/// Priority and sequence at the end of such a key.
+pub(crate) fn wanted_parts(key: &[u8]) -> (u8, u64) {
+    let inverted = key.len().checked_sub(9).and_then(|at| key.get(at)).copied().unwrap_or(9);
+    (9_u8.saturating_sub(inverted), sequence_of(key))
+}
+
 pub(crate) fn keyed(workspace: u32, sandbox: u32, ordering: u64, sequence: u64) -> Bytes {
     let mut key = of_sandbox(tag::KEYED, workspace, sandbox, 16);
     key.put_u64(ordering);
@@ -407,6 +361,28 @@ pub(crate) fn requests_of(workspace: u32, sandbox: u32) -> (Bytes, Bytes) {
     tagged_of_sandbox(tag::REQUEST, workspace, sandbox)
 }
 
+pub(crate) fn held(workspace: u32, first_sequence: u64, sandbox: u32, sequence: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(25);
+    key.put_u8(tag::HELD);
+    key.put_u32(workspace);
+    key.put_u64(first_sequence);
+    key.put_u32(sandbox);
+    key.put_u64(sequence);
+    key.freeze()
+}
+
+/// What messages on their own hold of the batches that begin from one sequence up to before another: from, to.
+pub(crate) fn held_in(workspace: u32, from: u64, to: u64) -> (Bytes, Bytes) {
+    (held(workspace, from, 0, 0), held(workspace, to, 0, 0))
+}
+
+/// First sequence of the batch, recipient, and sequence of the message of such a key.
+pub(crate) fn held_parts(key: &[u8]) -> (u64, u32, u64) {
+    let first = key.get(5..13).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+    let sandbox = key.get(13..17).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    (first, sandbox, sequence_of(key))
+}
+
 pub(crate) fn mark(workspace: u32, first_sequence: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(13);
     key.put_u8(tag::MARK);
@@ -424,10 +400,12 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::TOPIC,
         tag::FOLLOW,
         tag::CAPABLE,
+        tag::HELD,
         tag::KEYED,
         tag::REQUEST,
         tag::MARK,
         tag::WORKSPACE_NAME,
+        tag::WANTED,
     ];
     tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
 }

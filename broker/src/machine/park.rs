@@ -42,8 +42,12 @@ pub(super) fn park(state: &mut State, place: Place, parked: &Parked) -> Result<(
         let key = keys::keyed(place.workspace, place.sandbox, parked.ordering, place.sequence);
         state.put(RECORDS, key, Bytes::new());
     }
+    if let Content::Stored(first) = parked.content {
+        state.put(RECORDS, keys::held(place.workspace, first, place.sandbox, place.sequence), Bytes::new());
+    }
     put(state, place, parked, deferred);
-    if parked.due_ms > state.now_ms() {
+    // Without an end to wait for, nothing is due.
+    if parked.due_ms > state.now_ms() && parked.due_ms < u64::MAX {
         state.put_due(parked.due_ms, place.workspace, place.due(), Bytes::new())?;
     }
     if parked.expires_ms > 0 {
@@ -72,6 +76,9 @@ pub(super) fn find(state: &State, place: Place) -> Result<Option<(Parked, bool)>
 pub(super) fn unpark(state: &mut State, place: Place) -> Result<Option<Parked>, StateError> {
     let Some((parked, deferred)) = find(state, place)? else { return Ok(None) };
     state.delete(if deferred { DEFERRED } else { READY }, place.key());
+    if let Content::Stored(first) = parked.content {
+        state.delete(RECORDS, keys::held(place.workspace, first, place.sandbox, place.sequence));
+    }
     if parked.blocks {
         state.delete(RECORDS, keys::keyed(place.workspace, place.sandbox, parked.ordering, place.sequence));
     }

@@ -19,7 +19,7 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    batch::Batch,
+    batch::{Batch, Record},
     command::{Publish, Published, publish::Exception},
     encoding::Field as _,
     rejection::Rejection,
@@ -142,7 +142,8 @@ impl Routes {
         }
         for (name, TopicRoutes { mut topic, by_priority }) in topics {
             for (priority, indexes) in by_priority {
-                write_run(state, number, topic.number, priority, first, &indexes);
+                // Read again when somebody follows from the past.
+                state.put(RUNS, keys::run(number, topic.number, priority, first), encode_run(&indexes));
                 topic.messages += indexes.len() as u64;
                 topic.newest.0[usize::from(priority)] = newest(&indexes);
                 let topic_name = name.as_str().into();
@@ -167,6 +168,20 @@ impl Routes {
         state.effect(Effect::Appended(Appended { workspace: number, batch, direct, shared }));
         Ok(())
     }
+}
+
+/// A message reached a sandbox that was not known when it was published: its conversation is told.
+pub(super) fn received(state: &mut State, workspace: u32, sandbox: u32, record: &Record<'_>) -> Result<(), StateError> {
+    if record.correlation == 0 {
+        return Ok(());
+    }
+    let Some(name) = state.workspace_name(workspace)? else { return Ok(()) };
+    let Some(workspace) = state.workspace(&name)?.cloned() else { return Ok(()) };
+    let known: Option<Conversation> = state.remembered(&workspace, Remembered::Conversation, record.correlation)?;
+    let mut conversation = known.unwrap_or_default();
+    conversation.receive(sandbox, record.hops);
+    state.remember(&workspace, Remembered::Conversation, record.correlation, &conversation);
+    Ok(())
 }
 
 fn write_run(state: &mut State, workspace: u32, source: u32, priority: u8, first: u64, indexes: &[u16]) {

@@ -8,7 +8,7 @@ use super::{
     inbox::Inbox,
     keys::{self, DEFERRED, DueKind, READY, RECORDS, RUNS},
     state::{KnownSandbox, Sandbox, State, StateError},
-    topic,
+    topic, wanted,
 };
 use crate::{
     command::{Alive, Heartbeat, RegisterSandbox, Registered, UnregisterSandbox, Unregistered},
@@ -77,6 +77,7 @@ pub(super) fn register(state: &mut State, verb: &RegisterSandbox) -> Result<Resu
         events::raise(state, workspace_number, EventKind::SandboxRegistered, &verb.sandbox, (0, 0), "")?;
     }
     hear(state, workspace_number, number, verb.heartbeat_timeout_ms)?;
+    wanted::assign(state, workspace_number, number)?;
     Ok(Ok(Registered { created }))
 }
 
@@ -113,6 +114,7 @@ fn hear(state: &mut State, workspace: u32, sandbox: u32, timeout_ms: u64) -> Res
         Some(_) => {
             let name = state.sandbox_name(workspace, sandbox)?;
             events::raise(state, workspace, EventKind::SandboxOnline, &name, (0, 0), "")?;
+            wanted::assign(state, workspace, sandbox)?;
         }
         None => {}
     }

@@ -2,5 +2,6 @@
 
 mod harness;
 mod model;
+mod retention;
 mod semantics;
 mod table;

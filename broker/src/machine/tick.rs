@@ -9,6 +9,7 @@ use super::{
     publish::{self, Expiring},
     registry, request,
     state::{State, StateError},
+    wanted,
 };
 use bytes::Bytes;
 
@@ -63,6 +64,7 @@ fn happen(state: &mut State, workspace: u32, kind: DueKind, value: Bytes, verb: 
             publish::expire_leased(state, (workspace, sandbox, lane, sequence), place, &verb.leased)?;
         }
         DueKind::Liveness { sandbox } => registry::check_alive(state, workspace, sandbox, verb.heartbeat_timeout_ms)?,
+        DueKind::Assign { sandbox } => wanted::assign(state, workspace, sandbox)?,
         DueKind::Request { sandbox, correlation } => request::end(state, workspace, sandbox, correlation)?,
     }
     Ok(1)
@@ -96,6 +98,9 @@ fn expire(
     message: &crate::batch::MessageRef,
 ) -> Result<(), StateError> {
     park::unpark(state, place)?;
+    if place.sandbox == wanted::NOBODY {
+        wanted::forget(state, place, message);
+    }
     park::release_bytes(state, place, u64::from(parked.bytes))?;
     publish::bury_or_tell(state, place, message)?;
     let name = state.sandbox_name(place.workspace, place.sandbox)?;

@@ -10,6 +10,7 @@ use super::{
     workspace::ByPriority,
 };
 use crate::{
+    batch::MAX_BATCH_LEN,
     command::topics::{CreateTopic, DeleteTopic, FollowTopics, Followed, TopicCreated, UnfollowTopics},
     encoding::{Field as _, encoded},
     rejection::{Reason, Rejection},
@@ -116,7 +117,7 @@ pub(super) fn follow(state: &mut State, verb: &FollowTopics) -> Result<Result<Fo
         let before = if from_sequence > workspace.last_sequence {
             topic.messages
         } else {
-            count_before(state, workspace.number, &topic, from_sequence)?
+            topic.messages.saturating_sub(count_from(state, workspace.number, &topic, from_sequence)?)
         };
         let cursors = TopicCursors::new(from_sequence - 1, before);
         state.put(CURSORS, keys::cursors(workspace.number, topic.number, sandbox), cursors.to_bytes());
@@ -182,18 +183,20 @@ fn topics(state: &State, workspace: u32) -> Result<Vec<(String, Topic)>, StateEr
     found.into_iter().map(decode).collect()
 }
 
-/// How many messages of a topic lie before a sequence.
+/// How many messages of a topic lie at or behind a sequence, which must not lie before the history: what was trimmed cannot be
+/// counted.
 ///
 /// Counts runs, not messages; only a follower that begins in the past pays for it.
-fn count_before(state: &State, workspace: u32, topic: &Topic, sequence: u64) -> Result<u64, StateError> {
+fn count_from(state: &State, workspace: u32, topic: &Topic, sequence: u64) -> Result<u64, StateError> {
     let mut count = 0;
     for priority in 0..10 {
-        let from = keys::run(workspace, topic.number, priority, 0);
-        let to = keys::run(workspace, topic.number, priority, sequence);
+        // The batch that holds the sequence may begin before it.
+        let from = keys::run(workspace, topic.number, priority, sequence.saturating_sub(MAX_BATCH_LEN));
+        let to = keys::behind(&keys::run(workspace, topic.number, priority, u64::MAX));
         for (key, run) in state.scan(RUNS, &(from, to), usize::MAX)? {
             let first = keys::sequence_of(&key);
-            let before = super::publish::decode_run(&run);
-            count += before.iter().filter(|index| first + u64::from(**index) < sequence).count() as u64;
+            let indexes = super::publish::decode_run(&run);
+            count += indexes.iter().filter(|index| first + u64::from(**index) >= sequence).count() as u64;
         }
     }
     Ok(count)

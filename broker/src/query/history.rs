@@ -13,6 +13,7 @@ use crate::{
         workspace::Workspace,
     },
     message,
+    rejection::{Reason, Rejection},
 };
 
 /// Messages that one call looks at, at the most: a filter that matches little must not hold a request for seconds.
@@ -43,7 +44,7 @@ pub(crate) struct Page {
     pub(crate) next: Option<u64>,
 }
 
-/// Which part of the log: sequences with `from <= sequence <= to`.
+/// Which part of the log: sequences with `from <= sequence <= to`; from where the history begins with a `from` of 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) from: u64,
@@ -72,7 +73,11 @@ impl StateReader {
         encode: &dyn Fn(&MessageRef) -> Bytes,
     ) -> Result<Page, QueryError> {
         span.to = span.to.min(workspace.last_sequence);
-        span.from = span.from.max(1);
+        if span.from == 0 {
+            span.from = workspace.first_sequence;
+        } else if span.from < workspace.first_sequence {
+            return Err(gap(span.from, workspace).into());
+        }
         if let Some(start_ms) = filter.start_ms {
             span.from = span.from.max(self.first_sequence_since(workspace, start_ms)?);
         }
@@ -108,7 +113,7 @@ impl StateReader {
     /// The first sequence that was committed at this time or later; one past the newest when there is none. Times rise
     /// with sequences, so a handful of seeks finds it.
     pub(crate) fn first_sequence_since(&self, workspace: &Workspace, time_ms: u64) -> Result<u64, QueryError> {
-        let (mut low, mut high) = (1, workspace.last_sequence + 1);
+        let (mut low, mut high) = (workspace.first_sequence, workspace.last_sequence + 1);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.batch_before(workspace.number, middle)? {
@@ -140,12 +145,32 @@ impl StateReader {
     }
 
     /// One message by its sequence.
-    pub(crate) fn message_at(&self, workspace: u32, sequence: u64) -> Result<Option<MessageRef>, QueryError> {
-        let Some(batch) = self.batch_holding(workspace, sequence)? else { return Ok(None) };
+    ///
+    /// Of the history only, whatever inboxes still wait for.
+    pub(crate) fn message_in_history(
+        &self,
+        workspace: &Workspace,
+        sequence: u64,
+    ) -> Result<Option<MessageRef>, QueryError> {
+        if (1..workspace.first_sequence).contains(&sequence) {
+            let text = format!("message {sequence} was trimmed; the history begins with {}", workspace.first_sequence);
+            return Err(Rejection::new(Reason::HistoryGap, text).into());
+        }
+        let Some(batch) = self.batch_holding(workspace.number, sequence)? else { return Ok(None) };
         let index = (sequence - batch.first_sequence) as usize;
         let present = batch.record(index).kind != Kind::Void;
         Ok(present.then(|| MessageRef { batch: batch.into(), index: index as u16 }))
     }
+}
+
+/// What was asked for was trimmed.
+fn gap(from: u64, workspace: &Workspace) -> Rejection {
+    let text = format!(
+        "messages {from} to {} were trimmed; the history begins with {}",
+        workspace.first_sequence - 1,
+        workspace.first_sequence
+    );
+    Rejection::new(Reason::HistoryGap, text)
 }
 
 impl Collector<'_> {

@@ -21,7 +21,7 @@ pub use self::{
     events::{EventName, EventsArgs},
     history::{FilterArgs, GetArgs, HistoryArgs, ReplayRangeArgs},
     publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
-    registry::{AgentsArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand},
+    registry::{AgentsArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs},
     subscribe::{NackArgs, SubArgs},
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},

@@ -16,5 +16,6 @@ mod metrics;
 mod published_once;
 mod registry;
 mod restart;
+mod retention;
 mod stage;
 mod stranger;

@@ -13,6 +13,7 @@ use crate::{
         parked::{Content, Parked},
         request,
         state::{State, StateError},
+        wanted::{self, NOBODY},
     },
     rejection::{Reason, Rejection},
 };
@@ -59,6 +60,7 @@ impl Routes {
                     self.direct(state, recipient, batch, index, record)?;
                 }
             }
+            Kind::Wanted => return self.wanted(state, sender, batch, index, hops),
             Kind::Several => {
                 let recipients: Vec<u32> = record.recipients().collect();
                 return self.several(state, &recipients, batch, index, hops);
@@ -144,6 +146,41 @@ impl Routes {
         self.count_hops(&record, index, batch.sequence(index), hops, |conversation| {
             recipients.iter().for_each(|recipient| conversation.receive(*recipient, hops));
         });
+        Ok(Ok(()))
+    }
+
+    /// To somebody who has a capability, or to wait for one.
+    fn wanted(&mut self, state: &mut State, sender: u32, batch: &Batch, index: usize, hops: u8) -> Routed {
+        let workspace = self.workspace.number;
+        let record = batch.record(index);
+        let sequence = batch.sequence(index);
+        let recipient = match wanted::online(state, workspace, sender, &record)? {
+            Some(recipient) => recipient,
+            None => {
+                wanted::open(state, workspace)?;
+                NOBODY
+            }
+        };
+        if let Err(rejection) = room(state, workspace, recipient, &record)? {
+            return refused(rejection);
+        }
+        self.count_hops(&record, index, sequence, hops, |conversation| {
+            if recipient != NOBODY {
+                conversation.receive(recipient, hops);
+            }
+        });
+        if hops > self.workspace.settings.hop_limit() {
+            self.bury_loop(state, recipient, batch, index, hops)?;
+        } else if recipient == NOBODY {
+            wanted::wait(state, workspace, sender, (sequence, &record), parked(batch, &record))?;
+        } else {
+            if let Some(inbox) = state.inbox_mut(workspace, recipient)? {
+                inbox.counters.bytes += record.body.len() as u64;
+            }
+            let place = Place { workspace, sandbox: recipient, priority: record.priority, sequence };
+            park::park(state, place, &parked(batch, &record))?;
+        }
+        request::expect(state, workspace, sender, &record, sequence)?;
         Ok(Ok(()))
     }
 
@@ -276,8 +313,13 @@ fn room(
     let (held, held_bytes, limits) = (inbox.held(), inbox.counters.bytes, inbox.limits(&header));
     let told = inbox.counters.full;
     let name = state.sandbox_name(workspace, recipient)?;
+    let whose = if recipient == NOBODY {
+        "what waits for a capability".into()
+    } else {
+        format!("the inbox of sandbox {name:?}")
+    };
     let text = format!(
-        "the inbox of sandbox {name:?} holds {held} messages and {held_bytes} bytes; {} messages and {} bytes are allowed: try \
+        "{whose} holds {held} messages and {held_bytes} bytes; {} messages and {} bytes are allowed: try \
          again later",
         limits.0, limits.1
     );

@@ -263,6 +263,17 @@ pub(crate) fn register(sandbox: &str) -> Verb {
     })
 }
 
+/// A sandbox that can do something.
+pub(crate) fn register_with(sandbox: &str, capabilities: &[&str]) -> Verb {
+    match register(sandbox) {
+        Verb::RegisterSandbox(verb) => Verb::RegisterSandbox(RegisterSandbox {
+            capabilities: capabilities.iter().map(|capability| (*capability).to_owned()).collect(),
+            ..verb
+        }),
+        other => other,
+    }
+}
+
 pub(crate) fn unregister(sandbox: &str) -> Verb {
     Verb::UnregisterSandbox(UnregisterSandbox { workspace: WORKSPACE.into(), sandbox: sandbox.into() })
 }

@@ -232,3 +232,62 @@ fn an_id_is_remembered_for_a_window_at_least_and_then_forgotten() {
     let remembered = shard.dump().iter().filter(|(space, ..)| *space == crate::machine::keys::REMEMBERED.0).count();
     assert_eq!(remembered, 1, "what is old is gone from the disk as well");
 }
+
+#[test]
+fn a_message_waits_for_a_capability_until_somebody_has_it() {
+    let mut shard = TestShard::with_sandboxes();
+    let wanted = |priority| Record { kind: Kind::Wanted, priority, to: "review", ..direct("a", "") };
+    shard.publish_records(&[wanted(5), wanted(9), Record { ttl_ms: 1_000, ..wanted(5) }]);
+    let body = prost::Message::encode_to_vec(&tandem_proto::messaging::v1::Message {
+        correlation_id: "c".into(),
+        ..Default::default()
+    });
+    let short = Record { ttl_ms: 1_000, dead_letter_on_expiry: true, ..wanted(5) };
+    let asked = Record { requires_response: true, body: &body, ..short };
+    shard.publish_records(&[asked]);
+    // The sender can do it too, and gets nothing of its own.
+    shard.apply(&[register_with("a", &["review"])]);
+    assert_eq!(shard.pending("a"), 0);
+    shard.time_ms += 1_200;
+    shard.tick();
+    let letters = shard.dead_letters();
+    assert_eq!((letters.len(), letters[0].sandbox.as_str(), letters[0].reason), (1, "", DeadReason::Expired));
+    assert_eq!(shard.pending("a"), 1, "the sender is told");
+
+    shard.restart();
+    shard.apply(&[register_with("b", &["other", "review"])]);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 9);
+    assert_eq!(sequences(&taken), [2, 1], "what has expired is gone, and priority counts");
+    shard.ack(&inbox, &taken);
+    assert_eq!(shard.pending("b"), 0);
+
+    // Somebody is there now: it does not wait, and with a key it goes to the same one.
+    shard.apply(&[register_with("c", &["review"])]);
+    let keyed = Record { ordering: 7, ..wanted(5) };
+    shard.publish_records(&[keyed, keyed, keyed]);
+    let got = (shard.pending("b"), shard.pending("c"));
+    assert!(got == (3, 0) || got == (0, 3), "{got:?}");
+    let redrive = Redrive { workspace: WORKSPACE.into(), dead_letters: vec![(0, 4)], to_sandbox: String::new() };
+    assert_eq!(shard.apply(&[Verb::Redrive(redrive)]), [Outcome::Redrive(Ok(Redriven { redriven: 1, skipped: 0 }))]);
+    assert_eq!(shard.pending("b") + shard.pending("c"), 4, "a dead letter of nobody goes to somebody");
+}
+
+#[test]
+fn what_waits_for_a_capability_is_given_as_far_as_there_is_room() {
+    let mut shard = TestShard::with_sandboxes();
+    let wanted = Record { kind: Kind::Wanted, to: "review", ..direct("a", "") };
+    shard.publish_records(&[wanted; 5]);
+    shard.max_inbox = 2;
+    assert_eq!(refusal(&shard.publish_records(&[wanted]).exceptions[0].1), Reason::InboxFull);
+    shard.apply(&[register_with("b", &["review"])]);
+    assert_eq!(shard.pending("b"), 2);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 9);
+    shard.ack(&inbox, &taken);
+    shard.time_ms += 1_000;
+    shard.tick();
+    assert_eq!(shard.pending("b"), 2);
+    let taken = shard.take(&inbox, 9);
+    assert_eq!(sequences(&taken), [3, 4]);
+}

@@ -1,5 +1,7 @@
 //! Arguments about workspaces, sandboxes and agents.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::{AgentSpec, Pair};
@@ -19,6 +21,17 @@ pub enum WorkspaceCommand {
     Create {
         /// Its id
         id: String,
+        /// What it does with its messages.
+        #[command(flatten)]
+        settings: WorkspaceSettingsArgs,
+    },
+    /// Change what a workspace does with its messages; what is not named stays
+    Update {
+        /// Its id
+        id: String,
+        /// What it does with its messages.
+        #[command(flatten)]
+        settings: WorkspaceSettingsArgs,
     },
     /// List all workspaces
     List,
@@ -32,6 +45,23 @@ pub enum WorkspaceCommand {
         /// Its id
         id: String,
     },
+}
+
+/// What a workspace does with its messages. Nothing set is the server's default.
+#[derive(Debug, Default, Args)]
+pub struct WorkspaceSettingsArgs {
+    /// How long a message without a ttl waits, such as `1h`; 0s: for ever
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub default_ttl: Option<Duration>,
+    /// How long the history is kept, from 1min; 0s: the default, 30 days
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub retention_age: Option<Duration>,
+    /// How many bytes of history are kept, from 1048576; 0: no limit
+    #[arg(long, value_name = "BYTES")]
+    pub retention_bytes: Option<u64>,
+    /// How often a conversation may go to and fro, 1 to 255; 0: the default, 16
+    #[arg(long, value_name = "N")]
+    pub max_hops: Option<u32>,
 }
 
 /// `tandem sandbox`.

@@ -1,0 +1,147 @@
+//! Messages to a capability that nobody had: they wait, each on its own, until somebody comes who has it, or their ttl ends.
+//!
+//! They wait in an inbox of nobody, whose limits are those of any other. Whoever registers with the capability, or comes
+//! online again, gets what waits for it, highest priority and oldest first, as long as there is room.
+
+use bytes::Bytes;
+
+use super::{
+    inbox::Inbox,
+    keys::{self, DueKind, RECORDS},
+    park::{self, Place},
+    parked::Parked,
+    publish,
+    registry::Heard,
+    state::{Sandbox, State, StateError},
+};
+use crate::{
+    batch::{MessageRef, Record},
+    encoding::Field as _,
+};
+
+/// The number that no sandbox has, and under which messages wait for one.
+pub(crate) const NOBODY: u32 = 0;
+/// When a message waits for somebody.
+const NEVER_MS: u64 = u64::MAX;
+/// Sandboxes that are looked at for one message.
+const MAX_CANDIDATES: usize = 1_000;
+/// Messages that are looked at when somebody comes; the next tick goes on.
+const MAX_ASSIGNED: usize = 1_024;
+/// Until the next try when there was no room, in milliseconds.
+const AGAIN_MS: u64 = 1_000;
+
+/// The inbox of nobody, which is made when it is needed first.
+pub(super) fn open(state: &mut State, workspace: u32) -> Result<(), StateError> {
+    if state.inbox(workspace, NOBODY)?.is_none() {
+        state.put_inbox(workspace, NOBODY, Inbox::new(0, 0));
+    }
+    Ok(())
+}
+
+/// Somebody online who has the capability and is not the sender: the one with the fewest messages, or, with an ordering key,
+/// always the same one.
+pub(super) fn online(
+    state: &mut State,
+    workspace: u32,
+    sender: u32,
+    record: &Record<'_>,
+) -> Result<Option<u32>, StateError> {
+    let mut chosen: Option<((u64, u64), u32)> = None;
+    for (key, _) in state.scan(RECORDS, &keys::capable_of(workspace, record.to), MAX_CANDIDATES)? {
+        let number = keys::capable_sandbox(&key);
+        let heard: Option<Heard> = state.read(RECORDS, &keys::heartbeat(workspace, number), "heartbeat")?;
+        if number == sender || heard.is_none_or(|heard| !heard.online) {
+            continue;
+        }
+        let Some(inbox) = state.inbox(workspace, number)? else { continue };
+        let weight = match record.ordering {
+            0 => (inbox.held(), u64::from(number)),
+            ordering => (u64::MAX - keys::ordering_hash(&format!("{ordering}/{number}")), u64::from(number)),
+        };
+        if chosen.is_none_or(|(lightest, _)| weight < lightest) {
+            chosen = Some((weight, number));
+        }
+    }
+    Ok(chosen.map(|(_, number)| number))
+}
+
+/// Lets a message wait. The inbox of nobody is open and has room.
+pub(super) fn wait(
+    state: &mut State,
+    workspace: u32,
+    sender: u32,
+    message: (u64, &Record<'_>),
+    mut parked: Parked,
+) -> Result<(), StateError> {
+    let (sequence, record) = message;
+    if let Some(inbox) = state.inbox_mut(workspace, NOBODY)? {
+        inbox.counters.bytes += u64::from(parked.bytes);
+    }
+    let place = Place { workspace, sandbox: NOBODY, priority: record.priority, sequence };
+    parked.due_ms = NEVER_MS;
+    state.put(RECORDS, keys::wanted(workspace, record.to, record.priority, sequence), sender.to_bytes());
+    park::park(state, place, &parked)
+}
+
+/// A message waits no more.
+pub(super) fn forget(state: &mut State, place: Place, message: &MessageRef) {
+    let record = message.record();
+    state.delete(RECORDS, keys::wanted(place.workspace, record.to, record.priority, place.sequence));
+}
+
+/// A sandbox is there: it gets what waits for what it can do.
+pub(super) fn assign(state: &mut State, workspace: u32, sandbox: u32) -> Result<(), StateError> {
+    if state.inbox(workspace, NOBODY)?.is_none_or(|inbox| inbox.counters.deferred == 0) {
+        return Ok(());
+    }
+    let name = state.sandbox_name(workspace, sandbox)?;
+    let heard: Option<Heard> = state.read(RECORDS, &keys::heartbeat(workspace, sandbox), "heartbeat")?;
+    let Some(record) = state.get(RECORDS, &keys::sandbox(workspace, &name))? else { return Ok(()) };
+    if heard.is_none_or(|heard| !heard.online) {
+        return Ok(());
+    }
+    let mut left = MAX_ASSIGNED;
+    for capability in Sandbox::decode(record)?.capabilities {
+        let waiting = state.scan(RECORDS, &keys::wanted_of(workspace, &capability), left)?;
+        left -= waiting.len();
+        for (key, sender) in waiting {
+            if u32::from_bytes(sender, "sender")? != sandbox && !give(state, workspace, sandbox, key)? {
+                let again_ms = state.now_ms() + AGAIN_MS;
+                return state.put_due(again_ms, workspace, DueKind::Assign { sandbox }, Bytes::new());
+            }
+        }
+        if left == 0 {
+            return state.put_due(state.now_ms(), workspace, DueKind::Assign { sandbox }, Bytes::new());
+        }
+    }
+    Ok(())
+}
+
+/// Gives one message to a sandbox. False when there is no room.
+fn give(state: &mut State, workspace: u32, sandbox: u32, key: Bytes) -> Result<bool, StateError> {
+    let (priority, sequence) = keys::wanted_parts(&key);
+    let from = Place { workspace, sandbox: NOBODY, priority, sequence };
+    let Some((parked, _)) = park::find(state, from)? else {
+        state.delete(RECORDS, key);
+        return Ok(true);
+    };
+    let header = state.header();
+    let bytes = u64::from(parked.bytes);
+    if state.inbox(workspace, sandbox)?.is_none_or(|inbox| !inbox.has_room(bytes, &header)) {
+        return Ok(false);
+    }
+    let message = park::content(state, workspace, &parked.content, sequence)?;
+    let Some(mut parked) = park::unpark(state, from)? else { return Ok(true) };
+    park::release_bytes(state, from, bytes)?;
+    state.delete(RECORDS, key);
+    if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {
+        inbox.counters.bytes += bytes;
+    }
+    if let Some(message) = message {
+        let record = message.record();
+        parked.due_ms = record.not_before_ms;
+        publish::received(state, workspace, sandbox, &record)?;
+    }
+    park::park(state, Place { sandbox, ..from }, &parked)?;
+    Ok(true)
+}
