@@ -1,11 +1,13 @@
 //! A subscription under full control: every request is written by the test, every answer is seen.
 
+mod verdicts;
+
 use std::{collections::VecDeque, time::Duration};
 
 use tandem_client::Delivery;
 use tandem_proto::messaging::v1::{
-    Ack, AckOutcome, Credit, DeliveryRange, Open, SubscribeRequest, SubscribeResponse, subscribe_request,
-    subscribe_response, subscribe_service_client::SubscribeServiceClient,
+    Ack, AckOutcome, Credit, DeliveryRange, LeasesLost, Open, Opened, SubscribeRequest, SubscribeResponse,
+    subscribe_request, subscribe_response, subscribe_service_client::SubscribeServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -24,6 +26,9 @@ pub struct Subscriber {
     requests: Option<mpsc::UnboundedSender<SubscribeRequest>>,
     responses: Streaming<SubscribeResponse>,
     ready: VecDeque<Delivery>,
+    /// Told while something else was waited for.
+    lost: VecDeque<LeasesLost>,
+    opened: Opened,
     /// Acks without an outcome.
     unanswered: usize,
 }
@@ -38,7 +43,14 @@ impl Subscriber {
         let mut service = SubscribeServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let answer = service.subscribe(UnboundedReceiverStream::new(outgoing)).await;
         let responses = answer.expect("the call is taken").into_inner();
-        Self { requests: Some(requests), responses, ready: VecDeque::new(), unanswered: 0 }
+        Self {
+            requests: Some(requests),
+            responses,
+            ready: VecDeque::new(),
+            lost: VecDeque::new(),
+            opened: Opened::default(),
+            unanswered: 0,
+        }
     }
 
     /// A stream that is open, without credit.
@@ -46,13 +58,8 @@ impl Subscriber {
     /// # Panics
     /// When the broker refuses.
     pub async fn open(channel: Channel, workspace: &str, sandbox: &str) -> Self {
-        let mut subscriber = Self::silent(channel).await;
-        subscriber.send_open(workspace, sandbox);
-        match subscriber.answer().await {
-            Ok(Some(subscribe_response::Kind::Opened(opened))) => assert!(!opened.subscription_id.is_empty()),
-            other => panic!("the stream did not open: {other:?}"),
-        }
-        subscriber
+        let open = Open { workspace_id: workspace.to_owned(), sandbox_id: sandbox.to_owned(), ..Open::default() };
+        Self::open_as(channel, open).await
     }
 
     /// Says this, whatever it is.
@@ -124,6 +131,7 @@ impl Subscriber {
         while self.ready.len() < count {
             match self.answer().await {
                 Ok(Some(subscribe_response::Kind::DeliveryBatch(batch))) => self.keep(batch.deliveries),
+                Ok(Some(subscribe_response::Kind::LeasesLost(lost))) => self.lost.push_back(lost),
                 other => panic!("{} of {count} deliveries came, then {other:?}", self.ready.len()),
             }
         }

@@ -60,8 +60,12 @@ impl Leases {
         self.held.get_mut(id.checked_sub(self.first_id)? as usize)
     }
 
-    /// Ends leases: those that are held; with `lenient`, those that have lapsed; and what is refused.
-    pub(crate) fn take(&mut self, ranges: &[(u64, u64)], lenient: bool) -> (Vec<Lease>, Vec<Lease>, Vec<Refused>) {
+    /// Ends leases: those that are held; with `lenient`, those that have lapsed, by delivery id; and what is refused.
+    pub(crate) fn take(
+        &mut self,
+        ranges: &[(u64, u64)],
+        lenient: bool,
+    ) -> (Vec<Lease>, Vec<(u64, Lease)>, Vec<Refused>) {
         let (mut leases, mut late, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for &(first, last) in ranges {
             if let Some(why) = self.check(first, last) {
@@ -77,7 +81,7 @@ impl Leases {
                 }
             }
             if lenient {
-                late.extend(lapsed.iter().filter_map(|id| self.lapsed.remove(id)));
+                late.extend(lapsed.iter().filter_map(|id| Some((*id, self.lapsed.remove(id)?))));
             } else if let (Some(from), Some(to)) = (lapsed.first(), lapsed.last()) {
                 let text = format!(
                     "the ack deadline of some of the deliveries {from} to {to} has passed; they will come again"
@@ -203,7 +207,7 @@ mod tests {
         let (taken, _, refused) = leases.take(&[(1, 2)], false);
         assert_eq!((sequences(&taken), refused[0].2.reason, refused.len()), (vec![2], Reason::LeaseLost, 1));
         let (_, late, refused) = leases.take(&[(4, 4)], true);
-        assert_eq!((sequences(&late), refused.len()), (vec![4], 0), "a lenient stream may");
+        assert_eq!((late[0].0, late[0].1.sequence, late.len(), refused.len()), (4, 4, 1, 0), "a lenient stream may");
         assert_eq!(sequences(&leases.lapse(20).0), [3]);
     }
 }

@@ -173,11 +173,19 @@ impl Subscription {
 
     /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
     pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> (Option<Ack>, Vec<Refused>) {
-        let (mut leases, mut late, refused) = self.leases.take(ranges, self.options.lenient);
+        let (mut leases, late, mut refused) = self.leases.take(ranges, self.options.lenient);
         let mut queue = self.inbox.lock();
-        late.retain(|lease| !queue.holds_ready(lease.lane.priority, lease.sequence));
-        // What lapsed waits on its own now, whatever lane it came from.
-        leases.extend(late.into_iter().map(Lease::on_its_own));
+        for (id, lease) in late {
+            if queue.holds_ready(lease.lane.priority, lease.sequence) {
+                let text = format!(
+                    "the ack deadline of delivery {id} has passed, and its message is another delivery by now; that one counts"
+                );
+                refused.push((id, id, Rejection::new(Reason::LeaseLost, text)));
+            } else {
+                // What lapsed waits on its own now, whatever lane it came from.
+                leases.push(lease.on_its_own());
+            }
+        }
         ((!leases.is_empty()).then(|| queue.acknowledge(leases)), refused)
     }
 

@@ -17,5 +17,6 @@ mod published_once;
 mod registry;
 mod restart;
 mod retention;
+mod semantics;
 mod stage;
 mod stranger;
