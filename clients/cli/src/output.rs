@@ -1,6 +1,7 @@
 //! What the command says, to people and to programs.
 
 pub(crate) mod base64;
+mod closed;
 pub(crate) mod dead_letter;
 pub(crate) mod message;
 
@@ -13,6 +14,7 @@ use std::{
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
+pub(crate) use self::closed::output_closed;
 use crate::exit::Failure;
 
 /// How to speak: results on standard output, everything else on standard error.

@@ -6,7 +6,7 @@ use tandem_client::{Event, EventQuery, EventType};
 use crate::{
     args::EventsArgs,
     exit::Failure,
-    output::{time, word},
+    output::{output_closed, time, word},
     run::Context,
 };
 
@@ -24,9 +24,13 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failu
         context.output.note(&format!("events from {} on; Ctrl-C ends", events.cursor()));
     }
     let mut printed = 0;
-    while printed < count
-        && let Some(event) = events.next().await?
-    {
+    let mut unread = Box::pin(output_closed());
+    while printed < count {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            () = &mut unread => return Err(Failure::OutputClosed),
+        };
+        let Some(event) = event else { break };
         context.output.result(|| json(&event), || text(&event))?;
         printed += 1;
     }

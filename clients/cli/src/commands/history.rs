@@ -8,7 +8,7 @@ use tandem_client::{Client, Error, HistoryQuery, Message, MessageFilter, Message
 use crate::{
     args::{FilterArgs, GetArgs, HistoryArgs},
     exit::Failure,
-    output::message,
+    output::{message, output_closed},
     run::Context,
 };
 
@@ -28,9 +28,13 @@ pub(crate) async fn list(context: &Context, args: HistoryArgs) -> Result<(), Fai
     let client = context.client()?;
     let mut messages = pin!(open(context, &client, args, limit));
     let mut printed = 0;
-    while printed < limit
-        && let Some(message) = messages.try_next().await?
-    {
+    let mut unread = Box::pin(output_closed());
+    while printed < limit {
+        let message = tokio::select! {
+            message = messages.try_next() => message?,
+            () = &mut unread => return Err(Failure::OutputClosed),
+        };
+        let Some(message) = message else { break };
         context.output.result(|| message::json(&message), || message::text(&message))?;
         printed += 1;
     }

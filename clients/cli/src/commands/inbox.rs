@@ -6,7 +6,11 @@ use serde_json::Value;
 use tandem_client::{Delivery, Incoming, Nack, NackCounts, SubscribeOptions, Subscription};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::{exit::Failure, output::message, run::Context};
+use crate::{
+    exit::Failure,
+    output::{message, output_closed},
+    run::Context,
+};
 
 /// Credit of a reader without a count.
 const MAX_CREDIT: u32 = 1024;
@@ -77,6 +81,7 @@ async fn print_all(
     printed: &mut u64,
 ) -> Result<Stop, Failure> {
     let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+    let mut unread = Box::pin(output_closed());
     let mut heartbeat = heartbeat(inbox.ack_deadline());
     let for_ever = Duration::from_secs(u64::from(u32::MAX));
     let quiet_time = reading.timeout.unwrap_or(for_ever);
@@ -91,6 +96,7 @@ async fn print_all(
                 continue;
             }
             _ = &mut interrupt => return Ok(Stop::Interrupted),
+            () = &mut unread => return Err(Failure::OutputClosed),
         };
         let delivery = match incoming {
             Some(Incoming::Delivery(delivery)) => delivery,

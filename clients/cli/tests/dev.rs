@@ -1,0 +1,144 @@
+//! The command as a user runs it, against a broker of its own (`tandem dev`).
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// Looks at a child that must end, so often and so long.
+const LOOKS: u32 = 1_000;
+const GLANCE: Duration = Duration::from_millis(10);
+
+struct Dev {
+    broker: Child,
+    server: String,
+    _data: TempDir,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.broker.kill().ok();
+        self.broker.wait().ok();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.env_remove("TANDEM_SERVER").env_remove("TANDEM_WORKSPACE").args(arguments);
+    command
+}
+
+impl Dev {
+    fn start() -> Self {
+        let data = TempDir::new().expect("a directory");
+        let path = data.path().to_str().expect("a path");
+        let mut broker = command(&["dev", "--json", "--port", "0", "--metrics-port", "0", "--data-dir", path])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command runs");
+        let mut line = String::new();
+        BufReader::new(broker.stdout.take().expect("a pipe")).read_line(&mut line).expect("the broker says where it is");
+        let said: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let server = said["server"].as_str().expect("an address").to_owned();
+        Self { broker, server, _data: data }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        command(&[&["--server", &self.server], arguments].concat())
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    fn tandem(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.command(arguments).output().expect("the command runs");
+        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8_lossy(&stdout).into_owned()
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.tandem(&[arguments, &["--json"]].concat())).expect("one JSON document")
+    }
+
+    fn with_alice_and_bob() -> Self {
+        let dev = Self::start();
+        for sandbox in ["alice", "bob"] {
+            dev.tandem(&["sandbox", "register", sandbox]);
+        }
+        dev
+    }
+}
+
+/// As in `tandem sub bob --no-ack | head -1`: with one message in the inbox nothing more is ever printed.
+#[test]
+fn commands_that_wait_end_when_nobody_reads_on() {
+    let dev = Dev::with_alice_and_bob();
+    dev.tandem(&["pub", "--from", "alice", "--to", "bob", "hello"]);
+    let waiting: [&[&str]; 3] =
+        [&["sub", "bob", "--no-ack"], &["history", "--follow"], &["events", "--follow", "--from", "1"]];
+    for arguments in waiting {
+        let mut child =
+            dev.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the command runs");
+        let mut line = String::new();
+        let mut reader = BufReader::new(child.stdout.take().expect("a pipe"));
+        while line.trim().is_empty() {
+            reader.read_line(&mut line).expect("a line");
+        }
+        drop(reader);
+        let mut looks = 0;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            looks += 1;
+            if looks == LOOKS {
+                child.kill().ok();
+                child.wait().ok();
+                panic!("tandem {arguments:?} goes on although nobody reads");
+            }
+            thread::sleep(GLANCE);
+        };
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
+    let bob = dev.json(&["sub", "bob", "--count", "1"]);
+    assert_eq!(bob["attempt"], 1, "what was held went back without a failed attempt");
+}
+
+#[test]
+fn line_15_dead_letters_from_the_command_line() {
+    let dev = Dev::with_alice_and_bob();
+    for text in ["one", "two", "three"] {
+        dev.tandem(&["pub", "--from", "alice", "--to", "bob", text]);
+    }
+    dev.tandem(&["nack", "bob", "--count", "3", "--dead-letter", "--reason", "cannot be read"]);
+    let list = dev.tandem(&["dlq", "list", "--sandbox", "bob", "--reason", "rejected"]);
+    assert_eq!(list.lines().count(), 4, "a heading and three rows:\n{list}");
+    let shown = dev.json(&["dlq", "show", "bob", "2"]);
+    assert!(shown.to_string().contains("cannot be read"), "{shown}");
+    assert!(dev.tandem(&["dlq", "show", "bob", "2"]).contains("two"));
+    dev.tandem(&["sandbox", "register", "carol"]);
+    let redriven =
+        dev.tandem(&["dlq", "redrive", "--sandbox", "bob", "--sequence", "2", "--to", "carol", "--rate", "10"]);
+    assert_eq!(redriven.trim(), "redriven: 1");
+    assert!(dev.tandem(&["sub", "carol", "--count", "1", "--ack-wait", "5s"]).contains("two"));
+    assert_eq!(dev.tandem(&["dlq", "purge", "--sandbox", "bob"]).trim(), "purged: 2");
+    assert_eq!(dev.tandem(&["dlq", "list"]).trim(), "");
+}
+
+#[test]
+fn line_15_topics_from_the_command_line() {
+    let dev = Dev::with_alice_and_bob();
+    dev.tandem(&["topic", "create", "build.done"]);
+    dev.tandem(&["pub", "--from", "alice", "--topic", "build.done", "before"]);
+    dev.tandem(&["topic", "follow", "bob", "build.*", "--from-sequence", "1"]);
+    dev.tandem(&["pub", "--from", "alice", "--topic", "build.done", "after"]);
+    let seen = dev.tandem(&["sub", "bob", "--count", "2"]);
+    assert!(seen.contains("before") && seen.contains("after"), "{seen}");
+    assert!(dev.tandem(&["topic", "follows", "bob"]).contains("build.*"));
+    assert!(dev.tandem(&["topic", "list"]).contains("build.done"));
+    dev.tandem(&["topic", "unfollow", "bob", "build.*"]);
+    dev.tandem(&["topic", "delete", "build.done"]);
+    assert_eq!(dev.tandem(&["topic", "list"]).trim(), "");
+}
