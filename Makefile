@@ -31,7 +31,7 @@ verify: ## every check that only reads: format, lints, licences, contract, impor
 fix: ## formats, and applies what clippy can repair by itself
 	@tools/setup.sh verify
 	@$(ENV) cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
-	@$(ENV) cargo fmt --all
+	@$(ENV) cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml
 
 bench: ## the project's figures, on brokers of its own: a table, and JSON beside the build
 	@tools/setup.sh run

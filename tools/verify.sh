@@ -49,6 +49,8 @@ dependencies() {
 }
 
 check "rustfmt" cargo fmt --all --check
+# A workspace of its own, so --all does not reach it.
+check "rustfmt, fuzz" cargo fmt --manifest-path fuzz/Cargo.toml --check
 check "shellcheck" shellcheck -x .ci/run tools/*.sh tools/tandem
 contract
 dependencies
