@@ -21,7 +21,9 @@ pub use self::{
     events::{EventName, EventsArgs},
     history::{FilterArgs, GetArgs, HistoryArgs, ReplayRangeArgs},
     publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
-    registry::{AgentsArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs},
+    registry::{
+        AgentsArgs, InboxArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs,
+    },
     subscribe::{NackArgs, SubArgs},
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},

@@ -41,7 +41,9 @@ impl Dev {
             .spawn()
             .expect("the command runs");
         let mut line = String::new();
-        BufReader::new(broker.stdout.take().expect("a pipe")).read_line(&mut line).expect("the broker says where it is");
+        BufReader::new(broker.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("the broker says where it is");
         let said: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let server = said["server"].as_str().expect("an address").to_owned();
         Self { broker, server, _data: data }

@@ -85,6 +85,9 @@ pub enum SandboxCommand {
         /// A label; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE")]
         labels: Vec<Pair>,
+        /// How its inbox is treated.
+        #[command(flatten)]
+        inbox: InboxArgs,
     },
     /// List the sandboxes of the workspace
     List,
@@ -103,6 +106,26 @@ pub enum SandboxCommand {
         /// Its id
         id: String,
     },
+}
+
+/// How the inbox of a sandbox is treated. Registering again without these goes back to the defaults.
+#[derive(Debug, Default, Args)]
+pub struct InboxArgs {
+    /// Attempts of a message before it becomes a dead letter, 1 to 1000 [default: 5]
+    #[arg(long, value_name = "N")]
+    pub max_attempts: Option<u32>,
+    /// Before the second attempt; doubles with each further one [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub backoff: Option<Duration>,
+    /// Where doubling ends [default: 16s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub max_backoff: Option<Duration>,
+    /// Messages that may wait; less than the server allows
+    #[arg(long, value_name = "N")]
+    pub max_messages: Option<u64>,
+    /// Bytes of messages that may wait; less than the server allows
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes: Option<u64>,
 }
 
 /// `tandem agents`.

@@ -1,27 +1,48 @@
 //! `tandem sandbox`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
-use tandem_client::{Agent, Liveness, Registry, Sandbox};
+use tandem_client::{Agent, InboxLimits, Liveness, Registry, RetryPolicy, Sandbox};
 
 use crate::{
-    args::{SandboxArgs, SandboxCommand},
+    args::{InboxArgs, SandboxArgs, SandboxCommand},
     exit::Failure,
     output::{Output, table, time},
     run::Context,
 };
 
+impl InboxArgs {
+    /// None where nothing was named: the defaults.
+    fn retry_policy(&self) -> Option<RetryPolicy> {
+        let wire = |duration: Duration| duration.try_into().ok();
+        let named = self.max_attempts.is_some() || self.backoff.is_some() || self.max_backoff.is_some();
+        named.then(|| RetryPolicy {
+            max_attempts: self.max_attempts.unwrap_or(0),
+            initial_backoff: self.backoff.and_then(wire),
+            max_backoff: self.max_backoff.and_then(wire),
+        })
+    }
+
+    fn limits(&self) -> Option<InboxLimits> {
+        let named = self.max_messages.is_some() || self.max_bytes.is_some();
+        let (max_messages, max_bytes) = (self.max_messages.unwrap_or(0), self.max_bytes.unwrap_or(0));
+        named.then_some(InboxLimits { max_messages, max_bytes })
+    }
+}
+
 pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<(), Failure> {
     let registry = context.client()?.registry(context.workspace.as_str());
     let output = context.output;
     match args.command {
-        SandboxCommand::Register { id, agents, labels } => {
+        SandboxCommand::Register { id, agents, labels, inbox } => {
             let sandbox = Sandbox {
                 sandbox_id: id,
                 agents: agents.into_iter().map(|spec| spec.0).collect(),
                 labels: labels.into_iter().map(|label| (label.key, label.value)).collect(),
+                retry_policy: inbox.retry_policy(),
+                inbox_limits: inbox.limits(),
                 ..Sandbox::default()
             };
             register(output, &registry, sandbox).await

@@ -115,12 +115,10 @@ async fn line_1_a_lease_can_be_extended_by_hours_and_the_others_lapse() {
     let extend = bob.extend(9, 9, None).await;
     let refused = Refused::from(extend.refusals[0].status.clone().unwrap());
     refused.expect(Code::NotFound, "UNKNOWN_DELIVERY", &["from 9 to 9"]);
-    bob.send(Some(tandem_proto::messaging::v1::subscribe_request::Kind::Extend(
-        tandem_proto::messaging::v1::Extend {
-            ack_deadline: Some(wire_duration(Duration::from_secs(86_401))),
-            ..Default::default()
-        },
-    )));
+    bob.send(Some(tandem_proto::messaging::v1::subscribe_request::Kind::Extend(tandem_proto::messaging::v1::Extend {
+        ack_deadline: Some(wire_duration(Duration::from_secs(86_401))),
+        ..Default::default()
+    })));
     loop {
         match bob.answer().await {
             Ok(Some(tandem_proto::messaging::v1::subscribe_response::Kind::DeliveryBatch(_))) => {}
@@ -205,11 +203,7 @@ async fn line_1_strict_refuses_a_late_ack_with_its_reason() {
     let lost = bob.leases_lost().await;
     assert_eq!((lost.ranges[0].first, lost.ranges[0].last), (1, 3));
     let outcome = bob.ack(1, 2).await;
-    refusal(&outcome).expect(
-        Code::FailedPrecondition,
-        "LEASE_LOST",
-        &["the ack deadline", "1 to 2", "come again"],
-    );
+    refusal(&outcome).expect(Code::FailedPrecondition, "LEASE_LOST", &["the ack deadline", "1 to 2", "come again"]);
     let outcome = bob.nack(3, 3, because("late as well")).await;
     assert_eq!((outcome.deferred, outcome.dead_lettered), (0, 0));
     Refused::from(outcome.refusals[0].status.clone().unwrap()).expect(Code::FailedPrecondition, "LEASE_LOST", &[]);

@@ -109,10 +109,8 @@ async fn line_8_an_ordering_key_sticks_to_its_sandbox_while_that_is_online() {
     for sandbox in names.iter().filter(|name| **name != gone) {
         alive.push(stage.subscribe_with_credit(sandbox, 0).await);
     }
-    until("it is offline", async || {
-        registry.get(gone).await.unwrap().liveness() == tandem_client::Liveness::Offline
-    })
-    .await;
+    until("it is offline", async || registry.get(gone).await.unwrap().liveness() == tandem_client::Liveness::Offline)
+        .await;
     for key in &keys {
         stage.publish(review("later").ordering_key(key.as_str()).build()).await;
     }
@@ -167,10 +165,8 @@ async fn line_8_nobody_there_is_an_error() {
     let registry = stage.client.registry(WORKSPACE);
     let silent = Duration::from_millis(1_000);
     stage.publish(review("now").build()).await;
-    until("bob is offline", async || {
-        registry.get("bob").await.unwrap().liveness() == tandem_client::Liveness::Offline
-    })
-    .await;
+    until("bob is offline", async || registry.get("bob").await.unwrap().liveness() == tandem_client::Liveness::Offline)
+        .await;
     refuse(&stage, review("offline").build()).await;
     registry.heartbeat("bob").await.unwrap();
     stage.publish(review("back").build()).await;

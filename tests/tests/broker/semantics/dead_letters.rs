@@ -64,19 +64,11 @@ async fn line_3_a_dead_letter_holds_the_message_its_reason_and_every_attempt() {
     assert_eq!(letter.reason_text, "all 3 attempts failed");
     let message = letter.message.unwrap();
     assert_eq!(message, delivered, "payload, headers and traceparent, as they were delivered");
-    let without_the_broker = Message {
-        workspace_id: String::new(),
-        sequence: 0,
-        server_time: None,
-        ..message.clone()
-    };
+    let without_the_broker = Message { workspace_id: String::new(), sequence: 0, server_time: None, ..message.clone() };
     assert_eq!(without_the_broker, order, "and as they were published");
 
     let seen: Vec<_> = letter.attempts.iter().map(|failed| (failed.attempt, failed.error())).collect();
-    assert_eq!(
-        seen,
-        [(1, AttemptError::Nacked), (2, AttemptError::Lapsed), (3, AttemptError::StreamBroken)]
-    );
+    assert_eq!(seen, [(1, AttemptError::Nacked), (2, AttemptError::Lapsed), (3, AttemptError::StreamBroken)]);
     assert_eq!(letter.attempts[0].text, "first: no disk");
     assert_eq!(letter.attempts[1].text, "no ack within 1000 ms");
     assert_eq!(letter.attempts[2].text, "the stream broke");
@@ -152,8 +144,7 @@ async fn line_3_dead_letters_are_listed_by_every_filter_and_by_page() {
     let (mut seen, mut page_token) = (Vec::new(), String::new());
     loop {
         let filter = Some(DeadLetterFilter::default());
-        let request =
-            ListDeadLettersRequest { workspace_id: WORKSPACE.to_owned(), filter, page_size: 2, page_token };
+        let request = ListDeadLettersRequest { workspace_id: WORKSPACE.to_owned(), filter, page_size: 2, page_token };
         let page = service.list_dead_letters(request).await.unwrap().into_inner();
         assert!(page.dead_letters.len() <= 2);
         seen.extend(page.dead_letters.iter().map(|letter| letter.message.as_ref().unwrap().sequence));
@@ -220,7 +211,8 @@ async fn promise_3_a_kill_around_the_move_leaves_a_message_in_exactly_one_place(
         let letters = stage.client.dead_letters(WORKSPACE);
         let work = tokio::spawn(async move {
             if redrives {
-                let mut answers = letters.redrive(of("bob"), RedriveOptions { max_per_second: 2_000, ..Default::default() }).boxed();
+                let mut answers =
+                    letters.redrive(of("bob"), RedriveOptions { max_per_second: 2_000, ..Default::default() }).boxed();
                 while let Some(Ok(_)) = answers.next().await {}
                 return;
             }

@@ -125,9 +125,7 @@ async fn promise_4_keys_keep_their_order_over_two_streams_failures_and_a_crash()
     let mut random = Random::from_environment();
     let mut stage = Stage::with(&["alice"]).await;
     stage.register_with_policy("bob", quick(1_000)).await;
-    stage
-        .publish_all((0..MESSAGES).map(|number| keyed(&format!("k{}", number % KEYS), &number.to_string())))
-        .await;
+    stage.publish_all((0..MESSAGES).map(|number| keyed(&format!("k{}", number % KEYS), &number.to_string()))).await;
     let mut done = vec![0_u64; KEYS as usize];
     for life in 0..2 {
         let mut streams = [stage.subscribe("bob").await, stage.subscribe("bob").await];

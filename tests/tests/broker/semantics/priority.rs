@@ -35,7 +35,8 @@ async fn line_5_ten_levels_are_strict() {
 async fn line_5_a_retry_keeps_its_priority() {
     let stage = Stage::with(&["alice"]).await;
     stage.register_with_policy("bob", quick(5)).await;
-    stage.publish_all([at_priority(8, direct("alice", "bob", "high")), at_priority(2, direct("alice", "bob", "low"))])
+    stage
+        .publish_all([at_priority(8, direct("alice", "bob", "high")), at_priority(2, direct("alice", "bob", "low"))])
         .await;
     let mut bob = stage.subscribe_with_credit("bob", 2).await;
     assert_eq!(texts(&bob.take(2).await), ["high", "low"]);
@@ -78,8 +79,7 @@ async fn line_5_a_share_for_low_priorities_keeps_them_from_starving() {
     strict.finish();
     assert!(strict.answer().await.unwrap().is_none());
 
-    let mut fair =
-        stage.subscribe_as_with_credit(Open { low_priority_percent: 20, ..open("bob") }, 200).await;
+    let mut fair = stage.subscribe_as_with_credit(Open { low_priority_percent: 20, ..open("bob") }, 200).await;
     let taken = fair.take(200).await;
     let low: Vec<_> = taken.iter().filter(|delivery| delivery.message.priority != Some(9)).collect();
     assert_eq!(low.len(), 40, "20 of each 100");

@@ -43,10 +43,12 @@ async fn line_3_redrive_of_one_keeps_sequence_and_history_and_counts_anew() {
 #[tokio::test]
 async fn line_3_redrive_by_filter_and_to_another_sandbox() {
     let stage = Stage::with(&["alice", "dora", "bob", "carol"]).await;
-    stage.publish_all((1..=6).map(|number| {
-        let from = if number % 2 == 0 { "alice" } else { "dora" };
-        at_priority(number % 3, direct(from, "bob", number.to_string()))
-    })).await;
+    stage
+        .publish_all((1..=6).map(|number| {
+            let from = if number % 2 == 0 { "alice" } else { "dora" };
+            at_priority(number % 3, direct(from, "bob", number.to_string()))
+        }))
+        .await;
     stage.kill_messages("bob", 6, "no").await;
     let from_dora = DeadLetterQuery { from_sandbox_id: Some("dora".into()), ..DeadLetterQuery::default() };
     assert_eq!(stage.redrive(from_dora, to("carol")).await.unwrap().last().unwrap().redriven, 3);
@@ -134,7 +136,8 @@ async fn line_3_purge_removes_what_fits_for_good() {
     assert_eq!(stage.purge(DeadLetterQuery { sequence: Some(3), ..of("bob") }).await, 0);
     assert_eq!(stage.purge(of("bob")).await, 4);
     let stage = stage.crash_and_start().await;
-    let left: Vec<_> = stage.dead(DeadLetterQuery::default()).await.into_iter().map(|letter| letter.sandbox_id).collect();
+    let left: Vec<_> =
+        stage.dead(DeadLetterQuery::default()).await.into_iter().map(|letter| letter.sandbox_id).collect();
     assert_eq!(left, ["carol"]);
     let bob = stage.client.registry(WORKSPACE).get("bob").await.unwrap();
     assert_eq!((bob.dead_letters, bob.pending_messages), (0, 0));

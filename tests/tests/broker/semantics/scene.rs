@@ -147,8 +147,7 @@ impl Stage {
     }
 
     pub(super) async fn purge(&self, query: DeadLetterQuery) -> u64 {
-        let answers: Vec<PurgeProgress> =
-            self.client.dead_letters(WORKSPACE).purge(query).try_collect().await.unwrap();
+        let answers: Vec<PurgeProgress> = self.client.dead_letters(WORKSPACE).purge(query).try_collect().await.unwrap();
         answers.last().unwrap().purged
     }
 }

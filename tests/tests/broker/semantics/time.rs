@@ -30,7 +30,9 @@ async fn line_4_what_has_expired_is_never_delivered() {
     let stage = Stage::with(&["alice", "bob"]).await;
     let query = EventQuery { types: vec![EventType::MessageExpired], ..EventQuery::default() };
     let mut events = stage.client.events(WORKSPACE, query).await.unwrap();
-    stage.publish_all([brief("1"), direct("alice", "bob", "2"), brief("3"), to_bob("4").ttl(60 * SECOND).build()]).await;
+    stage
+        .publish_all([brief("1"), direct("alice", "bob", "2"), brief("3"), to_bob("4").ttl(60 * SECOND).build()])
+        .await;
     // Known to the queue in memory, and not sent for want of credit.
     let mut bob = stage.subscribe_with_credit("bob", 0).await;
     assert_eq!(stage.pending("bob").await, 4);

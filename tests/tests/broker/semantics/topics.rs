@@ -57,7 +57,10 @@ async fn line_7_topics_are_created_listed_and_deleted() {
     let stage = stage.crash_and_start().await;
     let topics = stage.topics();
     let list: Vec<_> = topics.list().try_collect().await.unwrap();
-    assert_eq!(list.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["alarm", "build.done", "build.failed"]);
+    assert_eq!(
+        list.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(),
+        ["alarm", "build.done", "build.failed"]
+    );
     let topic = topics.get("build.done").await.unwrap();
     assert_eq!((topic.message_count, topic.last_sequence), (1, receipt.sequence));
     assert_eq!(stage.pending("bob").await, 1);
@@ -83,9 +86,14 @@ async fn line_7_topics_are_created_listed_and_deleted() {
 async fn line_7_patterns_follow_topics_that_are_there_and_that_come_later() {
     let stage = Stage::with(&["alice", "one", "any", "exact", "both", "all"]).await;
     stage.create_topics(&["build", "build.done"]).await;
-    for (sandbox, pattern) in
-        [("one", "build.*"), ("any", "build.>"), ("exact", "build.done"), ("both", "build.*"), ("both", "*.done"), ("all", ">")]
-    {
+    for (sandbox, pattern) in [
+        ("one", "build.*"),
+        ("any", "build.>"),
+        ("exact", "build.done"),
+        ("both", "build.*"),
+        ("both", "*.done"),
+        ("all", ">"),
+    ] {
         stage.follow(sandbox, pattern).await;
     }
     stage.create_topics(&["build.x.y", "test.done"]).await;
