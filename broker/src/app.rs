@@ -206,7 +206,7 @@ async fn start_node(
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |_shard| {
         let reader = StateReader::new(fatal.clone());
-        let delivery = Arc::new(Delivery::new(reader.clone()));
+        let delivery = Arc::new(Delivery::new(reader.clone(), metrics.events.clone()));
         readers.push(reader.clone());
         deliveries.push(Arc::clone(&delivery));
         Applier::new(reader, delivery)

@@ -30,6 +30,7 @@ use self::{
 use crate::{
     command::tick::Leased,
     machine::{Appended, Effect, park::Place},
+    metrics::EventMetrics,
     query::{QueryError, StateReader},
     rejection::{Reason, Rejection},
 };
@@ -47,12 +48,14 @@ pub(crate) struct Delivery {
     table: RwLock<Table>,
     stopping: AtomicBool,
     pub(crate) signals: Arc<Signals>,
+    events: EventMetrics,
 }
 
 impl Delivery {
-    pub(crate) fn new(reader: StateReader) -> Self {
+    /// Counts what happens with `events`.
+    pub(crate) fn new(reader: StateReader, events: EventMetrics) -> Self {
         let stopping = AtomicBool::new(false);
-        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping, signals: Arc::default() }
+        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping, signals: Arc::default(), events }
     }
 
     /// Passes on what applied commands have caused. Called when their changes can be read.
@@ -79,7 +82,10 @@ impl Delivery {
                     }
                 }
                 Effect::Scheduled { time_ms } => self.signals.schedule(time_ms),
-                Effect::Event => self.signals.event(),
+                Effect::Event { kind, count } => {
+                    self.events.count(kind, count);
+                    self.signals.event();
+                }
                 Effect::Answered { workspace, sandbox, correlation } => {
                     self.signals.answered((workspace, sandbox, correlation));
                 }

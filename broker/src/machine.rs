@@ -31,7 +31,7 @@ use bytes::Bytes;
 use tandem_storage::{Engine, WriteBatch};
 
 pub(crate) use self::state::StateError;
-use self::{park::Place, state::State};
+use self::{events::EventKind, park::Place, state::State};
 use crate::{
     batch::Batch,
     command::{self, AckedRange, Outcome, Verb},
@@ -50,8 +50,8 @@ pub(crate) enum Effect {
     Expired { workspace: u32, sandbox: u32, ranges: Vec<AckedRange> },
     /// Something is due at a time.
     Scheduled { time_ms: u64 },
-    /// An event was written.
-    Event,
+    /// An event was written, about so many messages.
+    Event { kind: EventKind, count: u64 },
     /// A response came for a request that waits.
     Answered { workspace: u32, sandbox: u32, correlation: u128 },
     /// A sandbox follows something else now.

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use tandem_raft::CommitMetrics;
 
-use crate::rejection::Reason;
+use crate::{machine::events::EventKind, rejection::Reason};
 
 /// Label of what belongs to a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +22,23 @@ pub(crate) struct ShardLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
     reason: &'static str,
+}
+
+/// Label of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct EventLabel {
+    r#type: &'static str,
+}
+
+/// What happens in the workspaces of this node; clones share their values.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventMetrics(Family<EventLabel, Counter>);
+
+impl EventMetrics {
+    /// Counts the messages of an event, or the event itself when it is about none.
+    pub(crate) fn count(&self, kind: EventKind, messages: u64) {
+        self.0.get_or_create(&EventLabel { r#type: kind.name() }).inc_by(messages.max(1));
+    }
 }
 
 /// Commands made by the batchers; clones share their values.
@@ -48,6 +65,9 @@ pub(crate) struct Metrics {
     refusals: Family<ReasonLabel, Counter>,
     pub(crate) deliveries: Counter,
     pub(crate) acknowledged: Counter,
+    pub(crate) nacked: Counter,
+    pub(crate) leases_lapsed: Counter,
+    pub(crate) events: EventMetrics,
     pub(crate) streams: Gauge,
     pub(crate) shards: ShardGauges,
 }
@@ -82,11 +102,29 @@ impl Metrics {
         registry.register("deliveries", "Messages handed to subscribers", deliveries.clone());
         let acknowledged = Counter::default();
         registry.register("acknowledged", "Messages that left an inbox by an ack", acknowledged.clone());
+        let nacked = Counter::default();
+        registry.register("nacked", "Messages that subscribers refused", nacked.clone());
+        let leases_lapsed = Counter::default();
+        registry.register("leases_lapsed", "Messages whose ack deadline passed", leases_lapsed.clone());
+        let events = EventMetrics::default();
+        registry.register("events", "What happened, by type: messages, or sandboxes", events.0.clone());
         let streams = Gauge::default();
         registry.register("streams", "Streams being served", streams.clone());
         let shards = ShardGauges::default();
         shards.register(&mut registry);
-        Arc::new(Self { registry, batches, commits, refusals, deliveries, acknowledged, streams, shards })
+        Arc::new(Self {
+            registry,
+            batches,
+            commits,
+            refusals,
+            deliveries,
+            acknowledged,
+            nacked,
+            leases_lapsed,
+            events,
+            streams,
+            shards,
+        })
     }
 
     /// Counts a refusal.

@@ -256,6 +256,7 @@ impl SubscriptionStream {
         let Some(Waiting { is_nack, counts, refusals, .. }) = self.acks.pop_front() else { return Ok(Poll::Pending) };
         if is_nack {
             let (deferred, dead_lettered) = counts;
+            self.edge.metrics.nacked.inc_by(deferred + dead_lettered);
             return Ok(Poll::Ready(Answer::NackOutcome(NackOutcome { deferred, dead_lettered, refusals })));
         }
         self.edge.metrics.acknowledged.inc_by(counts.0);
@@ -286,6 +287,8 @@ impl SubscriptionStream {
             context.waker().wake_by_ref();
             return None;
         }
+        let lapsed = ids.iter().map(|(first, last)| last - first + 1).sum();
+        self.edge.metrics.leases_lapsed.inc_by(lapsed);
         let text = "the ack deadline passed; the messages will come again. Use extend for work that takes longer";
         let status = status::rejected_in_response(&Rejection::new(Reason::LeaseLost, text));
         let ranges = ids.into_iter().map(|(first, last)| DeliveryRange { first, last }).collect();

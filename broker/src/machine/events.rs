@@ -24,6 +24,23 @@ pub(crate) enum EventKind {
     InboxTrimmed = 9,
 }
 
+impl EventKind {
+    /// Its name among the metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SandboxRegistered => "sandbox_registered",
+            Self::SandboxOffline => "sandbox_offline",
+            Self::SandboxOnline => "sandbox_online",
+            Self::SandboxGone => "sandbox_gone",
+            Self::DeadLettered => "message_dead_lettered",
+            Self::Expired => "message_expired",
+            Self::Looped => "message_looped",
+            Self::InboxFull => "inbox_full",
+            Self::InboxTrimmed => "inbox_trimmed",
+        }
+    }
+}
+
 impl Field for EventKind {
     fn put(&self, out: &mut bytes::BytesMut) {
         (*self as u8).put(out);
@@ -81,6 +98,6 @@ pub(super) fn raise(
     if let Some(oldest) = number.checked_sub(MAX_EVENTS) {
         state.delete(EVENTS, keys::event(workspace, oldest));
     }
-    state.effect(Effect::Event);
+    state.effect(Effect::Event { kind, count });
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::{
         events::{Event, EventKind},
         keys,
     },
+    metrics::EventMetrics,
     query::StateReader,
     rejection::Reason,
 };
@@ -70,7 +71,7 @@ impl TestShard {
         let engine = Arc::new(MemoryEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
         reader.replace(engine.clone());
-        let delivery = Arc::new(Delivery::new(reader.clone()));
+        let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
         Self { machine: Machine::new(engine.clone()), engine, reader, delivery, time_ms: 1_000, max_inbox: 1_000 }
     }
 
@@ -217,7 +218,7 @@ impl TestShard {
 
     pub(crate) fn restart(&mut self) {
         self.machine = Machine::new(self.engine.clone());
-        self.delivery = Arc::new(Delivery::new(self.reader.clone()));
+        self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
     }
 
     pub(crate) fn open(&self, sandbox: &str) -> SharedInbox {
