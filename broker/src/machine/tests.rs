@@ -5,3 +5,4 @@ mod model;
 mod retention;
 mod semantics;
 mod table;
+mod topics;

@@ -1,7 +1,8 @@
 //! What commands have changed and the engine cannot show yet, in front of the engine.
 //!
 //! Several commands share one batch of writes, and after a restart many are applied at once: what one has written the next
-//! must see. Everything a command reads goes through here; what only delivery reads (runs) is written past it.
+//! must see. Everything a command reads goes through here; what only delivery reads (the runs of
+//! inboxes and broadcasts) is written past it.
 
 use std::{collections::BTreeMap, ops::Bound, ops::ControlFlow, sync::Arc};
 

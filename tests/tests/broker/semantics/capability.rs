@@ -46,7 +46,7 @@ async fn line_8_the_least_loaded_is_chosen() {
     for number in 0..5 {
         stage.publish(review(&number.to_string()).build()).await;
     }
-    assert_eq!(stage.loads(&["r1", "r2", "r3", "idle"]).await, [5, 3, 4, 0]);
+    assert_eq!(stage.loads(&["r1", "r2", "r3", "idle"]).await, [5, 4, 3, 0]);
     let stage = stage.crash_and_start().await;
     for _ in 0..6 {
         stage.publish(review("more").build()).await;
@@ -54,7 +54,7 @@ async fn line_8_the_least_loaded_is_chosen() {
     assert_eq!(stage.loads(&["r1", "r2", "r3", "idle"]).await, [6, 6, 6, 0], "a restart forgets nobody");
     let mut r3 = stage.subscribe("r3").await;
     let taken = r3.take(6).await;
-    assert_eq!(taken.iter().filter(|delivery| texts(&[(*delivery).clone()]) == ["more"]).count(), 2);
+    assert_eq!(texts(&taken).iter().filter(|text| *text == "more").count(), 3);
     let destination = taken[0].message.destination.clone().unwrap();
     assert_eq!(destination, to_capability("review"), "it says what it was addressed to");
 }

@@ -28,7 +28,7 @@ async fn line_5_ten_levels_are_strict() {
     stage.publish(direct("alice", "bob", "5")).await;
     assert_eq!(bob.take(1).await[0].message.priority, None, "5 when nothing is said");
     let error = stage.try_publish(at_priority(10, direct("alice", "bob", "x"))).await.unwrap_err();
-    Refused::from(error).expect(Code::InvalidArgument, "INVALID_FIELD", &["10"]).at("message.priority");
+    Refused::from(error).expect(Code::InvalidArgument, "INVALID_FIELD", &["10"]).at("priority");
 }
 
 #[tokio::test]
