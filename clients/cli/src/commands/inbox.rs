@@ -57,13 +57,22 @@ pub(super) async fn read(
     let credit = reading.count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_CREDIT).min(MAX_CREDIT);
     let options = SubscribeOptions { credit_messages: credit, ..options };
     let client = context.client()?;
-    let mut inbox = client.subscribe(context.workspace.as_str(), reading.sandbox.as_str(), options).await?;
-    context.output.note(&format!("inbox of {} is open; Ctrl-C ends", reading.sandbox));
     let mut printed = 0;
-    let stop = Box::pin(print_all(context, reading, &mut inbox, &mut printed)).await;
-    // Also after a failure of this side, such as a closed output.
-    let closed = Box::pin(close(inbox)).await;
-    let stop = stop?;
+    let mut is_first = true;
+    let (stop, closed) = loop {
+        let subscribing = client.subscribe(context.workspace.as_str(), reading.sandbox.as_str(), options.clone());
+        let mut inbox = subscribing.await?;
+        if std::mem::take(&mut is_first) {
+            context.output.note(&format!("inbox of {} is open; Ctrl-C ends", reading.sandbox));
+        }
+        let stop = Box::pin(print_all(context, reading, &mut inbox, &mut printed)).await;
+        // Also after a failure of this side, such as a closed output.
+        let closed = Box::pin(close(inbox)).await;
+        // The sandbox follows other topics now, and the broker wants the inbox to be opened again.
+        if !matches!(&stop, Err(Failure::Broker(error)) if error.reason() == "FOLLOWS_CHANGED") {
+            break (stop?, closed);
+        }
+    };
     match (stop, reading.count) {
         (Stop::Ended, _) => Err(Failure::TimedOut("the broker ended the subscription; it may be stopping".to_owned())),
         (Stop::Quiet(timeout), Some(count)) => closed.and(Err(Failure::TimedOut(format!(
