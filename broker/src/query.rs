@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod history;
+mod lanes;
 pub(crate) mod registry;
 pub(crate) mod retention;
 mod topics;

@@ -218,6 +218,7 @@ impl InboxQueue {
         if let Some(ready) = self.ready.get_mut(usize::from(priority)) {
             ready.remove(sequence);
         }
+        self.keyed.forget(ordering, sequence);
         self.release(ordering, sequence);
         self.wake();
     }

@@ -65,6 +65,15 @@ impl KeyedOrder {
         }
     }
 
+    /// A message that is held back has left: its turn will not come.
+    pub(crate) fn forget(&mut self, ordering: u64, sequence: u64) {
+        if let Some(key) = self.keys.get_mut(&ordering)
+            && key.held.remove(&sequence).is_some()
+        {
+            self.held -= 1;
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.held >= MAX_HELD
     }
@@ -93,6 +102,15 @@ mod tests {
         assert_eq!(keyed.release(7, 3), None);
         assert!(keyed.admit(lease(7, 9)));
         assert_eq!(keyed.held, 0);
+    }
+
+    #[test]
+    fn what_has_left_does_not_get_its_turn() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 2)) && !keyed.admit(lease(7, 3)));
+        keyed.forget(7, 2);
+        assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(3));
+        assert_eq!((keyed.release(7, 3), keyed.held), (None, 0));
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl Leases {
                 continue;
             }
             let lapsed: Vec<u64> = self.lapsed.range(first..=last).map(|(id, _)| *id).collect();
-            let mut missing = first < self.first_id && (self.first_id.min(last + 1) - first) as usize > lapsed.len();
+            let shortened = self.first_id.min(last + 1).saturating_sub(first) as usize;
+            let mut missing = shortened > lapsed.iter().filter(|id| **id < self.first_id).count();
             for id in first.max(self.first_id)..=last {
                 match self.slot(id).and_then(Option::take) {
                     Some((lease, _)) => leases.push(lease),
@@ -195,6 +196,17 @@ mod tests {
         let (taken, _, refused) = leases.take(&[(1, 4), (5, 5), (0, 1), (3, 2)], false);
         assert_eq!((sequences(&taken), refused.len(), leases.span()), (vec![1, 4], 4, 0));
         assert!(refused.iter().all(|(.., why)| why.reason == Reason::UnknownDelivery));
+    }
+
+    #[test]
+    fn a_done_delivery_is_refused_beside_one_that_has_lapsed() {
+        let mut leases = leases(3);
+        leases.take(&[(1, 1)], false);
+        leases.extend(&[(2, 2)], 20);
+        leases.lapse(10);
+        let (taken, _, refused) = leases.take(&[(1, 3)], false);
+        let reasons: Vec<_> = refused.iter().map(|(.., why)| why.reason).collect();
+        assert_eq!((sequences(&taken), reasons), (vec![2], vec![Reason::LeaseLost, Reason::UnknownDelivery]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reads of the log.
 
+use std::cell::RefCell;
+
 use bytes::{Buf as _, Bytes};
 use futures_util::{
     StreamExt as _,
@@ -20,9 +22,14 @@ use crate::{
     delivery::subscription::encode_message,
     error::RequestError,
     field,
+    machine::workspace::Workspace,
     message::SEQUENCE_ID_PREFIX,
-    query::history::{Filter, Span},
+    query::{
+        QueryError,
+        history::{Filter, Page, Span},
+    },
     rejection::{Reason, Rejection},
+    shard::Shard,
 };
 
 /// Messages in one response of a stream.
@@ -144,11 +151,7 @@ impl HistoryService for Edge {
         shard.group.read_barrier().await.map_err(RequestError::from)?;
         let workspace = shard.reader.workspace(name)?;
         let span = Span { from: request.from_sequence, to: request.to_sequence, descending: false };
-        let alone = |message: &MessageRef| {
-            let alone = message.batch.alone(usize::from(message.index));
-            [message.sequence().to_be_bytes().as_slice(), &alone].concat().into()
-        };
-        let page = shard.reader.history(&workspace, span, &filter, MAX_REPLAYED, &alone)?;
+        let page = replayable(shard, &workspace, sandbox, span, &filter)?;
         let messages: Vec<(u64, Bytes)> = page
             .messages
             .into_iter()
@@ -165,6 +168,32 @@ impl HistoryService for Edge {
         };
         Ok(Response::new(ReplayMessagesResponse { replayed, next_sequence: page.next.unwrap_or(0) }))
     }
+}
+
+/// Messages of the history, each behind its sequence, as batches of one; those that wait in a lane of the sandbox already are
+/// empty.
+fn replayable(
+    shard: &Shard,
+    workspace: &Workspace,
+    sandbox: &str,
+    span: Span,
+    filter: &Filter,
+) -> Result<Page, QueryError> {
+    let lanes = shard.reader.lanes(workspace, sandbox)?;
+    let failure = RefCell::new(None);
+    let alone = |message: &MessageRef| match lanes.hold(message) {
+        Ok(true) => Bytes::new(),
+        Ok(false) => {
+            let alone = message.batch.alone(usize::from(message.index));
+            [message.sequence().to_be_bytes().as_slice(), &alone].concat().into()
+        }
+        Err(error) => {
+            failure.replace(Some(error));
+            Bytes::new()
+        }
+    };
+    let page = shard.reader.history(workspace, span, filter, MAX_REPLAYED, &alone)?;
+    failure.into_inner().map_or(Ok(page), |error| Err(error.into()))
 }
 
 /// A stream of the history under way.

@@ -190,11 +190,12 @@ fn put_back(
     let (bytes, priority) = (record.body.len() as u32, record.priority);
     let place = Place { workspace, sandbox, priority, sequence };
     let Some(inbox) = state.inbox_mut(workspace, sandbox)? else { return Ok(PutBack::NoRoom) };
-    if !inbox.has_room(u64::from(bytes), &header) {
-        return Ok(PutBack::NoRoom);
-    }
+    let has_room = inbox.has_room(u64::from(bytes), &header);
     if park::find(state, place)?.is_some() {
         return Ok(PutBack::WaitsAlready);
+    }
+    if !has_room {
+        return Ok(PutBack::NoRoom);
     }
     let parked = Parked {
         content: Content::Own(message.clone()),
@@ -216,8 +217,9 @@ fn put_back(
     }
     if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {
         inbox.counters.bytes += u64::from(bytes);
+        inbox.counters.full = false;
     }
-    park::park(state, place, &parked)?;
+    park::park_new(state, place, &parked)?;
     Ok(PutBack::Done)
 }
 

@@ -30,8 +30,17 @@ impl Place {
     }
 }
 
-/// Puts a message on its own. Its bytes are counted already.
+/// Puts a message on its own. Its bytes are counted already. One that waits there takes the place of another copy, such as a
+/// redriven one, so that it is counted once.
 pub(super) fn park(state: &mut State, place: Place, parked: &Parked) -> Result<(), StateError> {
+    if let Some(other) = unpark(state, place)? {
+        release_bytes(state, place, u64::from(other.bytes))?;
+    }
+    park_new(state, place, parked)
+}
+
+/// The same for a message that was never there before.
+pub(super) fn park_new(state: &mut State, place: Place, parked: &Parked) -> Result<(), StateError> {
     let deferred = parked.due_ms > state.now_ms();
     if let Some(inbox) = state.inbox_mut(place.workspace, place.sandbox)? {
         inbox.counters.parked += 1;

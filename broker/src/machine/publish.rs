@@ -13,7 +13,7 @@ pub(super) use self::expiry::{Expiring, bury_or_tell, expire_leased, expire_runs
 use self::{conversation::Conversation, dedupe::Producers, expiry::Expiries};
 use super::{
     Appended, Effect, SharedRun,
-    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered},
+    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered, TOPIC_BIT},
     state::{KnownId, State, StateError},
     topic::Topic,
     workspace::Workspace,
@@ -185,7 +185,13 @@ pub(super) fn received(state: &mut State, workspace: u32, sandbox: u32, record: 
 }
 
 fn write_run(state: &mut State, workspace: u32, source: u32, priority: u8, first: u64, indexes: &[u16]) {
-    state.unread().put(RUNS, keys::run(workspace, source, priority, first), encode_run(indexes));
+    let (key, run) = (keys::run(workspace, source, priority, first), encode_run(indexes));
+    if source != BROADCAST && source & TOPIC_BIT != 0 {
+        // Who follows a topic from the past counts what lies before, also of a command in the same batch of writes.
+        state.put(RUNS, key, run);
+    } else {
+        state.unread().put(RUNS, key, run);
+    }
 }
 
 fn encode_run(indexes: &[u16]) -> Bytes {

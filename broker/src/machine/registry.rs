@@ -150,7 +150,7 @@ pub(super) fn unregister(
         Some(inbox) => inbox.pending(workspace.broadcasts),
         None => 0,
     };
-    topic::forget(state, number, sandbox)?;
+    let abandoned = abandoned + topic::forget(state, number, sandbox)?;
     forget_capabilities(state, number, &verb.sandbox, sandbox)?;
     state.remove_inbox(number, sandbox);
     for space in [READY, DEFERRED] {

@@ -85,6 +85,22 @@ pub(super) fn expect(
     state.put_due(deadline_ms, workspace, DueKind::Request { sandbox: sender, correlation }, Bytes::new())
 }
 
+/// The request that waits for a message; none when it is not a response or goes through the inbox like any other.
+pub(super) fn waited_for(
+    state: &mut State,
+    workspace: u32,
+    recipient: u32,
+    record: &Record<'_>,
+) -> Result<Option<WaitingRequest>, StateError> {
+    if record.message_type != RESPONSE || record.correlation == 0 {
+        return Ok(None);
+    }
+    if state.inbox(workspace, recipient)?.is_none_or(|inbox| inbox.counters.requests == 0) {
+        return Ok(None);
+    }
+    Ok(find(state, workspace, recipient, record.correlation)?.filter(|waiting| waiting.response.is_none()))
+}
+
 /// Hands a message to the request that waits for it. False when it is not a response or nobody waits.
 pub(super) fn answer(
     state: &mut State,
@@ -94,17 +110,8 @@ pub(super) fn answer(
     index: usize,
 ) -> Result<bool, StateError> {
     let record = batch.record(index);
-    if record.message_type != RESPONSE || record.correlation == 0 {
-        return Ok(false);
-    }
-    if state.inbox(workspace, recipient)?.is_none_or(|inbox| inbox.counters.requests == 0) {
-        return Ok(false);
-    }
     let correlation = record.correlation;
-    let Some(mut waiting) = find(state, workspace, recipient, correlation)? else { return Ok(false) };
-    if waiting.response.is_some() {
-        return Ok(false);
-    }
+    let Some(mut waiting) = waited_for(state, workspace, recipient, &record)? else { return Ok(false) };
     waiting.response = Some((batch.sequence(index), batch.alone(index)));
     state.put(RECORDS, keys::request(workspace, recipient, correlation), waiting.to_bytes());
     state.effect(Effect::Answered { workspace, sandbox: recipient, correlation });

@@ -281,7 +281,8 @@ impl State {
         kind: DueKind,
         value: Bytes,
     ) -> Result<(), StateError> {
-        let time_ms = time_ms.max(self.shard()?.due_floor_ms);
+        // Not before the floor that a tick under way is about to leave behind: that is at most now.
+        let time_ms = time_ms.max(self.now_ms());
         self.put(DUE, keys::due(time_ms, workspace, kind), value);
         self.effect(Effect::Scheduled { time_ms });
         Ok(())

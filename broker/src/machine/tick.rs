@@ -102,7 +102,7 @@ fn expire(
         wanted::forget(state, place, message);
     }
     park::release_bytes(state, place, u64::from(parked.bytes))?;
-    publish::bury_or_tell(state, place, message)?;
+    publish::bury_or_tell(state, place, message, parked.history.clone())?;
     let name = state.sandbox_name(place.workspace, place.sandbox)?;
     events::raise(state, place.workspace, EventKind::Expired, &name, (place.sequence, 1), "its ttl ended")?;
     state.effect(Effect::Left { place, ordering: parked.ordering });

@@ -155,19 +155,25 @@ pub(super) fn unfollow(state: &mut State, verb: &UnfollowTopics) -> Result<Resul
     Ok(Ok(()))
 }
 
-/// A sandbox goes: it follows nothing any more.
-pub(super) fn forget(state: &mut State, workspace: u32, sandbox: u32) -> Result<(), StateError> {
+/// A sandbox goes: it follows nothing any more. Returns how many messages of topics it gives up.
+pub(super) fn forget(state: &mut State, workspace: u32, sandbox: u32) -> Result<u64, StateError> {
     if state.inbox(workspace, sandbox)?.is_none_or(|inbox| inbox.counters.follows == 0) {
-        return Ok(());
+        return Ok(0);
     }
-    for (_, topic) in topics(state, workspace)? {
+    let patterns = patterns(state, workspace, sandbox)?;
+    let mut given_up = 0;
+    for (name, topic) in topics(state, workspace)? {
         let key = keys::cursors(workspace, topic.number, sandbox);
-        if state.get(CURSORS, &key)?.is_some() {
+        let cursors: Option<TopicCursors> = state.read(CURSORS, &key, "topic cursors")?;
+        if cursors.is_some() {
             state.delete(CURSORS, key);
+        }
+        if patterns.iter().any(|pattern| matches(pattern, &name)) {
+            given_up += topic.messages.saturating_sub(cursors.map_or(0, |cursors| cursors.done));
         }
     }
     state.delete_range(RECORDS, keys::follows(workspace, sandbox));
-    Ok(())
+    Ok(given_up)
 }
 
 /// What a sandbox follows.

@@ -14,8 +14,9 @@ encoded! {
     pub(crate) struct Conversation {
         /// The highest hops that each sandbox has received, by sandbox.
         received: Vec<(u32, u8)>,
-        /// The highest hops of what everybody may have received, and who sent it.
-        shared: Option<(u32, u8)>,
+        /// The highest hops of what everybody may have received, and who sent it: the two highest, of different senders,
+        /// so that one of them counts for each sandbox.
+        shared: Vec<(u32, u8)>,
         /// The first sequence with each number of hops.
         chain: Vec<u64>,
     }
@@ -26,7 +27,7 @@ impl Conversation {
     pub(super) fn next_hops(&self, sender: u32) -> u8 {
         let own = self.received.binary_search_by_key(&sender, |(sandbox, _)| *sandbox);
         let own = own.ok().map(|at| self.received[at].1);
-        let shared = self.shared.filter(|(from, _)| *from != sender).map(|(_, hops)| hops);
+        let shared = self.shared.iter().filter(|(from, _)| *from != sender).map(|(_, hops)| *hops).max();
         own.max(shared).map_or(0, |hops| hops.saturating_add(1))
     }
 
@@ -52,10 +53,12 @@ impl Conversation {
 
     /// Everybody but the sender may receive a message.
     pub(super) fn receive_all(&mut self, sender: u32, hops: u8) {
-        self.shared = match self.shared {
-            Some((from, most)) if most > hops => Some((if from == sender { from } else { 0 }, most)),
-            _ => Some((sender, hops)),
-        };
+        match self.shared.iter_mut().find(|(from, _)| *from == sender) {
+            Some((_, most)) => *most = hops.max(*most),
+            None => self.shared.push((sender, hops)),
+        }
+        self.shared.sort_by_key(|(from, hops)| (u8::MAX - hops, *from));
+        self.shared.truncate(2);
     }
 }
 
@@ -82,7 +85,8 @@ mod tests {
         conversation.receive_all(1, 0);
         assert_eq!((conversation.next_hops(1), conversation.next_hops(2)), (0, 1));
         conversation.receive_all(2, 1);
-        assert_eq!((conversation.next_hops(1), conversation.next_hops(3)), (2, 2));
+        let hops = [1, 2, 3].map(|sandbox| conversation.next_hops(sandbox));
+        assert_eq!(hops, [2, 1, 2], "the second has received what the first has said");
     }
 
     #[test]

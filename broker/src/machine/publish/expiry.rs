@@ -9,7 +9,7 @@ use super::super::{
     events::{self, EventKind},
     keys::{self, DueKind, RUNS},
     park::Place,
-    parked::Content,
+    parked::{Content, FailedAttempt},
     state::{State, StateError},
 };
 use crate::{
@@ -132,7 +132,7 @@ fn expire(state: &mut State, place: Place, after: u64, first_sequence: u64) -> R
     let range = AckedRange { lane, after, through: place.sequence, count: 1, bytes };
     ack::take_range(state, place.workspace, place.sandbox, &range)?;
     remove_run(state, place, &message)?;
-    bury_or_tell(state, place, &message)?;
+    bury_or_tell(state, place, &message, Vec::new())?;
     Ok(Some(range))
 }
 
@@ -155,11 +155,12 @@ pub(in crate::machine) fn bury_or_tell(
     state: &mut State,
     place: Place,
     message: &MessageRef,
+    history: Vec<FailedAttempt>,
 ) -> Result<(), StateError> {
     let record = message.record();
     let text = format!("it waited for longer than its ttl of {} ms", record.ttl_ms);
     if record.dead_letter_on_expiry {
-        let death = Death { reason: DeadReason::Expired, text: text.into(), history: Vec::new(), chain: Vec::new() };
+        let death = Death { reason: DeadReason::Expired, text: text.into(), history, chain: Vec::new() };
         return dead_letter::bury(state, place, message, death);
     }
     if record.requires_response {

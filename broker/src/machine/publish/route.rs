@@ -50,7 +50,7 @@ impl Routes {
                 let Some(recipient) = state.sandbox_number(workspace, record.to)? else {
                     return refused(Rejection::unknown_sandbox(record.to));
                 };
-                if let Err(rejection) = room(state, workspace, recipient, record)? {
+                if let Err(rejection) = admit(state, workspace, recipient, record, too_often)? {
                     return refused(rejection);
                 }
                 self.count_hops(record, index, sequence, hops, |conversation| conversation.receive(recipient, hops));
@@ -110,7 +110,7 @@ impl Routes {
         inbox.counters.full = false;
         if record.not_before_ms > now_ms {
             let place = Place { workspace, sandbox: recipient, priority, sequence };
-            return park::park(state, place, &parked(batch, record));
+            return park::park_new(state, place, &parked(batch, record));
         }
         inbox.waiting[usize::from(priority)] += 1;
         let before = std::mem::replace(&mut inbox.newest[usize::from(priority)], sequence);
@@ -123,28 +123,31 @@ impl Routes {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let too_often = hops > self.workspace.settings.hop_limit();
-        let mut reached = 0;
+        let mut reached = Vec::new();
         let mut first_refusal = None;
+        if let Some(conversation) = self.conversations.get_mut(&record.correlation).filter(|_| too_often) {
+            conversation.extend_chain(hops, batch.sequence(index));
+        }
         for recipient in recipients {
             if state.inbox(workspace, *recipient)?.is_none() {
                 continue;
             }
-            if let Err(rejection) = room(state, workspace, *recipient, &record)? {
+            if let Err(rejection) = admit(state, workspace, *recipient, &record, too_often)? {
                 first_refusal = first_refusal.or(Some(rejection));
                 continue;
             }
-            reached += 1;
+            reached.push(*recipient);
             if too_often {
                 self.bury_loop(state, *recipient, batch, index, hops)?;
             } else {
                 self.direct(state, *recipient, batch, index, &record)?;
             }
         }
-        if reached == 0 {
+        if reached.is_empty() {
             return refused(first_refusal.unwrap_or_else(|| Rejection::no_capable_sandbox("any more")));
         }
         self.count_hops(&record, index, batch.sequence(index), hops, |conversation| {
-            recipients.iter().for_each(|recipient| conversation.receive(*recipient, hops));
+            reached.iter().for_each(|recipient| conversation.receive(*recipient, hops));
         });
         Ok(Ok(()))
     }
@@ -293,6 +296,20 @@ fn repeated_request(
         record.from
     );
     Ok(Some(Exception::Refused(Rejection::new(Reason::MessageIdReused, text))))
+}
+
+/// Whether a recipient can have a message: it fits into the inbox, or does not go through it because somebody waits for it.
+fn admit(
+    state: &mut State,
+    workspace: u32,
+    recipient: u32,
+    record: &Record<'_>,
+    too_often: bool,
+) -> Result<Result<(), Rejection>, StateError> {
+    if !too_often && request::waited_for(state, workspace, recipient, record)?.is_some() {
+        return Ok(Ok(()));
+    }
+    room(state, workspace, recipient, record)
 }
 
 /// Whether a message fits into an inbox. The first one that does not is told to whoever watches.

@@ -29,7 +29,7 @@ impl Workspace {
         Answer::Count(letters.iter().filter(|place| self.dead.remove(place).is_some()).count() as u64)
     }
 
-    /// What waits there already is passed over.
+    /// What waits there already is passed over; what waits in a lane is never asked for.
     pub(super) fn replay(&mut self, now: u64, name: &str, sequences: &[u64]) -> Answer {
         let messages: Vec<Message> = sequences.iter().filter_map(|sequence| self.log.get(sequence).cloned()).collect();
         let Some(sandbox) = self.named(name) else { return Answer::Refused(Reason::UnknownSandbox) };
@@ -54,7 +54,7 @@ enum PutBack {
 
 impl Sandbox {
     fn put_back(&mut self, now: u64, message: Message, history: Vec<Failed>) -> PutBack {
-        if self.inbox.iter().any(|waiting| waiting.message.sequence == message.sequence) {
+        if self.inbox.iter().any(|waiting| waiting.is(&Source::Alone, message.sequence)) {
             return PutBack::WaitsAlready;
         }
         if !self.has_room(message.bytes()) {

@@ -1,18 +1,20 @@
 //! From a step to the verb that the edge would propose, and what the model does for it.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use tandem_proto::messaging::v1 as wire;
 
 use super::{
-    drive::Run,
+    drive::{Run, agree},
     inbox::Chosen,
     publish::Answer,
     state::*,
     step::{Act, Address, Draft, Letters},
 };
 use crate::{
-    batch::{self, Kind, Record},
+    batch::{self, Kind, MessageRef, Record},
     command::{self, Verb, create_workspace::Settings, register_sandbox::InboxSettings},
 };
 
@@ -38,7 +40,13 @@ fn settings(choice: usize) -> InboxSettings {
     match choice {
         0 => InboxSettings::default(),
         1 => InboxSettings { max_attempts: 2, initial_backoff_ms: 10, max_backoff_ms: 100, ..Default::default() },
-        _ => InboxSettings { max_attempts: 3, initial_backoff_ms: 700, max_messages: 4, max_bytes: 400, ..Default::default() },
+        _ => InboxSettings {
+            max_attempts: 3,
+            initial_backoff_ms: 700,
+            max_messages: 4,
+            max_bytes: 400,
+            ..Default::default()
+        },
     }
 }
 
@@ -68,7 +76,8 @@ impl Run {
             Act::Alive { sandbox } => {
                 let (workspace, number) = self.numbers(SANDBOXES[sandbox])?;
                 let op = op(move |model| {
-                    model.within(MAIN, |there, now| there.hear(now, Some(number)));
+                    let now = model.now;
+                    model.numbered(workspace).map(|there| there.hear(now, Some(number)));
                     Answer::Done
                 });
                 (Verb::Alive(command::Alive { sandboxes: vec![(workspace, number)] }), op)
@@ -145,16 +154,27 @@ impl Run {
     fn replay(&self, sandbox: &'static str, back: u64, count: u64) -> Option<(Verb, Op)> {
         let workspace = self.model.workspaces.get(MAIN)?;
         let from = workspace.last.saturating_sub(back);
-        let sequences: Vec<u64> = workspace.log.range(from..).map(|(at, _)| *at).take(count as usize).collect();
-        let messages = sequences.iter().map(|sequence| {
-            let batch = self.shard.reader.batch_holding(workspace.number, *sequence).unwrap().unwrap();
-            (*sequence, batch.alone((sequence - batch.first_sequence) as usize))
+        let record = self.shard.reader.workspace(MAIN).ok()?;
+        let lanes = self.shard.reader.lanes(&record, sandbox).ok();
+        let there = workspace.sandboxes.values().find(|there| there.name == sandbox);
+        let (mut told, mut expected, mut sequences, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for sequence in workspace.log.range(from..).map(|(at, _)| *at).take(count as usize) {
+            let batch = Arc::new(self.shard.reader.batch_holding(workspace.number, sequence).unwrap().unwrap());
+            let message = MessageRef { index: (sequence - batch.first_sequence) as u16, batch };
+            told.push(lanes.as_ref().is_some_and(|lanes| lanes.hold(&message).unwrap()));
+            let waiting = there.iter().flat_map(|there| &there.inbox).filter(|one| one.message.sequence == sequence);
+            expected.push(waiting.filter(|one| one.in_lane(sandbox)).count() > 0);
+            if expected.last() == Some(&false) {
+                messages.push((sequence, message.batch.alone(usize::from(message.index))));
+                sequences.push(sequence);
+            }
+        }
+        let verb = command::Replay { workspace: MAIN.into(), sandbox: sandbox.into(), messages };
+        let op: Op = Box::new(move |model, _| {
+            agree("what waits already", told, expected)?;
+            Ok(model.within(MAIN, |there, now| there.replay(now, sandbox, &sequences)))
         });
-        let verb = command::Replay { workspace: MAIN.into(), sandbox: sandbox.into(), messages: messages.collect() };
-        Some((
-            Verb::Replay(verb),
-            op(move |model| model.within(MAIN, |there, now| there.replay(now, sandbox, &sequences))),
-        ))
+        Some((Verb::Replay(verb), op))
     }
 
     /// A response has reached the caller that waited for it.
@@ -165,15 +185,13 @@ impl Run {
             there.map(|(correlation, _)| (sandbox.number, *correlation))
         });
         let (sandbox, correlation) = all.collect::<Vec<_>>().get(at).copied()?;
-        let verb = command::Answered { workspace: workspace.number, sandbox, correlation };
+        let number = workspace.number;
+        let verb = command::Answered { workspace: number, sandbox, correlation };
         let op = op(move |model| {
-            model.within(MAIN, |there, _| {
-                let sandbox = there.sandboxes.get_mut(&sandbox);
-                if let Some(request) = sandbox.and_then(|sandbox| sandbox.requests.get_mut(&correlation)) {
-                    request.answered = true;
-                }
-                Answer::Done
-            });
+            let sandbox = model.numbered(number).and_then(|there| there.sandboxes.get_mut(&sandbox));
+            if let Some(request) = sandbox.and_then(|sandbox| sandbox.requests.get_mut(&correlation)) {
+                request.answered = true;
+            }
             Answer::Done
         });
         Some((Verb::Answered(verb), op))
@@ -200,9 +218,10 @@ impl Run {
             Address::Broadcast => To::Broadcast,
             Address::Topic(at) => To::Topic(TOPICS[at].into()),
             Address::Capable => {
-                let able = there.iter().flat_map(|there| there.sandboxes.values()).filter(|sandbox| {
-                    !sandbox.capabilities.is_empty() && sandbox.name != SANDBOXES[draft.from]
-                });
+                let able = there
+                    .iter()
+                    .flat_map(|there| there.sandboxes.values())
+                    .filter(|sandbox| !sandbox.capabilities.is_empty() && sandbox.name != SANDBOXES[draft.from]);
                 To::Several(able.map(|sandbox| sandbox.number).collect())
             }
         };
@@ -252,10 +271,9 @@ fn workspaces(act: &Act, name: &'static str) -> (Verb, Op) {
             Verb::UpdateWorkspace(command::UpdateWorkspace { workspace, settings: hops(max_hops) }),
             op(move |model| model.update(name, hops(max_hops))),
         ),
-        Act::DeleteWorkspace { .. } => (
-            Verb::DeleteWorkspace(command::DeleteWorkspace { workspace }),
-            op(move |model| model.delete(name)),
-        ),
+        Act::DeleteWorkspace { .. } => {
+            (Verb::DeleteWorkspace(command::DeleteWorkspace { workspace }), op(move |model| model.delete(name)))
+        }
         _ => {
             let settings = hops(2);
             let verb = command::CreateWorkspace { workspace, max_workspaces: MAX_WORKSPACES, settings };
@@ -275,9 +293,8 @@ fn register(workspace: &'static str, sandbox: &'static str, settings: InboxSetti
         capabilities: capabilities.clone(),
         heartbeat_timeout_ms: HEARTBEAT_MS,
     };
-    let op = op(move |model| {
-        model.within(workspace, |there, now| there.register(now, sandbox, settings, &capabilities))
-    });
+    let op =
+        op(move |model| model.within(workspace, |there, now| there.register(now, sandbox, settings, &capabilities)));
     (Verb::RegisterSandbox(verb), op)
 }
 

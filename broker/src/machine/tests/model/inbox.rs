@@ -15,8 +15,8 @@ pub(super) struct How {
 pub(super) trait Chosen {
     /// When a failed message is due, of a workspace, sandbox, priority and sequence.
     fn due(&self, workspace: u32, sandbox: u32, priority: u8, sequence: u64) -> Option<u64>;
-    /// The body of an answer that the broker gave.
-    fn body(&self, workspace: u32, sequence: u64) -> bytes::Bytes;
+    /// The body of an answer that the broker gave in the place of a recipient.
+    fn notice(&self, workspace: u32, sequence: u64) -> Option<bytes::Bytes>;
 }
 
 impl Waiting {
@@ -40,6 +40,15 @@ impl Waiting {
 
     pub(super) fn is(&self, source: &Source, sequence: u64) -> bool {
         self.source == *source && self.message.sequence == sequence
+    }
+
+    /// Waits for a sandbox in a lane, not on its own.
+    pub(super) fn in_lane(&self, sandbox: &str) -> bool {
+        match self.source {
+            Source::Alone => false,
+            Source::Topic(..) => self.message.from != sandbox,
+            Source::Direct | Source::Broadcast => true,
+        }
     }
 
     /// Expired, or a message of a topic to the sandbox that sent it: never delivered.
@@ -141,20 +150,21 @@ impl Model {
     /// A delivery failed. True when the message became a dead letter; none when it had left.
     pub(super) fn fail(
         &mut self,
-        workspace: &str,
+        workspace: u32,
         number: u32,
         (source, sequence): (&Source, u64),
         how: &How,
         chosen: &dyn Chosen,
     ) -> Result<Option<bool>, String> {
         let now = self.now;
-        let Some(workspace) = self.workspaces.get_mut(workspace) else { return Ok(None) };
+        let Some(workspace) = self.numbered(workspace) else { return Ok(None) };
         let dead = workspace.dead_of(number);
         let Some(sandbox) = workspace.sandboxes.get_mut(&number) else { return Ok(None) };
         let Some(mut waiting) = sandbox.remove(source, sequence) else { return Ok(None) };
         waiting.history.push(Failed { attempt: waiting.attempt, time: now, error: how.error, text: how.text.clone() });
         waiting.attempt += 1;
-        let exhausted = waiting.attempt > if sandbox.settings.max_attempts == 0 { 5 } else { sandbox.settings.max_attempts };
+        let exhausted =
+            waiting.attempt > if sandbox.settings.max_attempts == 0 { 5 } else { sandbox.settings.max_attempts };
         if (exhausted || how.dead_letter) && dead < MAX_DEAD {
             let reason = if how.dead_letter { DeadReason::Rejected } else { DeadReason::AttemptsExhausted };
             workspace.bury(now, number, waiting.message, reason, waiting.history, Vec::new());
@@ -165,9 +175,13 @@ impl Model {
             Some(delay) => now + delay,
             None => {
                 let (least, most) = sandbox.backoff(waiting.attempt);
-                let due = chosen.due(workspace.number, number, waiting.message.priority, sequence).unwrap_or(now + least);
+                let due =
+                    chosen.due(workspace.number, number, waiting.message.priority, sequence).unwrap_or(now + least);
                 if !(now + least..=now + most).contains(&due) {
-                    return Err(format!("attempt {} is due {due}, not within {least} to {most} of {now}", waiting.attempt));
+                    return Err(format!(
+                        "attempt {} is due {due}, not within {least} to {most} of {now}",
+                        waiting.attempt
+                    ));
                 }
                 due
             }

@@ -14,7 +14,10 @@ use crate::{
 pub(super) enum Answer {
     Done,
     Refused(Reason),
-    Published { first: u64, exceptions: Vec<(u32, NotNew)> },
+    Published {
+        first: u64,
+        exceptions: Vec<(u32, NotNew)>,
+    },
     Count(u64),
     /// Deferred and dead-lettered, or redriven and skipped.
     Counts(u64, u64),
@@ -45,7 +48,9 @@ fn recall<K: Ord, T: Clone>(memory: &BTreeMap<K, Remembered<T>>, key: &K, window
 impl Model {
     pub(super) fn publish(&mut self, workspace: &str, mut messages: Vec<Message>) -> Answer {
         let now = self.now;
-        let Some(workspace) = self.workspaces.get_mut(workspace) else { return Answer::Refused(Reason::UnknownWorkspace) };
+        let Some(workspace) = self.workspaces.get_mut(workspace) else {
+            return Answer::Refused(Reason::UnknownWorkspace);
+        };
         let first = workspace.last + 1;
         let mut exceptions = Vec::new();
         let count = messages.len();
@@ -73,13 +78,15 @@ impl Model {
             .collect();
         for (name, message, from) in told {
             let Some(workspace) = self.workspaces.get(&name) else { continue };
+            // One that was refused for want of room is nowhere to be found; it is about as large as this.
+            let body = chosen.notice(workspace.number, workspace.last + 1);
             let notice = Message {
                 from,
                 to: To::Sandbox(message.from.clone()),
                 priority: message.priority,
                 kind: RESPONSE,
                 correlation: message.correlation,
-                body: chosen.body(workspace.number, workspace.last + 1),
+                body: body.unwrap_or_else(|| vec![0; 400].into()),
                 ..Message::default()
             };
             self.publish(&name, vec![notice]);
@@ -127,10 +134,16 @@ impl Workspace {
             && let Some(asked) = self.sandboxes[&sender].requests.get(&message.correlation)
         {
             let same = asked.digest == message.digest;
-            return Err(if same { NotNew::Duplicate(asked.sequence, 0) } else { NotNew::Refused(Reason::MessageIdReused) });
+            return Err(if same {
+                NotNew::Duplicate(asked.sequence, 0)
+            } else {
+                NotNew::Refused(Reason::MessageIdReused)
+            });
         }
         let mut conversation = recall(&self.conversations, &message.correlation, self.window(now)).unwrap_or_default();
-        if let Some(known) = self.conversations.get_mut(&message.correlation).filter(|known| known.is_known(now / WINDOW_MS)) {
+        if let Some(known) =
+            self.conversations.get_mut(&message.correlation).filter(|known| known.is_known(now / WINDOW_MS))
+        {
             // Who speaks keeps it in memory, accepted or not.
             known.window = now / WINDOW_MS;
         }
@@ -180,7 +193,13 @@ impl Workspace {
     }
 
     /// To everybody named. Who has no room is passed over; when nobody is left the message is refused.
-    fn to_each(&mut self, now: u64, message: &Message, recipients: &[u32], conversation: &mut Conversation) -> Accepted {
+    fn to_each(
+        &mut self,
+        now: u64,
+        message: &Message,
+        recipients: &[u32],
+        conversation: &mut Conversation,
+    ) -> Accepted {
         let loops = message.hops > self.settings.hop_limit();
         let mut reached = false;
         let mut refusal = Reason::NoCapableSandbox;

@@ -65,6 +65,11 @@ impl Model {
         }
     }
 
+    /// A workspace that may have been deleted, and its name given to another one.
+    pub(super) fn numbered(&mut self, number: u32) -> Option<&mut Workspace> {
+        self.workspaces.values_mut().find(|workspace| workspace.number == number)
+    }
+
     /// Something in a workspace that must be there; also given the time.
     pub(super) fn within(&mut self, name: &str, act: impl FnOnce(&mut Workspace, u64) -> Answer) -> Answer {
         match self.workspaces.get_mut(name) {
@@ -75,7 +80,13 @@ impl Model {
 }
 
 impl Workspace {
-    pub(super) fn register(&mut self, now: u64, name: &str, settings: InboxSettings, capabilities: &[String]) -> Answer {
+    pub(super) fn register(
+        &mut self,
+        now: u64,
+        name: &str,
+        settings: InboxSettings,
+        capabilities: &[String],
+    ) -> Answer {
         let created = self.number_of(name).is_none();
         if created {
             if self.sandboxes.len() as u32 >= MAX_SANDBOXES {

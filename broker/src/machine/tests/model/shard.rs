@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
+use tandem_proto::messaging::v1 as wire;
 use tandem_storage::{Direction, Durability, Engine, FaultEngine, MemoryEngine, Space, Tear, WriteBatch};
 
 use super::state::*;
@@ -13,6 +14,7 @@ use crate::{
     machine::{
         Effect, Machine,
         keys::{self, DEFERRED, READY},
+        notice::ERROR_KEY,
         parked::Parked,
     },
     query::StateReader,
@@ -24,8 +26,8 @@ const POSITION: Space = Space(0);
 pub(super) type Dump = Vec<(u8, Bytes, Bytes)>;
 
 pub(super) struct Shard {
-    engine: Arc<FaultEngine>,
-    machine: Machine,
+    pub(super) engine: Arc<FaultEngine>,
+    pub(super) machine: Machine,
     pub(super) reader: StateReader,
     pub(super) delivery: Arc<Delivery>,
     log: Vec<Bytes>,
@@ -143,12 +145,11 @@ impl super::inbox::Chosen for Shard {
         Some(Parked::from_bytes(found, "parked").unwrap().due_ms)
     }
 
-    fn body(&self, workspace: u32, sequence: u64) -> Bytes {
-        let batch = self.reader.batch_holding(workspace, sequence).unwrap();
-        let body = batch.map(|batch| {
-            Bytes::copy_from_slice(batch.record((sequence - batch.first_sequence) as usize).body)
-        });
-        body.unwrap_or_default()
+    fn notice(&self, workspace: u32, sequence: u64) -> Option<Bytes> {
+        let batch = self.reader.batch(workspace, sequence).unwrap()?;
+        let body = Bytes::copy_from_slice(batch.record(0).body);
+        let message: wire::Message = prost::Message::decode(body.clone()).ok()?;
+        message.metadata.contains_key(ERROR_KEY).then_some(body)
     }
 }
 

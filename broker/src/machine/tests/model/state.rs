@@ -104,7 +104,7 @@ pub(super) struct Topic {
     pub(super) created: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sandbox {
     pub(super) number: u32,
     pub(super) name: String,

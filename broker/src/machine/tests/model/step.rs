@@ -12,31 +12,101 @@ pub(super) struct Step {
 /// Small numbers choose among what is there: names, streams, dead letters.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
-    CreateWorkspace { other: bool },
-    UpdateWorkspace { other: bool, max_hops: u8 },
-    DeleteWorkspace { other: bool },
-    Register { other: bool, sandbox: usize, settings: usize, capable: bool },
-    Unregister { other: bool, sandbox: usize },
-    Heartbeat { sandbox: usize },
-    Alive { sandbox: usize },
-    Publish { other: bool, drafts: Vec<Draft> },
-    CreateTopic { topic: usize },
-    DeleteTopic { topic: usize },
-    Follow { sandbox: usize, pattern: usize, back: Option<u64> },
-    Unfollow { sandbox: usize, pattern: usize },
-    Redrive { letters: Letters, to: Option<usize> },
-    Purge { letters: Letters },
-    Replay { sandbox: usize, back: u64, count: u64 },
-    Answered { at: usize },
-    Tick { max_entries: u32 },
-    Open { sandbox: usize },
-    Take { stream: usize, count: usize },
-    Ack { stream: usize, ranges: Vec<(u64, u64)>, lenient: bool, again: bool },
-    Nack { stream: usize, ranges: Vec<(u64, u64)>, delay_ms: Option<u64>, dead_letter: bool },
-    Lapse { stream: usize },
-    Close { stream: usize },
-    Break { stream: usize },
-    Crash { keep: usize, chunk: usize },
+    CreateWorkspace {
+        other: bool,
+    },
+    UpdateWorkspace {
+        other: bool,
+        max_hops: u8,
+    },
+    DeleteWorkspace {
+        other: bool,
+    },
+    Register {
+        other: bool,
+        sandbox: usize,
+        settings: usize,
+        capable: bool,
+    },
+    Unregister {
+        other: bool,
+        sandbox: usize,
+    },
+    Heartbeat {
+        sandbox: usize,
+    },
+    Alive {
+        sandbox: usize,
+    },
+    Publish {
+        other: bool,
+        drafts: Vec<Draft>,
+    },
+    CreateTopic {
+        topic: usize,
+    },
+    DeleteTopic {
+        topic: usize,
+    },
+    Follow {
+        sandbox: usize,
+        pattern: usize,
+        back: Option<u64>,
+    },
+    Unfollow {
+        sandbox: usize,
+        pattern: usize,
+    },
+    Redrive {
+        letters: Letters,
+        to: Option<usize>,
+    },
+    Purge {
+        letters: Letters,
+    },
+    Replay {
+        sandbox: usize,
+        back: u64,
+        count: u64,
+    },
+    Answered {
+        at: usize,
+    },
+    Tick {
+        max_entries: u32,
+    },
+    Open {
+        sandbox: usize,
+    },
+    Take {
+        stream: usize,
+        count: usize,
+    },
+    Ack {
+        stream: usize,
+        ranges: Vec<(u64, u64)>,
+        lenient: bool,
+        again: bool,
+    },
+    Nack {
+        stream: usize,
+        ranges: Vec<(u64, u64)>,
+        delay_ms: Option<u64>,
+        dead_letter: bool,
+    },
+    Lapse {
+        stream: usize,
+    },
+    Close {
+        stream: usize,
+    },
+    Break {
+        stream: usize,
+    },
+    Crash {
+        keep: usize,
+        chunk: usize,
+    },
     Sync,
     /// Several as one command.
     Together(Vec<Act>),

@@ -1,0 +1,1 @@
+//! The comparison can fail: each planted fault is found.
