@@ -108,11 +108,15 @@ pub(super) fn answer(
     recipient: u32,
     batch: &Batch,
     index: usize,
+    hops: u8,
 ) -> Result<bool, StateError> {
     let record = batch.record(index);
     let correlation = record.correlation;
     let Some(mut waiting) = waited_for(state, workspace, recipient, &record)? else { return Ok(false) };
-    waiting.response = Some((batch.sequence(index), batch.alone(index)));
+    let sequence = batch.sequence(index);
+    // The batch as it came does not say its hops yet.
+    let response = Batch::decode(sequence, batch.alone(index))?.with_hops(&[(0, hops)]);
+    waiting.response = Some((sequence, response));
     state.put(RECORDS, keys::request(workspace, recipient, correlation), waiting.to_bytes());
     state.effect(Effect::Answered { workspace, sandbox: recipient, correlation });
     Ok(true)

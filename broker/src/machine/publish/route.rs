@@ -57,7 +57,7 @@ impl Routes {
                 if too_often {
                     self.bury_loop(state, recipient, batch, index, hops)?;
                 } else {
-                    self.direct(state, recipient, batch, index, record)?;
+                    self.direct(state, recipient, batch, index, hops)?;
                 }
             }
             Kind::Wanted => return self.wanted(state, sender, batch, index, hops),
@@ -96,10 +96,11 @@ impl Routes {
         recipient: u32,
         batch: &Batch,
         index: usize,
-        record: &Record<'_>,
+        hops: u8,
     ) -> Result<(), StateError> {
         let workspace = self.workspace.number;
-        if request::answer(state, workspace, recipient, batch, index)? {
+        let record = &batch.record(index);
+        if request::answer(state, workspace, recipient, batch, index, hops)? {
             return Ok(());
         }
         let sequence = batch.sequence(index);
@@ -140,7 +141,7 @@ impl Routes {
             if too_often {
                 self.bury_loop(state, *recipient, batch, index, hops)?;
             } else {
-                self.direct(state, *recipient, batch, index, &record)?;
+                self.direct(state, *recipient, batch, index, hops)?;
             }
         }
         if reached.is_empty() {
