@@ -349,7 +349,10 @@ impl InboxQueue {
         if !expired && !own {
             return false;
         }
-        self.release(lease.ordering, lease.sequence);
+        if !own {
+            // An own message never had a turn; another copy of it may have.
+            self.release(lease.ordering, lease.sequence);
+        }
         if shared {
             self.dropped.push(*lease);
         }

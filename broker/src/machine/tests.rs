@@ -1,5 +1,6 @@
 //! The machine against tables, against a small slow model, and against itself.
 
+mod found;
 mod harness;
 mod model;
 mod retention;

@@ -35,8 +35,14 @@ fn seed() -> u64 {
 }
 
 /// Looks for a history in which machine and model differ; gives the shortest one found, and in what they differ.
-fn search(seed: u64, cases: u32, most_steps: usize, sabotage: Option<Sabotage>) -> Option<(String, Vec<Step>)> {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+fn search(
+    seed: u64,
+    cases: u32,
+    most_steps: usize,
+    shorten: u32,
+    sabotage: Option<Sabotage>,
+) -> Option<(String, Vec<Step>)> {
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: shorten, ..Config::default() };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
@@ -52,7 +58,7 @@ fn search(seed: u64, cases: u32, most_steps: usize, sabotage: Option<Sabotage>) 
 fn check(cases: u32, most_steps: usize) {
     let seed = seed();
     println!("seed: TANDEM_TEST_SEED={seed}");
-    if let Some((reason, steps)) = search(seed, cases, most_steps, None) {
+    if let Some((reason, steps)) = search(seed, cases, most_steps, 20_000, None) {
         panic!("TANDEM_TEST_SEED={seed}: {reason}\n{steps:#?}");
     }
 }

@@ -60,10 +60,13 @@ impl Waiting {
 
 impl Sandbox {
     /// Whether the ordering key of a message is free: one at a time, and a failed one first.
-    fn key_is_free(&self, candidate: &Waiting) -> bool {
+    fn key_is_free(&self, candidate: &Waiting, now: u64) -> bool {
         let key = candidate.message.key;
         let same = |waiting: &&Waiting| waiting.message.key == key;
-        let first = self.inbox.iter().filter(same).filter(|waiting| waiting.retry || waiting.turn);
+        let first = self.inbox.iter().filter(same).filter(|waiting| {
+            (waiting.retry && waiting.deferred)
+                || ((waiting.retry || waiting.turn) && !waiting.is_for_nobody(&self.name, now))
+        });
         key == 0
             || !self.inbox.iter().filter(same).any(|waiting| waiting.leased)
                 && first.map(|waiting| waiting.message.sequence).min().is_none_or(|at| at == candidate.message.sequence)
@@ -77,7 +80,7 @@ impl Sandbox {
                 !waiting.leased
                     && !waiting.deferred
                     && !waiting.is_for_nobody(&self.name, now)
-                    && self.key_is_free(waiting)
+                    && self.key_is_free(waiting, now)
             })
             .min_by_key(|at| {
                 let waiting = &self.inbox[*at];
