@@ -7,19 +7,26 @@ mod pace;
 mod payload;
 mod plan;
 mod publisher;
+mod redrive;
 mod report;
 mod scenario;
 mod subscriber;
 mod unary;
 
-use self::{arena::Arena, plan::Plan};
+use self::{arena::Arena, plan::Plan, redrive::RedriveReport, report::Report};
 use crate::{args::BenchArgs, exit::Failure, run::Context};
+
+/// What was measured.
+enum Measured {
+    Load(Report),
+    Redrive(RedriveReport),
+}
 
 pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args.kind, &args.load)?;
     let arena = Arena::create(context, &plan).await?;
     let outcome = tokio::select! {
-        outcome = Box::pin(scenario::measure(context, &arena, &plan)) => outcome,
+        outcome = Box::pin(measure(context, &arena, &plan)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::failed("INTERRUPTED", "interrupted")),
     };
     if args.load.keep {
@@ -27,7 +34,21 @@ pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), Failur
     } else {
         arena.remove().await;
     }
-    let report = outcome?;
-    context.output.result(|| report.json(&plan), || report.text(&plan))?;
-    report.verdict()
+    match outcome? {
+        Measured::Load(report) => {
+            context.output.result(|| report.json(&plan), || report.text(&plan))?;
+            report.verdict()
+        }
+        Measured::Redrive(report) => {
+            context.output.result(|| report.json(&plan), || report.text(&plan))?;
+            report.verdict()
+        }
+    }
+}
+
+async fn measure(context: &Context, arena: &Arena, plan: &Plan) -> Result<Measured, Failure> {
+    if let Some(letters) = &plan.dead_letters {
+        return redrive::measure(context, arena, plan, letters).await.map(Measured::Redrive);
+    }
+    scenario::measure(context, arena, plan).await.map(Measured::Load)
 }

@@ -16,7 +16,7 @@ const REMOVING: Duration = Duration::from_secs(5);
 
 pub(super) struct Arena {
     pub(super) workspace_id: String,
-    client: Client,
+    pub(super) client: Client,
     output: Output,
 }
 
@@ -36,7 +36,8 @@ impl Arena {
 
     async fn register(&self, plan: &Plan) -> Result<(), Failure> {
         let senders = (0..plan.publishers).map(sender_id);
-        let inboxes = (0..plan.inboxes).map(inbox_id);
+        let loads = [Some(plan), plan.backlog.as_deref(), plan.dead_letters.as_deref()];
+        let inboxes = loads.into_iter().flatten().flat_map(|load| (0..load.inboxes).map(|index| load.inbox_id(index)));
         let idle = (0..plan.idle_inboxes).map(idle_id);
         let registry = self.client.registry(self.workspace_id.as_str());
         stream::iter(senders.chain(inboxes).chain(idle))
@@ -62,10 +63,6 @@ impl Arena {
 
 pub(super) fn sender_id(index: usize) -> String {
     format!("publisher-{index}")
-}
-
-pub(super) fn inbox_id(index: usize) -> String {
-    format!("inbox-{index}")
 }
 
 pub(super) fn idle_id(index: usize) -> String {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,7 @@ pub(super) struct Live {
     pub(super) acked: AtomicU64,
     /// First deliveries.
     pub(super) delivered: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Live {
@@ -32,8 +33,17 @@ impl Live {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    fn acked(&self) -> u64 {
+    pub(super) fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Lets the senders end, whatever is left of their pace.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Shows progress, and returns only when there was none for too long.

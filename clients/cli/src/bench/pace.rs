@@ -64,24 +64,17 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
-    use crate::args::BenchKind;
+    use crate::args::{Cli, Command};
 
     fn plan(rate: Option<f64>, messages: Option<u64>) -> Plan {
-        Plan {
-            kind: BenchKind::Inbox,
-            publishers: 2,
-            window: 10,
-            size: 24,
-            messages,
-            sending: Some(Duration::from_secs(2)),
-            inboxes: 1,
-            idle_inboxes: 0,
-            idle_subscribers: 0,
-            subscribed: true,
-            rate,
-            unary: false,
-        }
+        let line = ["tandem", "bench", "inbox", "--publishers", "2", "--seconds", "2"];
+        let Command::Bench(args) = Cli::try_parse_from(line).expect("it parses").command else {
+            panic!("a bench was asked for")
+        };
+        Plan { rate, messages, ..Plan::new(args.kind, &args.load).expect("a plan") }
     }
 
     #[test]

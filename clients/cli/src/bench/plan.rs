@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use super::payload::Shape;
 use crate::{
     args::{BenchKind, LoadArgs},
+    clock,
     exit::Failure,
 };
+
+/// Inboxes that the backlog lies in, and that dead letters leave.
+const BACKLOG_INBOXES: usize = 100;
 
 /// Single calls under way at the same time: each is a task.
 const MAX_CALLS: usize = 10_000;
@@ -15,8 +20,10 @@ pub(super) struct Plan {
     pub(super) kind: BenchKind,
     pub(super) publishers: usize,
     pub(super) window: usize,
-    /// Bytes of content.
-    pub(super) size: usize,
+    pub(super) shape: Shape,
+    /// Delays every message; at the last inbox twice as much when `spread`.
+    pub(super) delay: Option<Duration>,
+    pub(super) spread: bool,
     /// Messages of all publishers together.
     pub(super) messages: Option<u64>,
     /// How long publishers send.
@@ -32,6 +39,14 @@ pub(super) struct Plan {
     /// Messages a second; None is as fast as it goes.
     pub(super) rate: Option<f64>,
     pub(super) unary: bool,
+    /// Ordering keys of all inboxes together; 0 is none.
+    pub(super) keys: usize,
+    /// The names of `inboxes` begin with this.
+    pub(super) inbox_prefix: &'static str,
+    /// What waits before the measurement begins and when it has ended.
+    pub(super) backlog: Option<Box<Plan>>,
+    /// What becomes dead letters, and is put back.
+    pub(super) dead_letters: Option<Box<Plan>>,
 }
 
 impl Plan {
@@ -39,13 +54,23 @@ impl Plan {
         let publishers = load.publishers.map_or_else(|| default_publishers(kind), |number| number as usize);
         let inboxes = load.inboxes.map(|number| number as usize);
         let subscribers = load.subscribers.map(|number| number as usize);
-        let rate = load.rate.unwrap_or(if kind == BenchKind::Idle { 1000.0 } else { 0.0 });
-        let default_sending = load.messages.is_none().then_some(Duration::from_secs(10));
+        let paced = matches!(kind, BenchKind::Idle | BenchKind::Redrive);
+        let rate = load.rate.unwrap_or(if paced { 1000.0 } else { 0.0 });
+        let default_seconds = if kind == BenchKind::Redrive { 5 } else { 10 };
+        let default_sending = load.messages.is_none().then_some(Duration::from_secs(default_seconds));
         let mut plan = Self {
             kind,
             publishers,
             window: load.window as usize,
-            size: load.size as usize,
+            shape: Shape {
+                size: load.size as usize,
+                keyed: load.shape.keys > 0,
+                ids: load.shape.ids,
+                ttl: load.shape.ttl,
+                not_before: None,
+            },
+            delay: load.shape.delay,
+            spread: false,
             messages: load.messages,
             sending: load.seconds.or(default_sending),
             inboxes: 1,
@@ -54,16 +79,62 @@ impl Plan {
             subscribed: kind != BenchKind::Publish,
             rate: (rate > 0.0).then_some(rate),
             unary: load.unary,
+            keys: load.shape.keys as usize,
+            inbox_prefix: "inbox",
+            backlog: None,
+            dead_letters: None,
         };
-        match kind {
+        plan.set_sandboxes(inboxes, subscribers)?;
+        plan.check()?;
+        if load.beside.backlog > 0 {
+            let backlog = plan.silent("backlog", load.beside.backlog, load.beside.backlog_ttl);
+            plan.backlog = Some(Box::new(Plan { delay: load.beside.backlog_delay, spread: true, ..backlog }));
+        }
+        match (kind, load.beside.dead_letters) {
+            (BenchKind::Redrive, number) => {
+                plan.dead_letters = Some(Box::new(plan.silent("letters", number.unwrap_or(100_000), None)));
+            }
+            (_, Some(_)) => return Err(Failure::usage("--dead-letters is for bench redrive")),
+            _ => {}
+        }
+        Ok(plan)
+    }
+
+    /// As many messages as fast as it goes to inboxes of their own that nobody reads.
+    fn silent(&self, inbox_prefix: &'static str, messages: u64, ttl: Option<Duration>) -> Self {
+        Self {
+            kind: BenchKind::Publish,
+            shape: Shape { size: self.shape.size, ttl, ..Shape::default() },
+            delay: None,
+            messages: Some(messages),
+            sending: None,
+            inboxes: BACKLOG_INBOXES,
+            idle_inboxes: 0,
+            idle_subscribers: 0,
+            subscribed: false,
+            window: 1024,
+            rate: None,
+            unary: false,
+            keys: 0,
+            inbox_prefix,
+            backlog: None,
+            dead_letters: None,
+            ..self.clone()
+        }
+    }
+
+    fn set_sandboxes(&mut self, inboxes: Option<usize>, subscribers: Option<usize>) -> Result<(), Failure> {
+        let plan = self;
+        match plan.kind {
             BenchKind::Publish if subscribers.unwrap_or(0) > 0 => {
                 return Err(Failure::usage("bench publish has no subscribers; bench inbox has"));
             }
             BenchKind::Publish => plan.inboxes = inboxes.unwrap_or(16),
-            BenchKind::Inbox => {
+            BenchKind::Inbox | BenchKind::Redrive => {
                 plan.inboxes = inboxes.or(subscribers).unwrap_or(100);
                 if subscribers.is_some_and(|subscribers| subscribers != plan.inboxes) {
-                    return Err(Failure::usage("bench inbox has one subscriber for each inbox; give --inboxes only"));
+                    let text = format!("bench {} has one subscriber for each inbox; give --inboxes only", plan.name());
+                    return Err(Failure::usage(text));
                 }
             }
             BenchKind::Broadcast => {
@@ -80,6 +151,21 @@ impl Plan {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let plan = self;
+        if plan.keys > 0 && !matches!(plan.kind, BenchKind::Publish | BenchKind::Inbox) {
+            return Err(Failure::usage("--keys is for bench publish and bench inbox"));
+        }
+        if (1..plan.inboxes).contains(&plan.keys) {
+            let text = format!("--keys is {}; give at least one for each of the {} inboxes", plan.keys, plan.inboxes);
+            return Err(Failure::usage(text));
+        }
+        if plan.delay.is_some() && plan.kind != BenchKind::Publish {
+            return Err(Failure::usage("--delay is for bench publish, where nobody waits for the messages"));
+        }
         if plan.senders() > MAX_CALLS && plan.unary {
             return Err(Failure::usage(format!(
                 "--unary would have {} calls under way, {MAX_CALLS} at most; lower --window or --publishers",
@@ -89,7 +175,24 @@ impl Plan {
         if plan.inboxes == 0 {
             return Err(Failure::usage("without a subscriber there is nothing to measure"));
         }
-        Ok(plan)
+        Ok(())
+    }
+
+    /// The sandbox with this place among `inboxes`.
+    pub(super) fn inbox_id(&self, index: usize) -> String {
+        format!("{}-{index}", self.inbox_prefix)
+    }
+
+    /// What the messages to this inbox carry; their delay begins now.
+    pub(super) fn shape_of(&self, inbox: usize) -> Shape {
+        let share = if self.spread { 1.0 + inbox as f64 / self.inboxes as f64 } else { 1.0 };
+        let not_before = self.delay.map(|delay| clock::now() + delay.mul_f64(share));
+        Shape { not_before, ..self.shape.clone() }
+    }
+
+    /// What messages are counted and ordered by: ordering keys, or inboxes, or everybody.
+    pub(super) fn recipients(&self) -> usize {
+        if self.is_broadcast() { 1 } else { self.keys.max(self.inboxes) }
     }
 
     /// The word of the command line.
@@ -99,6 +202,7 @@ impl Plan {
             BenchKind::Inbox => "inbox",
             BenchKind::Broadcast => "broadcast",
             BenchKind::Idle => "idle",
+            BenchKind::Redrive => "redrive",
         }
     }
 
@@ -137,7 +241,7 @@ impl Plan {
 fn default_publishers(kind: BenchKind) -> usize {
     match kind {
         BenchKind::Publish | BenchKind::Inbox => 4,
-        BenchKind::Broadcast | BenchKind::Idle => 1,
+        BenchKind::Broadcast | BenchKind::Idle | BenchKind::Redrive => 1,
     }
 }
 
@@ -163,13 +267,38 @@ mod tests {
         assert_eq!((inbox.inboxes, inbox.sending, inbox.subscribed), (100, None, true));
         let idle = plan("idle --subscribers 5").expect("a plan");
         assert_eq!((idle.inboxes, idle.idle_inboxes, idle.idle_subscribers, idle.rate), (1, 1000, 5, Some(1000.0)));
-        assert_eq!(plan("broadcast --subscribers 7").map(|plan| plan.deliveries_per_message()).ok(), Some(7));
+        assert_eq!(plan("broadcast --followers 7").map(|plan| plan.deliveries_per_message()).ok(), Some(7));
+        let redrive = plan("redrive --dead-letters 9").expect("a plan");
+        assert_eq!((redrive.inboxes, redrive.rate, redrive.sending), (100, Some(1000.0), Some(Duration::from_secs(5))));
+        let letters = redrive.dead_letters.expect("letters");
+        assert_eq!((letters.messages, letters.rate, letters.inbox_id(3)), (Some(9), None, "letters-3".to_owned()));
+    }
+
+    #[test]
+    fn a_backlog_waits_beside_the_load() {
+        let plan = plan("publish --ttl 5 --backlog 20 --backlog-delay 100").expect("a plan");
+        let backlog = plan.backlog.as_deref().expect("a backlog");
+        assert_eq!(
+            (backlog.messages, backlog.shape.ttl, plan.shape.ttl),
+            (Some(20), None, Some(Duration::from_secs(5)))
+        );
+        let begins = |inbox| backlog.shape_of(inbox).not_before.expect("a time");
+        let apart = begins(50).duration_since(begins(0)).expect("later");
+        assert!((45..=55).contains(&apart.as_secs()), "{apart:?}");
+        assert!(plan.shape_of(0).not_before.is_none());
     }
 
     #[test]
     fn contradictions_are_refused() {
-        for line in ["publish --subscribers 1", "inbox --inboxes 2 --subscribers 3", "idle --inboxes 1 --subscribers 2"]
-        {
+        for line in [
+            "publish --subscribers 1",
+            "inbox --inboxes 2 --subscribers 3",
+            "idle --inboxes 1 --subscribers 2",
+            "inbox --inboxes 5 --keys 4",
+            "broadcast --keys 4",
+            "inbox --delay 1",
+            "publish --dead-letters 5",
+        ] {
             assert!(matches!(plan(line), Err(Failure::Usage(_))), "{line}");
         }
     }

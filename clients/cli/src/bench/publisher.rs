@@ -41,27 +41,34 @@ impl Sent {
 #[derive(Debug)]
 pub(super) struct Targets {
     pub(super) sender: u32,
-    /// One for each recipient; one in all for broadcast.
-    pub(super) templates: Vec<Template>,
-    pub(super) counts: Vec<u64>,
-    pub(super) next: usize,
+    /// One for each inbox; one in all for broadcast.
+    templates: Vec<Template>,
+    /// Messages by recipient: keys are recipients of their own, shared out over the inboxes.
+    counts: Vec<u64>,
+    next: usize,
 }
 
 impl Targets {
     /// Sender number n begins with recipient n, so that they do not go in step.
-    pub(super) fn new(sender: u32, templates: Vec<Template>) -> Self {
-        let (counts, next) = (vec![0; templates.len()], sender as usize % templates.len());
+    pub(super) fn new(sender: u32, templates: Vec<Template>, recipients: usize) -> Self {
+        let (counts, next) = (vec![0; recipients], sender as usize % recipients);
         Self { sender, templates, counts, next }
     }
 
     /// The next template with its stamp.
     pub(super) fn next(&mut self, sent_nanos: u64) -> (&mut Template, Stamp) {
         let recipient = self.next;
-        self.next = if recipient + 1 == self.templates.len() { 0 } else { recipient + 1 };
+        self.next = if recipient + 1 == self.counts.len() { 0 } else { recipient + 1 };
         self.counts[recipient] += 1;
         let stamp =
             Stamp { sent_nanos, count: self.counts[recipient], sender: self.sender, recipient: recipient as u32 };
-        (&mut self.templates[recipient], stamp)
+        let inbox = recipient % self.templates.len();
+        (&mut self.templates[inbox], stamp)
+    }
+
+    /// Messages by recipient.
+    pub(super) fn into_counts(self) -> Vec<u64> {
+        self.counts
     }
 
     fn message_bytes(&self) -> usize {
@@ -86,16 +93,18 @@ impl StreamSender {
         let mut flight = Flight { unacked: VecDeque::new(), messages: 0, sent: Sent::new(self.targets.sender) };
         loop {
             let now = clock::nanos();
-            self.fill(&mut stream, &mut flight, now)?;
+            if !self.live.is_stopped() {
+                self.fill(&mut stream, &mut flight, now)?;
+            }
             if flight.messages == 0 {
-                if self.pace.is_over(now) {
+                if self.is_over(now) {
                     break;
                 }
                 tokio::time::sleep(self.pace.wait(now)).await;
                 continue;
             }
             let wait = self.pace.wait(now);
-            let answer = if wait.is_zero() || flight.messages >= self.window || self.pace.is_over(now) {
+            let answer = if wait.is_zero() || flight.messages >= self.window || self.is_over(now) {
                 stream.next().await
             } else {
                 match tokio::time::timeout(wait, stream.next()).await {
@@ -112,7 +121,11 @@ impl StreamSender {
             }
         }
         stream.finish();
-        Ok(Sent { counts: self.targets.counts, ..flight.sent })
+        Ok(Sent { counts: self.targets.into_counts(), ..flight.sent })
+    }
+
+    fn is_over(&self, now: u64) -> bool {
+        self.pace.is_over(now) || self.live.is_stopped()
     }
 
     /// Sends what is due and fits into the window.

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{exit::Failure, output::table};
 
+/// The head of a table of latencies.
+pub(super) const LATENCY_HEAD: [&str; 5] = ["MILLISECONDS", "P50", "P99", "P99.9", "MAX"];
+
 /// What the tasks measured.
 pub(super) struct Latencies {
     /// One for each publisher.
@@ -31,6 +34,7 @@ pub(super) struct Report {
     end_to_end: Histogram<u64>,
     /// None when nobody received.
     faults: Option<Faults>,
+    sent: Vec<Sent>,
 }
 
 impl Report {
@@ -47,8 +51,7 @@ impl Report {
         let confirmed = followed.iter().map(|followed| followed.confirmed).sum();
         let mut faults = Faults::default();
         for followed in followed {
-            let recipient = if plan.is_broadcast() { 0 } else { followed.index };
-            faults.add(followed.order.finish(|sender| sent_to(&sent, sender, recipient)));
+            faults.add(followed.order.finish(|sender, recipient| sent_to(&sent, sender, recipient)));
         }
         Self {
             acked: sent.iter().map(|sent| sent.acked).sum(),
@@ -58,7 +61,53 @@ impl Report {
             publish,
             end_to_end,
             faults: plan.subscribed.then_some(faults),
+            sent,
         }
+    }
+
+    /// Messages that the broker has acknowledged.
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// What was found wrong at the inboxes.
+    pub(super) fn faults(&self) -> Faults {
+        self.faults.unwrap_or_default()
+    }
+
+    /// Messages that were acknowledged for this recipient.
+    pub(super) fn sent_to(&self, recipient: usize) -> u64 {
+        self.sent.iter().filter_map(|sent| sent.counts.get(recipient)).sum()
+    }
+
+    /// What the senders did.
+    pub(super) fn into_sent(self) -> Vec<Sent> {
+        self.sent
+    }
+
+    /// Milliseconds from sending to arrival that 99 of 100 messages did not exceed.
+    pub(super) fn end_to_end_p99_ms(&self) -> f64 {
+        self.end_to_end.value_at_quantile(0.99) as f64 / 1e6
+    }
+
+    /// The latencies alone.
+    pub(super) fn latencies_json(&self) -> Value {
+        json!({
+            "acked": self.acked, "seconds": rounded(self.seconds),
+            "publish_ms": percentiles(&self.publish), "e2e_ms": percentiles(&self.end_to_end),
+        })
+    }
+
+    /// The latencies alone, as rows of a table.
+    pub(super) fn latency_rows(&self, name: &str) -> Vec<Vec<String>> {
+        let named = [("publish", &self.publish), ("end to end", &self.end_to_end)].into_iter();
+        let measured = named.filter(|(_, histogram)| !histogram.is_empty());
+        measured
+            .map(|(what, histogram)| {
+                let numbers = figures(histogram).map(|(_, value)| format!("{value:.3}"));
+                [format!("{name}{what}")].into_iter().chain(numbers).collect()
+            })
+            .collect()
     }
 
     /// What the benchmark is about, a second.
@@ -69,12 +118,18 @@ impl Report {
 
     pub(super) fn json(&self, plan: &Plan) -> Value {
         let mut value = json!({
-            "bench": plan.name(), "publishers": plan.publishers, "window": plan.window, "size": plan.size,
+            "bench": plan.name(), "publishers": plan.publishers, "window": plan.window, "size": plan.shape.size,
             "inboxes": plan.inboxes, "unary": plan.unary, "rate": plan.rate.unwrap_or(0.0),
             "acked": self.acked, "delivered": self.delivered, "confirmed_acks": self.confirmed,
             "seconds": rounded(self.seconds), "rate_per_s": rounded(self.rate_per_s()),
             "publish_ms": percentiles(&self.publish), "e2e_ms": percentiles(&self.end_to_end),
         });
+        if plan.keys > 0 {
+            value["keys"] = plan.keys.into();
+        }
+        if let Some(backlog) = &plan.backlog {
+            value["backlog"] = backlog.messages.into();
+        }
         if plan.idle_inboxes > 0 {
             value["idle_inboxes"] = plan.idle_inboxes.into();
             value["idle_subscribers"] = plan.idle_subscribers.into();
@@ -104,28 +159,13 @@ impl Report {
             ]);
         }
         let facts: Vec<_> = facts.iter().map(|(name, fact)| format!("{name:<14}{fact}")).collect();
-        let rows = [("publish", &self.publish), ("end to end", &self.end_to_end)]
-            .into_iter()
-            .filter(|(_, histogram)| !histogram.is_empty())
-            .map(|(name, histogram)| {
-                let numbers = figures(histogram).map(|(_, value)| format!("{value:.3}"));
-                [name.to_owned()].into_iter().chain(numbers).collect()
-            });
-        format!("{}\n\n{}", facts.join("\n"), table(&["MILLISECONDS", "P50", "P99", "P99.9", "MAX"], rows))
+        let rows = self.latency_rows("");
+        format!("{}\n\n{}", facts.join("\n"), table(&LATENCY_HEAD, rows))
     }
 
     /// A failure when a check found something.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
-        match self.faults {
-            Some(faults) if faults != Faults::default() => Err(Failure::failed(
-                "DELIVERY_CHECK_FAILED",
-                format!(
-                    "{} messages were lost, {} duplicated, {} out of order",
-                    faults.lost, faults.duplicated, faults.out_of_order
-                ),
-            )),
-            _ => Ok(()),
-        }
+        self.faults().verdict()
     }
 }
 
@@ -158,7 +198,7 @@ fn percentiles(histogram: &Histogram<u64>) -> Value {
 }
 
 /// To the microsecond of a millisecond: more digits would be noise.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

@@ -15,8 +15,6 @@ use crate::{clock, exit::Failure};
 
 pub(super) struct Follower {
     pub(super) inbox: Subscription,
-    /// Where this inbox stands among all.
-    pub(super) index: usize,
     pub(super) order: InboxOrder,
     pub(super) live: Arc<Live>,
     pub(super) latency: SharedHistogram,
@@ -26,7 +24,6 @@ pub(super) struct Follower {
 
 /// What a subscriber got.
 pub(super) struct Followed {
-    pub(super) index: usize,
     pub(super) order: InboxOrder,
     /// Deliveries whose acknowledgement the broker has confirmed.
     pub(super) confirmed: u64,
@@ -55,13 +52,14 @@ impl Follower {
             self.take(&batch)?;
         }
         let confirmed = self.inbox.ack_counts().confirmed;
-        Ok(Followed { index: self.index, order: self.order, confirmed, last_nanos: clock::nanos() })
+        Ok(Followed { order: self.order, confirmed, last_nanos: clock::nanos() })
     }
 
     fn take(&mut self, batch: &[RawDelivery]) -> Result<(), Failure> {
         let now = clock::nanos();
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(()) };
         let mut sent = Vec::with_capacity(batch.len());
+        self.order.begin_batch();
         for (expected_id, delivery) in (first.delivery_id..).zip(batch) {
             let (sequence, stamp) = payload::look(&delivery.message)?;
             let stranger = || Failure::failed("FOREIGN_MESSAGE", "a message arrived in an inbox it was not sent to");

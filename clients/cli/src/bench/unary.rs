@@ -25,8 +25,8 @@ impl UnarySender {
         let mut sent = Sent::new(self.targets.sender);
         loop {
             let now = clock::nanos();
-            if self.pace.is_over(now) {
-                return Ok(Sent { counts: self.targets.counts, ..sent });
+            if self.pace.is_over(now) || self.live.is_stopped() {
+                return Ok(Sent { counts: self.targets.into_counts(), ..sent });
             }
             if self.pace.take(now, 1) == 0 {
                 tokio::time::sleep(self.pace.wait(now)).await;
