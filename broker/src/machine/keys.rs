@@ -149,12 +149,20 @@ pub(crate) fn inbox(workspace: u32, sandbox: u32) -> Bytes {
 }
 
 pub(crate) fn remembered(workspace: u32, window: u32, kind: Remembered, hash: u128) -> Bytes {
-    let mut key = BytesMut::with_capacity(25);
+    let mut key = BytesMut::with_capacity(REMEMBERED_BYTES);
+    put_remembered(workspace, window, kind, hash, &mut key);
+    key.freeze()
+}
+
+/// Length of a key of REMEMBERED.
+pub(crate) const REMEMBERED_BYTES: usize = 25;
+
+/// The same behind what a buffer holds.
+pub(crate) fn put_remembered(workspace: u32, window: u32, kind: Remembered, hash: u128, key: &mut BytesMut) {
     key.put_u32(workspace);
     key.put_u32(window);
     key.put_u8(kind as u8);
     key.put_u128(hash);
-    key.freeze()
 }
 
 /// All that is remembered since before a window: from, to.

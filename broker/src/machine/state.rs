@@ -396,7 +396,9 @@ impl State {
         hash: u128,
     ) -> Result<Option<T>, StateError> {
         let window = workspace.window(self.now_ms());
-        for window in [Some(window), window.checked_sub(1)].into_iter().flatten() {
+        // A workspace that began in this window has none before it.
+        let before = window.checked_sub(1).filter(|before| *before >= workspace.window(workspace.create_time_ms));
+        for window in [Some(window), before].into_iter().flatten() {
             let found = self.read(REMEMBERED, &keys::remembered(workspace.number, window, kind, hash), "remembered")?;
             if found.is_some() {
                 return Ok(found);
@@ -407,6 +409,12 @@ impl State {
 
     pub(super) fn remember<T: Field>(&mut self, workspace: &Workspace, kind: Remembered, hash: u128, value: &T) {
         let window = workspace.window(self.now_ms());
-        self.put(REMEMBERED, keys::remembered(workspace.number, window, kind, hash), value.to_bytes());
+        // One buffer for both: there may be a million of them a second.
+        let mut pair = BytesMut::with_capacity(64);
+        keys::put_remembered(workspace.number, window, kind, hash, &mut pair);
+        value.put(&mut pair);
+        let mut value = pair.freeze();
+        let key = value.split_to(keys::REMEMBERED_BYTES);
+        self.overlay.put_point(REMEMBERED, key, value);
     }
 }

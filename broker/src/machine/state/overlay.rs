@@ -4,7 +4,11 @@
 //! must see. Everything a command reads goes through here; what only delivery reads (the runs of
 //! inboxes and broadcasts) is written past it.
 
-use std::{collections::BTreeMap, ops::Bound, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tandem_storage::{Direction, Engine, Space, WriteBatch};
@@ -14,6 +18,10 @@ pub(super) struct Overlay {
     engine: Arc<dyn Engine>,
     /// Newest value by space and key; none where it was deleted.
     changed: BTreeMap<(u8, Bytes), Option<Bytes>>,
+    /// The same for keys that no scan looks for, of which there are many.
+    points: HashMap<(u8, Bytes), Option<Bytes>>,
+    /// Of those, what is not in `writes` yet: it goes there by rising key, which the engine takes faster.
+    new_points: Vec<(Space, Bytes, Bytes)>,
     /// Ranges that were deleted and that the engine still shows.
     hidden: Vec<(u8, Bytes, Bytes)>,
     writes: WriteBatch,
@@ -21,13 +29,19 @@ pub(super) struct Overlay {
 
 impl Overlay {
     pub(super) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, changed: BTreeMap::new(), hidden: Vec::new(), writes: WriteBatch::new() }
+        Self {
+            engine,
+            changed: BTreeMap::new(),
+            points: HashMap::new(),
+            new_points: Vec::new(),
+            hidden: Vec::new(),
+            writes: WriteBatch::new(),
+        }
     }
 
     pub(super) fn get(&self, space: Space, key: &Bytes) -> Result<Option<Bytes>, tandem_storage::Error> {
-        if !self.changed.is_empty()
-            && let Some(value) = self.changed.get(&(space.0, key.clone()))
-        {
+        let place = (space.0, key.clone());
+        if let Some(value) = self.points.get(&place).or_else(|| self.changed.get(&place)) {
             return Ok(value.clone());
         }
         if self.is_hidden(space, key) {
@@ -83,6 +97,20 @@ impl Overlay {
         self.writes.put(space, key, value);
     }
 
+    /// The same for a key that is only ever put with this, removed with its range, and never part of a scan.
+    pub(super) fn put_point(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.points.insert((space.0, key.clone()), Some(value.clone()));
+        self.new_points.push((space, key, value));
+    }
+
+    fn write_points(&mut self) {
+        // Stable: of several values of a key the newest stays behind the others.
+        self.new_points.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
+        for (space, key, value) in self.new_points.drain(..) {
+            self.writes.put(space, key, value);
+        }
+    }
+
     pub(super) fn delete(&mut self, space: Space, key: Bytes) {
         self.changed.insert((space.0, key.clone()), None);
         self.writes.delete(space, key);
@@ -91,6 +119,9 @@ impl Overlay {
     pub(super) fn delete_range(&mut self, space: Space, from: Bytes, to: Bytes) {
         let bounds = (Bound::Included((space.0, from.clone())), Bound::Excluded((space.0, to.clone())));
         self.changed.range_mut(bounds).for_each(|(_, value)| *value = None);
+        let removed = |place: &(u8, Bytes)| place.0 == space.0 && place.1 >= from && place.1 < to;
+        self.points.iter_mut().filter(|(place, _)| removed(place)).for_each(|(_, value)| *value = None);
+        self.write_points();
         self.hidden.push((space.0, from.clone(), to.clone()));
         self.writes.delete_range(space, from, to);
     }
@@ -102,12 +133,14 @@ impl Overlay {
 
     /// Gives away the writes since the last call.
     pub(super) fn take_writes(&mut self, writes: &mut WriteBatch) {
+        self.write_points();
         writes.append(&mut self.writes);
     }
 
     /// The engine shows everything.
     pub(super) fn visible(&mut self) {
         self.changed.clear();
+        self.points.clear();
         self.hidden.clear();
     }
 
@@ -129,9 +162,13 @@ mod tests {
         Bytes::copy_from_slice(&[number])
     }
 
+    /// Keys of points; scans look below them.
+    const POINTS: std::ops::Range<u8> = 200..216;
+
     #[derive(Debug, Clone)]
     enum Change {
         Put(u8, u8),
+        PutPoint(u8, u8),
         Delete(u8),
         DeleteRange(u8, u8),
         Visible,
@@ -140,8 +177,10 @@ mod tests {
     fn change() -> impl Strategy<Value = Change> {
         prop_oneof![
             6 => (0u8..16, any::<u8>()).prop_map(|(key, value)| Change::Put(key, value)),
+            4 => (POINTS, any::<u8>()).prop_map(|(key, value)| Change::PutPoint(key, value)),
             3 => (0u8..16).prop_map(Change::Delete),
             1 => (0u8..16, 0u8..16).prop_map(|(from, to)| Change::DeleteRange(from.min(to), from.max(to) + 1)),
+            1 => (POINTS, POINTS).prop_map(|(from, to)| Change::DeleteRange(from.min(to), from.max(to) + 1)),
             1 => Just(Change::Visible),
         ]
     }
@@ -159,6 +198,10 @@ mod tests {
                         overlay.put(SPACE, key(at), key(value));
                         map.insert(key(at), key(value));
                     }
+                    Change::PutPoint(at, value) => {
+                        overlay.put_point(SPACE, key(at), key(value));
+                        map.insert(key(at), key(value));
+                    }
                     Change::Delete(at) => {
                         overlay.delete(SPACE, key(at));
                         map.remove(&key(at));
@@ -174,7 +217,7 @@ mod tests {
                         overlay.visible();
                     }
                 }
-                for at in 0..16 {
+                for at in (0..16).chain(POINTS) {
                     prop_assert_eq!(overlay.get(SPACE, &key(at)).unwrap(), map.get(&key(at)).cloned());
                 }
                 let mut seen = Vec::new();
@@ -183,7 +226,7 @@ mod tests {
                     if seen.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 }).unwrap();
                 let expected: Vec<_> =
-                    map.range(key(from)..).take(limit).map(|(at, value)| (at.clone(), value.clone())).collect();
+                    map.range(key(from)..key(200)).take(limit).map(|(at, value)| (at.clone(), value.clone())).collect();
                 prop_assert_eq!(seen, expected);
             }
         }

@@ -163,7 +163,7 @@ impl TestShard {
         let mut taken = Vec::new();
         let taking = Taking { limit, low_priority_percent: 0, now_ms: self.time_ms };
         inbox.lock().take(taking, |_| true, &mut taken).unwrap();
-        taken
+        taken.into_iter().map(|(item, _)| item).collect()
     }
 
     /// Acknowledges messages.
@@ -283,7 +283,7 @@ pub(crate) fn take(inbox: &SharedInbox, limit: usize) -> Vec<Item> {
     let mut taken = Vec::new();
     let taking = Taking { limit, low_priority_percent: 0, now_ms: 1 };
     inbox.lock().take(taking, |_| true, &mut taken).unwrap();
-    taken
+    taken.into_iter().map(|(item, _)| item).collect()
 }
 
 pub(crate) fn sequences(items: &[Item]) -> Vec<u64> {
