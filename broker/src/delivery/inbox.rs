@@ -249,8 +249,8 @@ impl InboxQueue {
     pub(crate) fn take(
         &mut self,
         taking: Taking,
-        mut accept: impl FnMut(&Item) -> bool,
-        taken: &mut Vec<Item>,
+        mut accept: impl FnMut(&Lease) -> bool,
+        taken: &mut Vec<(Item, Lease)>,
     ) -> Result<(), StateError> {
         if self.fixed.is_empty() {
             return Ok(());
@@ -260,14 +260,19 @@ impl InboxQueue {
             let Some(next) = self.next(&mut priority, taking.low_priority_percent)? else { break };
             let Some(item) = self.take_next(next)? else { continue };
             let lease = item.lease();
-            if self.is_dropped(&item, &lease, taking.now_ms) || !self.keyed.admit(lease) {
+            if self.is_dropped(&item, &lease, taking.now_ms) {
+                continue;
+            }
+            if !self.keyed.admit(lease) {
+                // Held back as a place only; its batch is at hand as long as the cache has room.
+                self.loader.keep(&item.message.batch);
                 continue;
             }
             if lease.expires_ms > 0 {
                 self.expiring.insert((lease.expires_ms, lease.lane, lease.sequence));
             }
-            let go_on = accept(&item);
-            taken.push(item);
+            let go_on = accept(&lease);
+            taken.push((item, lease));
             if !go_on {
                 break;
             }

@@ -36,13 +36,21 @@ impl Loader {
             return Ok(Some(Arc::clone(batch)));
         }
         let Some(batch) = self.reader.batch(self.workspace, first_sequence)?.map(Arc::new) else { return Ok(None) };
+        self.keep(&batch);
+        Ok(Some(batch))
+    }
+
+    /// A message of this batch will be asked for again, probably soon.
+    pub(crate) fn keep(&self, batch: &Arc<Batch>) {
         let mut cache = self.cache.0.lock();
+        if cache.batches.contains_key(&(self.workspace, batch.first_sequence)) {
+            return;
+        }
         if cache.bytes > MAX_CACHED_BYTES {
             cache.batches.clear();
             cache.bytes = 0;
         }
         cache.bytes += batch.bytes().len();
-        cache.batches.insert(key, Arc::clone(&batch));
-        Ok(Some(batch))
+        cache.batches.insert((self.workspace, batch.first_sequence), Arc::clone(batch));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     leases::{Leases, Refused},
 };
 use crate::{
-    batch::MessageRef,
+    batch::{MessageRef, Record},
     clock,
     command::{Ack, Nack, nack::AttemptError},
     config::Limits,
@@ -48,7 +48,7 @@ pub(crate) struct Subscription {
     credit_messages: i64,
     credit_bytes: i64,
     leases: Leases,
-    taken: Vec<Item>,
+    taken: Vec<(Item, Lease)>,
     had_credit: bool,
     last_batch_len: u64,
 }
@@ -125,8 +125,8 @@ impl Subscription {
             now_ms: clock::unix_ms(),
         };
         let mut bytes_left = self.credit_bytes.min(MAX_RESPONSE_BYTES);
-        let accept = |item: &Item| {
-            bytes_left -= item.message.record().body.len() as i64;
+        let accept = |lease: &Lease| {
+            bytes_left -= i64::from(lease.bytes);
             bytes_left > 0
         };
         queue.take(taking, accept, &mut self.taken).map_err(Stop::State)?;
@@ -138,8 +138,8 @@ impl Subscription {
         self.last_batch_len = self.taken.len() as u64;
         let deadline_ms = self.elapsed_ms() + self.options.ack_deadline_ms;
         let mut out = BytesMut::with_capacity(self.taken.len() * 384);
-        for item in self.taken.drain(..) {
-            let id = self.leases.push(item.lease(), deadline_ms);
+        for (item, lease) in self.taken.drain(..) {
+            let id = self.leases.push(lease, deadline_ms);
             let message_bytes = encode_delivery(id, item.attempt, &item.message, &self.workspace_name, &mut out);
             self.credit_messages -= 1;
             // The subscriber gives back what it sees: the length of the message, not of its frame.
@@ -259,7 +259,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         {
             let mut queue = self.inbox.lock();
-            let taken = self.taken.drain(..).map(|item| item.lease());
+            let taken = self.taken.drain(..).map(|(_, lease)| lease);
             for lease in self.leases.take_all().into_iter().chain(taken) {
                 queue.give_back(lease);
             }
@@ -281,7 +281,7 @@ pub(crate) enum Stop {
 /// behind them those of the broker, which protobuf reads as one message. Returns the length of the message.
 fn encode_delivery(id: u64, attempt: u32, message: &MessageRef, workspace: &str, out: &mut BytesMut) -> usize {
     let record = message.record();
-    let tail = broker_fields(message, workspace);
+    let tail = broker_fields(message, &record, workspace);
     let message_length = record.body.len() + tail.len();
     let attempt_length = 1 + varint_length(u64::from(attempt));
     let length = 1 + varint_length(id) + attempt_length + 1 + varint_length(message_length as u64) + message_length;
@@ -300,18 +300,18 @@ fn encode_delivery(id: u64, attempt: u32, message: &MessageRef, workspace: &str,
 
 /// A message as it is handed out: its own bytes and the fields of the broker.
 pub(crate) fn encode_message(message: &MessageRef, workspace: &str) -> Bytes {
-    let body = message.record().body;
-    let tail = broker_fields(message, workspace);
+    let record = message.record();
+    let (body, tail) = (record.body, broker_fields(message, &record, workspace));
     let mut out = BytesMut::with_capacity(body.len() + tail.len());
     out.put_slice(body);
     out.put_slice(&tail);
     out.freeze()
 }
 
-fn broker_fields(message: &MessageRef, workspace: &str) -> BytesMut {
+fn broker_fields(message: &MessageRef, record: &Record<'_>, workspace: &str) -> BytesMut {
     let mut out = BytesMut::with_capacity(workspace.len() + 64);
     let sequence = message.sequence();
-    if message.record().id.is_empty() {
+    if record.id.is_empty() {
         let id = format!("{}{sequence}", crate::message::SEQUENCE_ID_PREFIX);
         out.put_u8(0x0a); // message_id
         put_varint(&mut out, id.len() as u64);
@@ -332,7 +332,7 @@ fn broker_fields(message: &MessageRef, workspace: &str) -> BytesMut {
         out.put_u8(0x10);
         put_varint(&mut out, nanos);
     }
-    let hops = message.record().hops;
+    let hops = record.hops;
     if hops > 0 {
         out.put_slice(&[0x88, 0x02]); // hop_count
         put_varint(&mut out, u64::from(hops));
