@@ -46,19 +46,32 @@ pub(super) struct Targets {
     /// Messages by recipient: keys are recipients of their own, shared out over the inboxes.
     counts: Vec<u64>,
     next: usize,
+    /// Where the next recipient comes from when there are more of them than inboxes.
+    random: u64,
 }
 
 impl Targets {
     /// Sender number n begins with recipient n, so that they do not go in step.
     pub(super) fn new(sender: u32, templates: Vec<Template>, recipients: usize) -> Self {
         let (counts, next) = (vec![0; recipients], sender as usize % recipients);
-        Self { sender, templates, counts, next }
+        Self { sender, templates, counts, next, random: u64::from(sender) + 1 }
     }
 
     /// The next template with its stamp.
     pub(super) fn next(&mut self, sent_nanos: u64) -> (&mut Template, Stamp) {
         let recipient = self.next;
-        self.next = if recipient + 1 == self.counts.len() { 0 } else { recipient + 1 };
+        self.next = if self.counts.len() > self.templates.len() {
+            // Keys as they come in life: senders in step would all hit the same one at the same time. The same keys in
+            // every run (splitmix64).
+            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed % self.counts.len() as u64) as usize
+        } else if recipient + 1 == self.counts.len() {
+            0
+        } else {
+            recipient + 1
+        };
         self.counts[recipient] += 1;
         let stamp =
             Stamp { sent_nanos, count: self.counts[recipient], sender: self.sender, recipient: recipient as u32 };

@@ -65,11 +65,11 @@ pub(super) async fn measure(
 /// Makes dead letters of everything that was published to the inboxes of a plan.
 async fn bury(context: &Context, arena: &Arena, letters: &Plan, published: &Report) -> Result<(), Failure> {
     let connections = Connections::for_streams(context, letters.inboxes)?;
-    let ids = (0..letters.inboxes).map(|index| letters.inbox_id(index)).collect();
-    let open = scenario::subscribe(arena, &connections, ids).await?;
     let mut tasks = JoinSet::new();
-    for (index, inbox) in open.into_iter().enumerate() {
-        tasks.spawn(refuse_all(inbox, published.sent_to(index)));
+    for index in 0..letters.inboxes {
+        let opening = scenario::open(arena, &connections, letters, index);
+        let expected = published.sent_to(index);
+        tasks.spawn(async move { refuse_all(opening.await?, expected).await });
     }
     let mut dead = 0;
     while let Some(joined) = tasks.join_next().await {

@@ -65,7 +65,7 @@ pub(super) async fn run(context: &Context, arena: &Arena, plan: &Plan, live: &Ar
 
 /// Reads what was sent by a plan that had no subscribers.
 pub(super) async fn drain(context: &Context, arena: &Arena, plan: &Plan, silent: Report) -> Result<Report, Failure> {
-    let live = Arc::default();
+    let live: Arc<Live> = Arc::default();
     let (done, is_done) = watch::channel(false);
     let connections = Connections::for_streams(context, plan.inboxes)?;
     let latencies = Latencies {
@@ -73,8 +73,13 @@ pub(super) async fn drain(context: &Context, arena: &Arena, plan: &Plan, silent:
         end_to_end: (0..connections.count()).map(|_| SharedHistogram::new()).collect(),
     };
     let start_nanos = clock::nanos();
-    let open = subscribe(arena, &connections, (0..plan.inboxes).map(|index| plan.inbox_id(index)).collect()).await?;
-    let mut followers = spawn_followers(plan, open, &live, &latencies.end_to_end, &is_done);
+    let mut followers = JoinSet::new();
+    for index in 0..plan.inboxes {
+        let opening = open(arena, &connections, plan, index);
+        let (order, live, done) = (order_of(plan, index), Arc::clone(&live), is_done.clone());
+        let latency = latencies.end_to_end[Connections::index_of(index)].clone();
+        followers.spawn(async move { Follower { inbox: opening.await?, order, live, latency, done }.run().await });
+    }
     let mut followed = Vec::new();
     let work = deliver(&mut followers, &mut followed, &live, silent.acked(), done);
     tokio::select! {
@@ -114,26 +119,41 @@ fn spawn_followers(
 ) -> JoinSet<Result<Followed, Failure>> {
     let mut followers = JoinSet::new();
     for (index, inbox) in open.into_iter().enumerate() {
-        let order = if plan.is_broadcast() {
-            // One recipient: everyone.
-            InboxOrder::new(0, plan.senders())
-        } else if plan.keys > 0 {
-            let keys = (plan.keys - index).div_ceil(plan.inboxes);
-            InboxOrder::with_keys(index as u32, plan.inboxes as u32, keys, plan.senders())
-        } else {
-            InboxOrder::new(index as u32, plan.senders())
-        };
+        let order = order_of(plan, index);
         let latency = latencies[Connections::index_of(index)].clone();
         followers.spawn(Follower { inbox, order, live: Arc::clone(live), latency, done: done.clone() }.run());
     }
     followers
 }
 
-pub(super) async fn subscribe(
+/// What has to be in order in the inbox with this place.
+fn order_of(plan: &Plan, index: usize) -> InboxOrder {
+    if plan.is_broadcast() {
+        // One recipient: everyone.
+        InboxOrder::new(0, plan.senders())
+    } else if plan.keys > 0 {
+        let keys = (plan.keys - index).div_ceil(plan.inboxes);
+        InboxOrder::with_keys(index as u32, plan.inboxes as u32, keys, plan.senders())
+    } else {
+        InboxOrder::new(index as u32, plan.senders())
+    }
+}
+
+/// Opens one inbox in which messages wait. To be read by the task that opens it: what comes to streams that nobody reads yet
+/// would fill the connection, and the next one could not be opened.
+pub(super) fn open(
     arena: &Arena,
     connections: &Connections,
-    ids: Vec<String>,
-) -> Result<Vec<Subscription>, Failure> {
+    plan: &Plan,
+    index: usize,
+) -> impl Future<Output = Result<Subscription, Failure>> + Send + use<> {
+    let (client, workspace_id) = (connections.of(index).clone(), arena.workspace_id.clone());
+    let sandbox_id = plan.inbox_id(index);
+    async move { Ok(client.subscribe(workspace_id, sandbox_id, SubscribeOptions::default()).await?) }
+}
+
+/// Opens inboxes that are empty.
+async fn subscribe(arena: &Arena, connections: &Connections, ids: Vec<String>) -> Result<Vec<Subscription>, Failure> {
     let workspace_id = arena.workspace_id.as_str();
     let opening = ids.into_iter().enumerate();
     let opening =
