@@ -31,8 +31,9 @@ use crate::{
     shard::Shard,
 };
 
-/// Dead letters that one command moves.
-const MAX_MOVED: u32 = 500;
+/// Dead letters that one command moves. Live traffic waits while it is applied, at some 10 us each, so it is well below a
+/// millisecond's work.
+const MAX_MOVED: u32 = 64;
 /// Bytes of a dead letter in such a command.
 const MOVED_BYTES: usize = 12;
 /// How often a sweep answers.
