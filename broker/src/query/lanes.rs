@@ -61,7 +61,8 @@ impl Lanes<'_> {
                 // An earlier topic of this name may have had it.
                 Ok(waits && self.run_has(topic.number, message)?)
             }
-            Kind::Direct | Kind::Several | Kind::Topic | Kind::Void => Ok(false),
+            // What waits for a capability, or came by it, waits on its own.
+            Kind::Direct | Kind::Several | Kind::Topic | Kind::Wanted | Kind::Void => Ok(false),
         }
     }
 
