@@ -13,7 +13,7 @@ use crate::{
     batch::{Kind, Record},
     config::Limits,
     field::{self, MapBudget},
-    machine::keys::ordering_hash,
+    machine::{keys::ordering_hash, notice::ERROR_KEY},
     rejection::{Reason, Rejection},
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct MessageView<'a> {
     ttl_ms: Option<u64>,
     not_before_ms: Option<u64>,
     pub(crate) ordering_key: &'a str,
+    /// The metadata hold the key under which the broker says that it answers itself.
+    claims_to_be_the_broker: bool,
 }
 
 /// Where a message goes.
@@ -222,7 +224,10 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             10 => view.requires_response = value.varint("requires_response")? != 0,
             11 => view.correlation_id = value.text("correlation_id")?,
             12 => view.ttl_ms = Some(read_duration("ttl", value.bytes("ttl")?)?),
-            13 => read_metadata(value.bytes("metadata")?, &mut metadata)?,
+            13 => {
+                let key = read_metadata(value.bytes("metadata")?, &mut metadata)?;
+                view.claims_to_be_the_broker |= key == ERROR_KEY;
+            }
             14 => view.ordering_key = field::name("ordering_key", value.text("ordering_key")?)?,
             15 => view.not_before_ms = Some(read_duration("not_before", value.bytes("not_before")?)?),
             TRACEPARENT => read_traceparent(value.text("traceparent")?)?,
@@ -302,7 +307,8 @@ fn read_duration(name: &'static str, bytes: &[u8]) -> Result<u64, Rejection> {
     })
 }
 
-fn read_metadata(bytes: &[u8], budget: &mut MapBudget) -> Result<(), Rejection> {
+/// Counts a pair, and returns its key.
+fn read_metadata<'a>(bytes: &'a [u8], budget: &mut MapBudget) -> Result<&'a str, Rejection> {
     let (mut key, mut text) = ("", "");
     for entry in Fields::new("metadata", bytes) {
         match entry? {
@@ -314,7 +320,8 @@ fn read_metadata(bytes: &[u8], budget: &mut MapBudget) -> Result<(), Rejection> 
             }
         }
     }
-    budget.add("metadata", key, text)
+    budget.add("metadata", key, text)?;
+    Ok(key)
 }
 
 fn read_traceparent(value: &str) -> Result<(), Rejection> {
@@ -367,6 +374,13 @@ impl MessageView<'_> {
         if self.requires_response && !matches!(self.message_type, 1 | 4) {
             let text = "requires_response is set, but only a request or a command can require a response";
             return Err(Rejection::field("requires_response", text));
+        }
+        if self.claims_to_be_the_broker {
+            let text = format!(
+                "metadata has the key {ERROR_KEY:?}, which the broker keeps for the answers that it gives itself; choose \
+                 another key"
+            );
+            return Err(Rejection::field("metadata", text));
         }
         Ok(())
     }

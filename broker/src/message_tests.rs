@@ -95,6 +95,7 @@ fn each_bad_value_is_refused_with_its_field() {
             }),
         ),
         ("metadata", with(|m| m.metadata = HashMap::from([(String::new(), "v".to_owned())]))),
+        ("metadata", with(|m| m.metadata = HashMap::from([(ERROR_KEY.to_owned(), "EXPIRED".to_owned())]))),
         ("message", with(|m| m.sequence = 5)),
         ("message", with(|m| m.workspace_id = "w".into())),
     ];

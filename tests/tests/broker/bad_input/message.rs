@@ -9,7 +9,7 @@ use crate::stage::{Stage, WORKSPACE, text};
 /// What is wrong, the field that is named, and what the text must say.
 type Fault = (fn(&mut Message), &'static str, &'static [&'static str]);
 
-const WRONG_VALUES: [Fault; 16] = [
+const WRONG_VALUES: [Fault; 17] = [
     (|m| m.content.clear(), "content", &["content is empty", "at least one byte"]),
     (|m| m.priority = Some(10), "priority", &["priority is 10", "0 to 9"]),
     (|m| m.priority = Some(u32::MAX), "priority", &["priority is 4294967295", "0 to 9"]),
@@ -26,6 +26,11 @@ const WRONG_VALUES: [Fault; 16] = [
     (|m| m.correlation_id = "c".repeat(129), "correlation_id", &["longer than 128 bytes"]),
     (|m| m.metadata = (0..65).map(|n| (format!("k{n}"), "v".into())).collect(), "metadata", &["more than 64 pairs"]),
     (|m| m.destination = Some(all_and_wait()), "destination.capability", &["both all and wait"]),
+    (
+        |m| m.metadata = [("k".into(), "v".into()), ("aintandem-error".into(), "EXPIRED".into())].into(),
+        "metadata",
+        &["\"aintandem-error\"", "the broker keeps for the answers that it gives itself", "choose another key"],
+    ),
 ];
 
 fn all_and_wait() -> Destination {
