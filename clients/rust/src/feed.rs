@@ -66,9 +66,12 @@ impl<S: Source> Feed<S> {
         }
     }
 
-    /// Returns once the first response is here.
+    /// Returns once the first response is here. From then on the cursor is a place, also when "from now on" was asked for: who
+    /// keeps it from the beginning misses nothing.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        self.read().await
+        self.read().await?;
+        self.cursor = self.ready.front().map_or(self.received, S::position);
+        Ok(())
     }
 
     /// Where to go on behind what was handed out.
