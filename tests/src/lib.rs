@@ -1,8 +1,9 @@
 //! Tests that need more than one crate.
 //!
 //! It owns the architecture test (`tests/architecture`: import arrows, names, lengths, first pages) and the tests that run
-//! whole brokers (`tests/broker`: durability under kill -9, bad input, delivery, restart), with the harness for them. It does
-//! not know the insides of any crate: what can be tested within one is tested there.
+//! whole brokers (`tests/broker`: durability under kill -9, bad input, delivery, conversations, restart; `tests/cli`: the
+//! command that users type), with the harness for them. It does not know the insides of any crate: what can be tested within
+//! one is tested there.
 //!
 //! Read first: [`BrokerProcess`], a broker of its own for a test; [`Refused`], what a test expects of an error;
 //! `tests/architecture/main.rs`, the list of rules that the tree keeps.
@@ -21,7 +22,9 @@ mod message;
 mod process;
 mod random;
 mod refused;
+mod relay;
 mod subscriber;
+mod tandem;
 
 pub use clock::{now, unix_nanos};
 pub use home::Home;
@@ -30,4 +33,6 @@ pub use message::{at_priority, broadcast, direct, named};
 pub use process::{BrokerProcess, Exit, broker_binary, broker_command, run_to_exit};
 pub use random::Random;
 pub use refused::Refused;
+pub use relay::Relay;
 pub use subscriber::Subscriber;
+pub use tandem::tandem_command;

@@ -72,17 +72,27 @@ impl Output {
 /// # Panics
 /// When it is not there.
 pub fn broker_binary() -> PathBuf {
+    under_test("broker-under-test")
+}
+
+/// A binary of this package.
+pub(crate) fn under_test(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // Tests lie in `<target>/<profile>/deps`, binaries beside `deps`.
     let folder = test.parent().and_then(|deps| deps.parent()).expect("a test lies in a target directory");
-    let binary = folder.join(format!("broker-under-test{}", std::env::consts::EXE_SUFFIX));
+    let binary = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(binary.exists(), "{} is missing; run the tests with `make test`, which builds it", binary.display());
     binary
 }
 
 /// A command that starts the service, with nothing of this process's environment that would change its settings.
 pub fn broker_command() -> Command {
-    let mut command = Command::new(broker_binary());
+    clean_command(broker_binary())
+}
+
+/// A command without the settings of this process.
+pub(crate) fn clean_command(binary: PathBuf) -> Command {
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TANDEM_")) {
         command.env_remove(name);
     }
@@ -228,6 +238,17 @@ impl BrokerProcess {
             .collect();
         assert!(!samples.is_empty(), "no metric {name} in:\n{page}");
         samples.iter().sum()
+    }
+
+    /// Bytes of memory that it holds.
+    ///
+    /// # Panics
+    /// When the system does not say, as others than Linux.
+    pub fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says what is resident");
+        let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("it is a number of kB");
+        kibibytes << 10
     }
 
     /// What it has written to standard error so far.

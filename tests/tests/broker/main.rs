@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod conversations;
 mod delivery;
 mod faults;
 mod history;

@@ -1,0 +1,11 @@
+//! The `tandem` command against a broker, both processes of their own: what a user types, and what programs read.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod desk;
+mod dlq;
+mod events;
+mod history;
+mod inbox;
+mod request;
+mod topic;
