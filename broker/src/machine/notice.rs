@@ -68,7 +68,7 @@ pub(super) fn publish(state: &mut State, notice: Notice) -> Result<(), StateErro
         ..Record::default()
     }
     .encode(&mut out);
-    publish::apply(state, Publish { workspace, batch: out.freeze() }).map(|_| ())
+    publish::apply_own(state, Publish { workspace, batch: out.freeze() }).map(|_| ())
 }
 
 /// A JSON string.

@@ -3,6 +3,7 @@
 mod conversation;
 mod dedupe;
 mod expiry;
+mod loops;
 mod route;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +14,8 @@ pub(super) use self::expiry::{Expiring, bury_or_tell, expire_leased, expire_runs
 use self::{conversation::Conversation, dedupe::Producers, expiry::Expiries};
 use super::{
     Appended, Effect, SharedRun,
-    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered, TOPIC_BIT},
+    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered},
+    request,
     state::{KnownId, State, StateError},
     topic::Topic,
     workspace::Workspace,
@@ -31,6 +33,8 @@ const MARK_BYTES: u64 = 1 << 20;
 /// A publish under way: which messages of the batch go where.
 pub(super) struct Routes {
     workspace: Workspace,
+    /// Published by the broker itself.
+    by_broker: bool,
     direct: BTreeMap<(u32, u8), Vec<u16>>,
     broadcast: BTreeMap<u8, Vec<u16>>,
     topics: BTreeMap<String, TopicRoutes>,
@@ -48,12 +52,21 @@ struct TopicRoutes {
 }
 
 pub(super) fn apply(state: &mut State, verb: Publish) -> Result<Result<Published, Rejection>, StateError> {
+    apply_from(state, verb, false)
+}
+
+/// Publishes what the broker itself says. It answers nobody's answer, so no conversation is too long for it.
+pub(super) fn apply_own(state: &mut State, verb: Publish) -> Result<Result<Published, Rejection>, StateError> {
+    apply_from(state, verb, true)
+}
+
+fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Result<Published, Rejection>, StateError> {
     let Some(workspace) = state.workspace(&verb.workspace)?.cloned() else {
         return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
     };
     let first_sequence = workspace.last_sequence + 1;
     let mut batch = Batch::decode(first_sequence, verb.batch)?;
-    let mut routes = Routes::new(workspace);
+    let mut routes = Routes::new(workspace, by_broker);
     for index in 0..batch.len() {
         if let Some(exception) = routes.accept(state, &batch, index)? {
             routes.exceptions.push((index as u32, exception));
@@ -77,9 +90,10 @@ pub(super) fn apply(state: &mut State, verb: Publish) -> Result<Result<Published
 }
 
 impl Routes {
-    fn new(workspace: Workspace) -> Self {
+    fn new(workspace: Workspace, by_broker: bool) -> Self {
         Self {
             workspace,
+            by_broker,
             direct: BTreeMap::new(),
             broadcast: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -98,7 +112,13 @@ impl Routes {
             return Ok(Some(known));
         }
         if let Some(known) = dedupe::by_id(state, &self.workspace, &record)? {
-            return Ok(Some(known));
+            return match known {
+                Exception::Duplicate { sequence, .. } => {
+                    let refused = request::wait_on(state, self.workspace.number, &record, sequence)?;
+                    Ok(Some(refused.map_or(known, Exception::Refused)))
+                }
+                Exception::Refused(_) => Ok(Some(known)),
+            };
         }
         if let Err(why) = self.route(state, batch, index, &record)? {
             return Ok(Some(why));
@@ -142,7 +162,7 @@ impl Routes {
         }
         for (name, TopicRoutes { mut topic, by_priority }) in topics {
             for (priority, indexes) in by_priority {
-                // Read again when somebody follows from the past.
+                // Read again when somebody follows from the past, which may share a batch of writes with this.
                 state.put(RUNS, keys::run(number, topic.number, priority, first), encode_run(&indexes));
                 topic.messages += indexes.len() as u64;
                 topic.newest.0[usize::from(priority)] = newest(&indexes);
@@ -185,13 +205,7 @@ pub(super) fn received(state: &mut State, workspace: u32, sandbox: u32, record: 
 }
 
 fn write_run(state: &mut State, workspace: u32, source: u32, priority: u8, first: u64, indexes: &[u16]) {
-    let (key, run) = (keys::run(workspace, source, priority, first), encode_run(indexes));
-    if source != BROADCAST && source & TOPIC_BIT != 0 {
-        // Who follows a topic from the past counts what lies before, also of a command in the same batch of writes.
-        state.put(RUNS, key, run);
-    } else {
-        state.unread().put(RUNS, key, run);
-    }
+    state.unread().put(RUNS, keys::run(workspace, source, priority, first), encode_run(indexes));
 }
 
 fn encode_run(indexes: &[u16]) -> Bytes {

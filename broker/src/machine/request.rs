@@ -85,6 +85,30 @@ pub(super) fn expect(
     state.put_due(deadline_ms, workspace, DueKind::Request { sandbox: sender, correlation }, Bytes::new())
 }
 
+/// A request that was published before, by its id: when its time is over already, its sender waits on. A refusal when it may
+/// not. Without this a call that is repeated with the same message would end at once.
+pub(super) fn wait_on(
+    state: &mut State,
+    workspace: u32,
+    record: &Record<'_>,
+    sequence: u64,
+) -> Result<Option<Rejection>, StateError> {
+    if record.reply_timeout_ms == 0 {
+        return Ok(None);
+    }
+    let Some(sender) = state.sandbox_number(workspace, record.from)? else {
+        return Ok(Some(Rejection::unknown_sandbox(record.from)));
+    };
+    if find(state, workspace, sender, record.correlation)?.is_some() {
+        return Ok(None);
+    }
+    let refused = check(state, workspace, sender, record)?;
+    if refused.is_none() {
+        expect(state, workspace, sender, record, sequence)?;
+    }
+    Ok(refused)
+}
+
 /// The request that waits for a message; none when it is not a response or goes through the inbox like any other.
 pub(super) fn waited_for(
     state: &mut State,

@@ -3,10 +3,9 @@
 
 use super::{Conversation, Routes, TopicRoutes};
 use crate::{
-    batch::{Batch, Kind, MessageRef, Record},
+    batch::{Batch, Kind, Record},
     command::{Lane, Source, publish::Exception},
     machine::{
-        dead_letter::{self, DeadReason, Death},
         events::{self, EventKind},
         keys::{self, RECORDS, Remembered},
         park::{self, Place},
@@ -23,7 +22,8 @@ use crate::{
 /// must stop at the same gap.
 const MAX_OWN_RANGES: usize = 1_024;
 
-type Routed = Result<Result<(), Exception>, StateError>;
+/// Accepted, or why not.
+pub(super) type Routed = Result<Result<(), Exception>, StateError>;
 
 fn refused(rejection: Rejection) -> Routed {
     Ok(Err(Exception::Refused(rejection)))
@@ -43,7 +43,7 @@ impl Routes {
             return refused(rejection);
         }
         let hops = self.hops(state, sender, record)?;
-        let too_often = hops > self.workspace.settings.hop_limit();
+        let too_often = self.is_too_often(hops);
         let sequence = batch.sequence(index);
         match record.kind {
             Kind::Direct => {
@@ -52,6 +52,9 @@ impl Routes {
                 };
                 if let Err(rejection) = admit(state, workspace, recipient, record, too_often)? {
                     return refused(rejection);
+                }
+                if too_often && !self.may_bury(state, recipient, record, sequence)? {
+                    return self.refuse_loop(state, record.to, sequence, hops);
                 }
                 self.count_hops(record, index, sequence, hops, |conversation| conversation.receive(recipient, hops));
                 if too_often {
@@ -66,12 +69,7 @@ impl Routes {
                 return self.several(state, &recipients, batch, index, hops);
             }
             Kind::Broadcast | Kind::Topic if too_often => {
-                let limit = self.workspace.settings.hop_limit();
-                let text = format!(
-                    "the conversation went to and fro {hops} times, more than the {limit} that the workspace allows"
-                );
-                events::raise(state, workspace, EventKind::Looped, record.from, (sequence, 1), text.clone())?;
-                return refused(Rejection::new(Reason::TooManyHops, text));
+                return self.refuse_loop(state, record.from, sequence, hops);
             }
             Kind::Broadcast => {
                 self.broadcast(state, sender, batch, index, record.priority)?;
@@ -123,12 +121,9 @@ impl Routes {
     fn several(&mut self, state: &mut State, recipients: &[u32], batch: &Batch, index: usize, hops: u8) -> Routed {
         let workspace = self.workspace.number;
         let record = batch.record(index);
-        let too_often = hops > self.workspace.settings.hop_limit();
+        let too_often = self.is_too_often(hops);
         let mut reached = Vec::new();
         let mut first_refusal = None;
-        if let Some(conversation) = self.conversations.get_mut(&record.correlation).filter(|_| too_often) {
-            conversation.extend_chain(hops, batch.sequence(index));
-        }
         for recipient in recipients {
             if state.inbox(workspace, *recipient)?.is_none() {
                 continue;
@@ -137,8 +132,20 @@ impl Routes {
                 first_refusal = first_refusal.or(Some(rejection));
                 continue;
             }
+            if too_often && !self.may_bury(state, *recipient, &record, batch.sequence(index))? {
+                let name = state.sandbox_name(workspace, *recipient)?;
+                if let Err(Exception::Refused(rejection)) =
+                    self.refuse_loop(state, &name, batch.sequence(index), hops)?
+                {
+                    first_refusal = first_refusal.or(Some(rejection));
+                }
+                continue;
+            }
             reached.push(*recipient);
             if too_often {
+                if let Some(conversation) = self.conversations.get_mut(&record.correlation) {
+                    conversation.extend_chain(hops, batch.sequence(index));
+                }
                 self.bury_loop(state, *recipient, batch, index, hops)?;
             } else {
                 self.direct(state, *recipient, batch, index, hops)?;
@@ -168,12 +175,16 @@ impl Routes {
         if let Err(rejection) = room(state, workspace, recipient, &record)? {
             return refused(rejection);
         }
+        let too_often = self.is_too_often(hops);
+        if too_often && !self.may_bury(state, recipient, &record, sequence)? {
+            return self.refuse_loop(state, record.from, sequence, hops);
+        }
         self.count_hops(&record, index, sequence, hops, |conversation| {
             if recipient != NOBODY {
                 conversation.receive(recipient, hops);
             }
         });
-        if hops > self.workspace.settings.hop_limit() {
+        if too_often {
             self.bury_loop(state, recipient, batch, index, hops)?;
         } else if recipient == NOBODY {
             wanted::wait(state, workspace, sender, (sequence, &record), parked(batch, &record))?;
@@ -255,26 +266,6 @@ impl Routes {
         if hops > 0 {
             self.hops.push((index as u16, hops));
         }
-    }
-
-    fn bury_loop(
-        &mut self,
-        state: &mut State,
-        recipient: u32,
-        batch: &Batch,
-        index: usize,
-        hops: u8,
-    ) -> Result<(), StateError> {
-        let record = batch.record(index);
-        let sequence = batch.sequence(index);
-        let place = Place { workspace: self.workspace.number, sandbox: recipient, priority: record.priority, sequence };
-        let hopped = Batch::decode(sequence, batch.alone(index))?;
-        let hopped = Batch::decode(sequence, hopped.with_hops(&[(0, hops)]))?;
-        let limit = self.workspace.settings.hop_limit();
-        let text = format!("the conversation went to and fro {hops} times; the workspace allows {limit}");
-        let chain = self.conversations.get(&record.correlation).map(|known| known.chain().to_vec()).unwrap_or_default();
-        let death = Death { reason: DeadReason::Loop, text: text.into(), history: Vec::new(), chain };
-        dead_letter::bury(state, place, &MessageRef { batch: hopped.into(), index: 0 }, death)
     }
 }
 

@@ -87,6 +87,7 @@ impl Model {
                 kind: RESPONSE,
                 correlation: message.correlation,
                 body: body.unwrap_or_else(|| vec![0; 400].into()),
+                by_broker: true,
                 ..Message::default()
             };
             self.publish(&name, vec![notice]);
@@ -113,7 +114,19 @@ impl Workspace {
             decided?;
         }
         if let Some(known) = recall(&self.ids, &message.id, window) {
-            return Err(known.repeated(message));
+            let repeated = known.repeated(message);
+            if let NotNew::Duplicate(sequence, _) = repeated
+                && message.reply_timeout > 0
+            {
+                // Whose time is over waits on.
+                let Some(sender) = self.number_of(&message.from) else {
+                    return Err(NotNew::Refused(Reason::UnknownSandbox));
+                };
+                if !self.sandboxes[&sender].requests.contains_key(&message.correlation) {
+                    self.expect(now, sender, message, sequence);
+                }
+            }
+            return Err(repeated);
         }
         self.route(now, message)?;
         let known = KnownId { sequence: message.sequence, digest: message.digest, time: now };
@@ -148,7 +161,7 @@ impl Workspace {
             known.window = now / WINDOW_MS;
         }
         message.hops = if message.correlation == 0 { 0 } else { conversation.next_hops(sender) };
-        let loops = message.hops > self.settings.hop_limit();
+        let loops = self.is_loop(message);
         let recipients = match &message.to {
             To::Sandbox(name) => match self.number_of(name) {
                 Some(number) => vec![number],
@@ -181,15 +194,23 @@ impl Workspace {
             let window = self.window(now);
             self.conversations.insert(message.correlation, Remembered { window, value: conversation });
         }
-        if message.reply_timeout > 0
-            && let Some(sandbox) = self.sandboxes.get_mut(&sender)
-        {
-            let deadline = now + message.reply_timeout;
-            let (sequence, digest) = (message.sequence, message.digest);
-            let request = Request { sequence, digest, deadline, response: None, answered: false };
-            sandbox.requests.insert(message.correlation, request);
+        if message.reply_timeout > 0 {
+            self.expect(now, sender, message, message.sequence);
         }
         Ok(())
+    }
+
+    /// From now on the sender waits for a response.
+    fn expect(&mut self, now: u64, sender: u32, message: &Message, sequence: u64) {
+        let Some(sandbox) = self.sandboxes.get_mut(&sender) else { return };
+        let (digest, deadline) = (message.digest, now + message.reply_timeout);
+        let request = Request { sequence, digest, deadline, response: None, answered: false };
+        sandbox.requests.insert(message.correlation, request);
+    }
+
+    /// Whether a message goes to and fro too often. What the broker says itself never does.
+    fn is_loop(&self, message: &Message) -> bool {
+        message.hops > self.settings.hop_limit() && !message.by_broker
     }
 
     /// To everybody named. Who has no room is passed over; when nobody is left the message is refused.
@@ -200,20 +221,27 @@ impl Workspace {
         recipients: &[u32],
         conversation: &mut Conversation,
     ) -> Accepted {
-        let loops = message.hops > self.settings.hop_limit();
+        let loops = self.is_loop(message);
         let mut reached = false;
-        let mut refusal = Reason::NoCapableSandbox;
+        let mut refusal = None;
         for number in recipients {
+            let dead_full = self.dead_of(*number) >= MAX_DEAD;
             let Some(sandbox) = self.sandboxes.get_mut(number) else { continue };
             let waits_for_it = message.kind == RESPONSE
                 && message.correlation != 0
                 && sandbox.requests.get(&message.correlation).is_some_and(|request| request.response.is_none());
             if !(waits_for_it && !loops) && !sandbox.has_room(message.bytes()) {
-                refusal = Reason::InboxFull;
+                refusal.get_or_insert(Reason::InboxFull);
                 let (name, told) = (sandbox.name.clone(), std::mem::replace(&mut sandbox.full, true));
                 if !told {
                     self.raise(now, EventKind::InboxFull, &name, 0, 1);
                 }
+                continue;
+            }
+            if loops && dead_full {
+                refusal.get_or_insert(Reason::TooManyHops);
+                let name = sandbox.name.clone();
+                self.raise(now, EventKind::Looped, &name, message.sequence, 1);
                 continue;
             }
             reached = true;
@@ -236,7 +264,7 @@ impl Workspace {
                 }
             }
         }
-        if reached { Ok(()) } else { Err(NotNew::Refused(refusal)) }
+        if reached { Ok(()) } else { Err(NotNew::Refused(refusal.unwrap_or(Reason::NoCapableSandbox))) }
     }
 
     fn to_followers(&mut self, sender: u32, message: &Message) {

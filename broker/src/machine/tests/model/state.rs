@@ -162,6 +162,8 @@ pub(super) struct Message {
     pub(super) dead_letter_on_expiry: bool,
     pub(super) reply_timeout: u64,
     pub(super) hops: u8,
+    /// Said by the broker in a recipient's place.
+    pub(super) by_broker: bool,
     pub(super) body: Bytes,
     /// First sequence of the batch it came in.
     pub(super) batch: u64,
