@@ -73,11 +73,12 @@ async fn line_14_every_kind_of_event_is_told_with_what_it_is_about() {
         assert_eq!(summary(&next(&mut live).await), (EventType::MessageExpired, "bob", waiting, 1));
     }
 
-    // An expired message that was to become a dead letter is one.
+    // An expired message that was to become a dead letter is both.
     let buried = stage.publish(brief("alice", "bob").dead_letter_on_expiry().build()).await.sequence;
     let event = next(&mut live).await;
     assert_eq!(summary(&event), (EventType::MessageDeadLettered, "bob", buried, 1));
     assert!(event.text.contains("EXPIRED"), "{event:?}");
+    assert_eq!(summary(&next(&mut live).await), (EventType::MessageExpired, "bob", buried, 1));
 
     let settings = WorkspaceSettings { max_hops: 1, ..Default::default() };
     stage.client.workspaces().update(WORKSPACE, settings).await.unwrap();
