@@ -107,6 +107,8 @@ fn json(sandbox: &Sandbox) -> Value {
         "agents": sandbox.agents.iter().map(agent_json).collect::<Vec<_>>(), "labels": sandbox.labels,
         "create_time": time(sandbox.create_time), "last_heartbeat_time": time(sandbox.last_heartbeat_time),
         "liveness": liveness_name(sandbox.liveness()), "pending_messages": sandbox.pending_messages,
+        "deferred_messages": sandbox.deferred_messages, "pending_bytes": sandbox.pending_bytes,
+        "dead_letters": sandbox.dead_letters,
     })
 }
 
@@ -129,6 +131,9 @@ fn text(sandbox: &Sandbox) -> String {
         ("workspace", sandbox.workspace_id.clone()),
         ("liveness", liveness_name(sandbox.liveness()).to_owned()),
         ("pending", sandbox.pending_messages.to_string()),
+        ("deferred", sandbox.deferred_messages.to_string()),
+        ("bytes", sandbox.pending_bytes.to_string()),
+        ("dead", sandbox.dead_letters.to_string()),
         ("created", time(sandbox.create_time)),
         ("heartbeat", time(sandbox.last_heartbeat_time)),
         ("labels", labels.join(", ")),
