@@ -380,7 +380,10 @@ impl InboxQueue {
 
     /// Takes messages that a subscription failed with out of their lanes. Their ordering keys stay taken.
     pub(crate) fn fail(&mut self, leases: Vec<Lease>) -> (Vec<Failed>, Vec<FinishedRun>) {
-        leases.iter().for_each(|lease| self.end_lease(lease));
+        for lease in &leases {
+            self.end_lease(lease);
+            self.keyed.rest(lease.ordering, lease.sequence);
+        }
         let failed = leases
             .iter()
             .map(|Lease { lane, sequence, after, batch, .. }| Failed {
@@ -399,6 +402,7 @@ impl InboxQueue {
     /// Puts back what a subscription took and never worked on.
     pub(crate) fn give_back(&mut self, lease: Lease) {
         self.end_lease_only(&lease);
+        self.keyed.rest(lease.ordering, lease.sequence);
         if lease.lane.source == Source::Parked {
             if let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority)) {
                 ready.give_back(lease.sequence);

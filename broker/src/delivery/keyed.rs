@@ -19,13 +19,16 @@ pub(crate) struct KeyedOrder {
 struct Key {
     /// The message that is being worked on, or waits for its next attempt.
     owner: u64,
+    /// Somebody works on it now: not even another copy of it may be handed out.
+    at_work: bool,
     held: BTreeMap<u64, Lease>,
 }
 
 impl KeyedOrder {
     /// A retry waits on disk: later messages of its key wait for it.
     pub(crate) fn block(&mut self, ordering: u64, sequence: u64) {
-        let key = self.keys.entry(ordering).or_insert_with(|| Key { owner: sequence, held: BTreeMap::new() });
+        let fresh = || Key { owner: sequence, at_work: false, held: BTreeMap::new() };
+        let key = self.keys.entry(ordering).or_insert_with(fresh);
         key.owner = key.owner.min(sequence);
     }
 
@@ -36,16 +39,27 @@ impl KeyedOrder {
         }
         match self.keys.entry(lease.ordering) {
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Key { owner: lease.sequence, held: BTreeMap::new() });
+                entry.insert(Key { owner: lease.sequence, at_work: true, held: BTreeMap::new() });
                 true
             }
-            std::collections::hash_map::Entry::Occupied(entry) if entry.get().owner == lease.sequence => true,
             std::collections::hash_map::Entry::Occupied(entry) => {
-                if entry.into_mut().held.insert(lease.sequence, lease).is_none() {
+                let key = entry.into_mut();
+                if key.owner == lease.sequence && !key.at_work {
+                    key.at_work = true;
+                    return true;
+                }
+                if key.held.insert(lease.sequence, lease).is_none() {
                     self.held += 1;
                 }
                 false
             }
+        }
+    }
+
+    /// Nobody works on a message any more; it stays the next one of its key.
+    pub(crate) fn rest(&mut self, ordering: u64, sequence: u64) {
+        if let Some(key) = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence) {
+            key.at_work = false;
         }
     }
 
@@ -54,7 +68,7 @@ impl KeyedOrder {
         let key = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence)?;
         match key.held.pop_first() {
             Some((next, lease)) => {
-                key.owner = next;
+                (key.owner, key.at_work) = (next, false);
                 self.held -= 1;
                 Some(lease)
             }
@@ -92,7 +106,9 @@ mod tests {
     #[test]
     fn a_key_has_one_owner_and_the_others_wait_in_order() {
         let mut keyed = KeyedOrder::default();
-        assert!(keyed.admit(lease(7, 1)) && keyed.admit(lease(7, 1)), "the owner may come again");
+        assert!(keyed.admit(lease(7, 1)));
+        keyed.rest(7, 1);
+        assert!(keyed.admit(lease(7, 1)), "the owner may come again");
         assert!(!keyed.admit(lease(7, 3)) && !keyed.admit(lease(7, 2)) && keyed.admit(lease(8, 4)));
         assert!(keyed.admit(lease(0, 5)) && keyed.admit(lease(0, 6)), "no key, no order");
         assert_eq!(keyed.release(7, 2), None, "only the owner frees its key");
@@ -102,6 +118,15 @@ mod tests {
         assert_eq!(keyed.release(7, 3), None);
         assert!(keyed.admit(lease(7, 9)));
         assert_eq!(keyed.held, 0);
+    }
+
+    #[test]
+    fn a_second_copy_waits_for_the_first() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 2)));
+        assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(1));
+        assert!(keyed.admit(lease(7, 1)));
+        assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(2));
     }
 
     #[test]

@@ -56,7 +56,10 @@ impl Routes {
         let hopped = Batch::decode(sequence, hopped.with_hops(&[(0, hops)]))?;
         let limit = self.workspace.settings.hop_limit();
         let text = format!("the conversation went to and fro {hops} times; the workspace allows {limit}");
-        let chain = self.conversations.get(&record.correlation).map(|known| known.chain().to_vec()).unwrap_or_default();
+        // With this message, also where nobody may be reached yet.
+        let mut known = self.conversations.get(&record.correlation).cloned().unwrap_or_default();
+        known.extend_chain(hops, sequence);
+        let chain = known.chain().to_vec();
         let death = Death { reason: DeadReason::Loop, text: text.into(), history: Vec::new(), chain };
         dead_letter::bury(state, place, &MessageRef { batch: hopped.into(), index: 0 }, death)
     }

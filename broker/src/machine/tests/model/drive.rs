@@ -98,7 +98,7 @@ impl Run {
                     self.form_stream(act, &mut settling)?
                 }
                 Act::Break { .. } if alone => self.form_stream(act, &mut settling)?,
-                Act::Tick { .. } => Some(self.form_tick(u32::MAX)?),
+                Act::Tick { .. } => Some(self.form_tick(u32::MAX)),
                 act => self.form(act),
             };
             if let Some((verb, op)) = formed {
@@ -139,10 +139,20 @@ impl Run {
         Ok(())
     }
 
-    fn form_tick(&self, max_entries: u32) -> Result<(Verb, Op), String> {
+    fn form_tick(&self, max_entries: u32) -> (Verb, Op) {
         let leased = self.shard.delivery.leased_beyond_ttl(self.time);
-        let mut named: Vec<_> =
-            leased.iter().map(|leased| (leased.workspace, leased.sandbox, leased.sequence)).collect();
+        let verb = Verb::Tick(Tick { max_entries, leased, heartbeat_timeout_ms: HEARTBEAT_MS });
+        let op: Op = Box::new(|model, chosen| {
+            model.tick(chosen);
+            Ok(Answer::Done)
+        });
+        (verb, op)
+    }
+
+    /// What the leader names in a tick.
+    fn compare_leased(&self) -> Result<(), String> {
+        let leased = self.shard.delivery.leased_beyond_ttl(self.time);
+        let mut named: Vec<_> = leased.iter().map(|one| (one.workspace, one.sandbox, one.sequence)).collect();
         named.sort_unstable();
         let mut expected = Vec::new();
         for workspace in self.model.workspaces.values() {
@@ -153,20 +163,15 @@ impl Run {
             }
         }
         expected.sort_unstable();
-        agree("what is worked on beyond its ttl", named, expected)?;
-        let verb = Verb::Tick(Tick { max_entries, leased, heartbeat_timeout_ms: HEARTBEAT_MS });
-        let op: Op = Box::new(|model, chosen| {
-            model.tick(chosen);
-            Ok(Answer::Done)
-        });
-        Ok((verb, op))
+        agree("what is worked on beyond its ttl", named, expected)
     }
 
     /// Lets everything happen that is due, a few entries at a time unless the order of answers would depend on it.
     fn tick(&mut self, max_entries: u32) -> Result<(), String> {
         let mut all = self.model.workspaces.values().flat_map(|workspace| workspace.sandboxes.values());
         let answers = all.any(|sandbox| sandbox.inbox.iter().any(|waiting| waiting.message.requires_response));
-        let (verb, op) = self.form_tick(if answers { u32::MAX } else { max_entries })?;
+        self.compare_leased()?;
+        let (verb, op) = self.form_tick(if answers { u32::MAX } else { max_entries });
         loop {
             let outcomes = self.shard.apply(self.time, std::slice::from_ref(&verb));
             match outcomes.as_slice() {
