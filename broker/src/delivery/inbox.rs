@@ -356,7 +356,10 @@ impl InboxQueue {
         }
         if !own {
             // An own message never had a turn; another copy of it may have.
-            self.release(lease.ordering, lease.sequence);
+            let alone = lease.lane.source == Source::Parked;
+            if let Some(next) = self.keyed.pass(lease.ordering, lease.sequence, alone) {
+                self.give_back(next);
+            }
         }
         if shared {
             self.dropped.push(*lease);
@@ -382,7 +385,7 @@ impl InboxQueue {
     pub(crate) fn fail(&mut self, leases: Vec<Lease>) -> (Vec<Failed>, Vec<FinishedRun>) {
         for lease in &leases {
             self.end_lease(lease);
-            self.keyed.rest(lease.ordering, lease.sequence);
+            self.keyed.rest(lease.ordering, lease.sequence, true);
         }
         let failed = leases
             .iter()
@@ -402,7 +405,7 @@ impl InboxQueue {
     /// Puts back what a subscription took and never worked on.
     pub(crate) fn give_back(&mut self, lease: Lease) {
         self.end_lease_only(&lease);
-        self.keyed.rest(lease.ordering, lease.sequence);
+        self.keyed.rest(lease.ordering, lease.sequence, lease.lane.source == Source::Parked);
         if lease.lane.source == Source::Parked {
             if let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority)) {
                 ready.give_back(lease.sequence);

@@ -15,19 +15,29 @@ pub(crate) struct KeyedOrder {
     held: usize,
 }
 
+/// How far the owner of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It may be handed out.
+    Next,
+    /// Somebody works on it: not even another copy of it may be handed out.
+    AtWork,
+    /// It failed, and waits on its own.
+    Retry,
+}
+
 #[derive(Debug)]
 struct Key {
     /// The message that is being worked on, or waits for its next attempt.
     owner: u64,
-    /// Somebody works on it now: not even another copy of it may be handed out.
-    at_work: bool,
+    turn: Turn,
     held: BTreeMap<u64, Lease>,
 }
 
 impl KeyedOrder {
     /// A retry waits on disk: later messages of its key wait for it.
     pub(crate) fn block(&mut self, ordering: u64, sequence: u64) {
-        let fresh = || Key { owner: sequence, at_work: false, held: BTreeMap::new() };
+        let fresh = || Key { owner: sequence, turn: Turn::Retry, held: BTreeMap::new() };
         let key = self.keys.entry(ordering).or_insert_with(fresh);
         key.owner = key.owner.min(sequence);
     }
@@ -39,13 +49,13 @@ impl KeyedOrder {
         }
         match self.keys.entry(lease.ordering) {
             std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(Key { owner: lease.sequence, at_work: true, held: BTreeMap::new() });
+                entry.insert(Key { owner: lease.sequence, turn: Turn::AtWork, held: BTreeMap::new() });
                 true
             }
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let key = entry.into_mut();
-                if key.owner == lease.sequence && !key.at_work {
-                    key.at_work = true;
+                if key.owner == lease.sequence && key.turn != Turn::AtWork {
+                    key.turn = Turn::AtWork;
                     return true;
                 }
                 if key.held.insert(lease.sequence, lease).is_none() {
@@ -56,10 +66,20 @@ impl KeyedOrder {
         }
     }
 
-    /// Nobody works on a message any more; it stays the next one of its key.
-    pub(crate) fn rest(&mut self, ordering: u64, sequence: u64) {
+    /// Nobody works on a message any more; it stays the next one of its key. `alone` when it waits on its own.
+    pub(crate) fn rest(&mut self, ordering: u64, sequence: u64, alone: bool) {
         if let Some(key) = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence) {
-            key.at_work = false;
+            key.turn = if alone { Turn::Retry } else { Turn::Next };
+        }
+    }
+
+    /// A message that expired is passed over, and does not keep its key, unless another copy of it does.
+    pub(crate) fn pass(&mut self, ordering: u64, sequence: u64, alone: bool) -> Option<Lease> {
+        let key = self.keys.get(&ordering).filter(|key| key.owner == sequence)?;
+        match key.turn {
+            Turn::Next => self.release(ordering, sequence),
+            Turn::Retry if alone => self.release(ordering, sequence),
+            Turn::Retry | Turn::AtWork => None,
         }
     }
 
@@ -68,7 +88,7 @@ impl KeyedOrder {
         let key = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence)?;
         match key.held.pop_first() {
             Some((next, lease)) => {
-                (key.owner, key.at_work) = (next, false);
+                (key.owner, key.turn) = (next, Turn::Next);
                 self.held -= 1;
                 Some(lease)
             }
@@ -107,7 +127,7 @@ mod tests {
     fn a_key_has_one_owner_and_the_others_wait_in_order() {
         let mut keyed = KeyedOrder::default();
         assert!(keyed.admit(lease(7, 1)));
-        keyed.rest(7, 1);
+        keyed.rest(7, 1, false);
         assert!(keyed.admit(lease(7, 1)), "the owner may come again");
         assert!(!keyed.admit(lease(7, 3)) && !keyed.admit(lease(7, 2)) && keyed.admit(lease(8, 4)));
         assert!(keyed.admit(lease(0, 5)) && keyed.admit(lease(0, 6)), "no key, no order");
@@ -127,6 +147,16 @@ mod tests {
         assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(1));
         assert!(keyed.admit(lease(7, 1)));
         assert_eq!(keyed.release(7, 1).map(|lease| lease.sequence), Some(2));
+    }
+
+    #[test]
+    fn an_expired_copy_does_not_free_the_key_of_another() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 2)));
+        assert_eq!(keyed.pass(7, 1, false), None, "one is at work");
+        keyed.rest(7, 1, true);
+        assert_eq!(keyed.pass(7, 1, false), None, "one is to be tried again");
+        assert_eq!(keyed.pass(7, 1, true).map(|lease| lease.sequence), Some(2));
     }
 
     #[test]
