@@ -184,10 +184,10 @@ impl Workspace {
             conversation.chain.push(message.sequence);
         }
         match message.to {
-            To::Sandbox(_) | To::Several(_) => self.to_each(now, message, &recipients, &mut conversation)?,
+            To::Sandbox(_) | To::Several(_) => self.reach_each(now, message, &recipients, &mut conversation)?,
             To::Broadcast | To::Topic(_) => {
                 conversation.shared.push((sender, message.hops));
-                self.to_followers(sender, message);
+                self.reach_followers(sender, message);
             }
         }
         if message.correlation != 0 {
@@ -214,7 +214,7 @@ impl Workspace {
     }
 
     /// To everybody named. Who has no room is passed over; when nobody is left the message is refused.
-    fn to_each(
+    fn reach_each(
         &mut self,
         now: u64,
         message: &Message,
@@ -230,7 +230,9 @@ impl Workspace {
             let waits_for_it = message.kind == RESPONSE
                 && message.correlation != 0
                 && sandbox.requests.get(&message.correlation).is_some_and(|request| request.response.is_none());
-            if !(waits_for_it && !loops) && !sandbox.has_room(message.bytes()) {
+            // A response that somebody waits for does not go through the inbox.
+            let needs_room = loops || !waits_for_it;
+            if needs_room && !sandbox.has_room(message.bytes()) {
                 refusal.get_or_insert(Reason::InboxFull);
                 let (name, told) = (sandbox.name.clone(), std::mem::replace(&mut sandbox.full, true));
                 if !told {
@@ -267,7 +269,7 @@ impl Workspace {
         if reached { Ok(()) } else { Err(NotNew::Refused(refusal.unwrap_or(Reason::NoCapableSandbox))) }
     }
 
-    fn to_followers(&mut self, sender: u32, message: &Message) {
+    fn reach_followers(&mut self, sender: u32, message: &Message) {
         let source = match &message.to {
             To::Topic(name) => {
                 let Some(topic) = self.topics.get_mut(name) else { return };

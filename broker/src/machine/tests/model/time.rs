@@ -18,6 +18,9 @@ enum Due {
 /// it only because dead letters run out of room in it, and answers get their sequences.
 type Order = (u64, u32, u8, u64, u64, u128);
 
+/// The same within one workspace.
+type Within = (u64, u8, u64, u64, u128);
+
 impl Model {
     pub(super) fn tick(&mut self, chosen: &dyn Chosen) {
         let now = self.now;
@@ -44,7 +47,7 @@ impl Model {
 }
 
 impl Sandbox {
-    fn due(&self, now: u64) -> Vec<((u64, u8, u64, u64, u128), Due)> {
+    fn due(&self, now: u64) -> Vec<(Within, Due)> {
         let mut due = Vec::new();
         let number = u64::from(self.number);
         for waiting in &self.inbox {
