@@ -15,8 +15,9 @@ pub(super) struct How {
 pub(super) trait Chosen {
     /// When a failed message is due, of a workspace, sandbox, priority and sequence.
     fn due(&self, workspace: u32, sandbox: u32, priority: u8, sequence: u64) -> Option<u64>;
-    /// The body of an answer that the broker gave in the place of a recipient.
-    fn notice(&self, workspace: u32, sequence: u64) -> Option<bytes::Bytes>;
+    /// The body of the answer that the broker gave in the place of a recipient of the message `about`, if that is the message
+    /// with this sequence.
+    fn notice(&self, workspace: u32, sequence: u64, about: u64) -> Option<bytes::Bytes>;
 }
 
 impl Waiting {

@@ -79,7 +79,7 @@ impl Model {
         for (name, message, from) in told {
             let Some(workspace) = self.workspaces.get(&name) else { continue };
             // One that was refused for want of room is nowhere to be found; it is about as large as this.
-            let body = chosen.notice(workspace.number, workspace.last + 1);
+            let body = chosen.notice(workspace.number, workspace.last + 1, message.sequence);
             let notice = Message {
                 from,
                 to: To::Sandbox(message.from.clone()),

@@ -145,11 +145,13 @@ impl super::inbox::Chosen for Shard {
         Some(Parked::from_bytes(found, "parked").unwrap().due_ms)
     }
 
-    fn notice(&self, workspace: u32, sequence: u64) -> Option<Bytes> {
+    fn notice(&self, workspace: u32, sequence: u64, about: u64) -> Option<Bytes> {
         let batch = self.reader.batch(workspace, sequence).unwrap()?;
         let body = Bytes::copy_from_slice(batch.record(0).body);
         let message: wire::Message = prost::Message::decode(body.clone()).ok()?;
-        message.metadata.contains_key(ERROR_KEY).then_some(body)
+        let content = String::from_utf8_lossy(&message.content);
+        let is_it = content.ends_with(&format!("\"sequence\":{about}}}"));
+        (is_it && message.metadata.contains_key(ERROR_KEY)).then_some(body)
     }
 }
 
