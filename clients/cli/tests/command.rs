@@ -112,6 +112,8 @@ fn wrong_use_has_its_exit_code() {
         &["events", "--from", "0"],
         &["bench", "inbox", "--size", "8"],
         &["bench", "publish", "--subscribers", "3"],
+        &["bench", "publish", "--backlog-ttl", "3"],
+        &["bench", "broadcast", "--keys", "5"],
         &["--server", "127.0.0.1:8001", "info"],
     ];
     for command in wrong {
