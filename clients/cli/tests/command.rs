@@ -86,7 +86,7 @@ fn errors_are_json_when_asked() {
 
 #[test]
 fn wrong_use_has_its_exit_code() {
-    let wrong: [&[&str]; 26] = [
+    let wrong: [&[&str]; 28] = [
         &[],
         &["dance"],
         &["pub", "--from", "a", "hello"],
