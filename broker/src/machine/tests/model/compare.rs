@@ -15,6 +15,7 @@ use crate::{
     command::nack::AttemptError,
     delivery::{Delivery, inbox::Taking},
     machine::{dead_letter::DeadReason, events::EventKind},
+    metrics::EventMetrics,
     query::{dead_letters::DeadFilter, events::EventFilter},
 };
 
@@ -148,7 +149,7 @@ fn compare_inbox(
     sandbox: &Sandbox,
     now: u64,
 ) -> Result<(), String> {
-    let leader = Delivery::new(shard.reader.clone());
+    let leader = Delivery::new(shard.reader.clone(), EventMetrics::default());
     let inbox = leader.open(name, &sandbox.name).map_err(text)?;
     let mut items = Vec::new();
     let taking = Taking { limit: ALL, low_priority_percent: 0, now_ms: now };
@@ -156,7 +157,7 @@ fn compare_inbox(
     let mut expected = Sandbox { inbox: sandbox.inbox.clone(), name: sandbox.name.clone(), ..Sandbox::default() };
     expected.forget_leases();
     let expected: Vec<_> = expected.take(ALL, now).iter().map(Waiting::told).collect();
-    agree(&format!("the inbox of {who}"), items.iter().map(told).collect::<Vec<_>>(), expected)?;
+    agree(&format!("the inbox of {who}"), items.iter().map(|(item, _)| told(item)).collect::<Vec<_>>(), expected)?;
     let alone = shard.parked(workspace, sandbox.number);
     let told = alone.into_iter().map(|(sequence, deferred, parked)| {
         let history: Vec<Attempt> = parked.history.iter().map(failed).collect();

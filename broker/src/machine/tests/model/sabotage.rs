@@ -56,6 +56,9 @@ fn a_lost_event_is_found() {
 fn a_delivery_that_hears_nothing_is_found() {
     // What is pushed from now on reaches another delivery than the one that streams read from.
     assert!(is_found(|shard| {
-        shard.delivery = std::sync::Arc::new(crate::delivery::Delivery::new(shard.reader.clone()));
+        shard.delivery = std::sync::Arc::new(crate::delivery::Delivery::new(
+            shard.reader.clone(),
+            crate::metrics::EventMetrics::default(),
+        ));
     }));
 }

@@ -17,6 +17,7 @@ use crate::{
         notice::ERROR_KEY,
         parked::Parked,
     },
+    metrics::EventMetrics,
     query::StateReader,
 };
 
@@ -39,7 +40,7 @@ impl Shard {
         let engine = Arc::new(FaultEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
         reader.replace(engine.clone());
-        let delivery = Arc::new(Delivery::new(reader.clone()));
+        let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
         let machine = Machine::new(engine.clone());
         Self { engine, machine, reader, delivery, log: Vec::new(), outcomes: Vec::new() }
     }
@@ -80,7 +81,7 @@ impl Shard {
         let tear = if keep == 0 { Tear::All } else { Tear::Keep(unsynced * keep / 100) };
         self.engine = Arc::new(FaultEngine::recover(handle.crash(tear)).unwrap());
         self.reader.replace(self.engine.clone());
-        self.delivery = Arc::new(Delivery::new(self.reader.clone()));
+        self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
         self.machine = Machine::new(self.engine.clone());
         let position = self.engine.get(POSITION, &[]).unwrap();
         let mut from = position.map_or(0, |bytes| usize::from_be_bytes(bytes.as_ref().try_into().unwrap()));

@@ -127,12 +127,12 @@ impl Run {
         let taking = Taking { limit: count, low_priority_percent: 0, now_ms: now };
         inbox.lock().take(taking, |_| true, &mut items).map_err(|error| error.to_string())?;
         let expected = self.sandbox(workspace, sandbox).map(|sandbox| sandbox.take(count, now)).unwrap_or_default();
-        let told: Vec<Told> = items.iter().map(told).collect();
+        let told: Vec<Told> = items.iter().map(|(item, _)| told(item)).collect();
         agree("what is handed out", told, expected.iter().map(Waiting::told).collect())?;
         let made = &mut self.streams[stream];
         let deadline = now + ACK_DEADLINE_MS;
-        for (item, waiting) in items.iter().zip(&expected) {
-            made.leases.push(item.lease(), deadline);
+        for ((_, lease), waiting) in items.iter().zip(&expected) {
+            made.leases.push(*lease, deadline);
             let (source, sequence) = (waiting.source.clone(), waiting.message.sequence);
             made.made.push(Made { source, sequence, deadline, state: State::Held });
         }
@@ -213,13 +213,13 @@ impl Run {
         let (mut leases, mut late, refused) = there.leases.take(&ranges, lenient);
         let (mut ended, mut late_ended, reasons) = there.end(&ranges, lenient);
         agree("refused", refused.iter().map(|(.., why)| why.reason).collect::<Vec<_>>(), reasons)?;
-        late.retain(|lease| !inbox.lock().holds_ready(lease.lane.priority, lease.sequence));
+        late.retain(|(_, lease)| !inbox.lock().holds_ready(lease.lane.priority, lease.sequence));
         let held_by_others = self.sandbox(workspace, number).map_or(Vec::new(), |sandbox| {
             let alone = sandbox.inbox.iter().filter(|waiting| waiting.leased && waiting.source == Source::Alone);
             alone.map(|waiting| waiting.message.sequence).collect::<Vec<_>>()
         });
         late_ended.retain(|(_, sequence)| !held_by_others.contains(sequence));
-        leases.extend(late.into_iter().map(Lease::on_its_own));
+        leases.extend(late.into_iter().map(|(_, lease)| lease.on_its_own()));
         ended.extend(late_ended);
         agree("acknowledged", leased(&leases), sequences(&ended))?;
         if leases.is_empty() {
