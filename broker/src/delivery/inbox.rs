@@ -264,8 +264,11 @@ impl InboxQueue {
                 continue;
             }
             if !self.keyed.admit(lease) {
-                // Held back as a place only; its batch is at hand as long as the cache has room.
-                self.loader.keep(&item.message.batch);
+                // Held back as a place only; its batch is at hand as long as the cache has room. A message on its own may
+                // carry a batch of one, which is not the batch that begins there.
+                if item.lane.source != Source::Parked {
+                    self.loader.keep(&item.message.batch);
+                }
                 continue;
             }
             if lease.expires_ms > 0 {
