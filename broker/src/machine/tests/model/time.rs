@@ -56,7 +56,8 @@ impl Sandbox {
             match waiting.source {
                 // The first of its two times.
                 Source::Alone => {
-                    let times = [(waiting.deferred, waiting.due), (waiting.look > 0, waiting.look)];
+                    let looked_at = waiting.again && waiting.due + AGAIN_MS <= waiting.look;
+                    let times = [(waiting.deferred && !looked_at, waiting.due), (waiting.look > 0, waiting.look)];
                     let first = times.into_iter().filter(|(counts, _)| *counts).map(|(_, time)| time).min();
                     if let Some(time) = first.filter(|time| *time <= now) {
                         due.push(((time, 1, number, priority, sequence.into()), what));
