@@ -365,7 +365,8 @@ impl InboxQueue {
             }
         }
         if shared {
-            self.dropped.push(*lease);
+            // Its ack frees no key: it holds none.
+            self.dropped.push(Lease { ordering: 0, ..*lease });
         }
         true
     }

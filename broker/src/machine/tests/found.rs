@@ -156,5 +156,9 @@ fn an_own_message_of_a_topic_that_is_passed_by_does_not_free_its_key() {
     let messages = vec![(1, message)];
     shard.apply(&[Verb::Replay(Replay { workspace: WORKSPACE.into(), sandbox: "b".into(), messages })]);
     shard.publish_records(&[keyed("b")]);
-    assert_eq!(sequences(&shard.take(&shard.open("b"), 9)), [1], "one of a key at a time");
+    let inbox = shard.open("b");
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "one of a key at a time");
+    let dropped = std::mem::take(&mut inbox.lock().dropped);
+    shard.ack_leases(&inbox, dropped);
+    assert!(shard.take(&inbox, 9).is_empty(), "also once the own one is acknowledged in the name of the reader");
 }

@@ -168,7 +168,11 @@ impl TestShard {
 
     /// Acknowledges messages.
     pub(crate) fn ack(&mut self, inbox: &SharedInbox, items: &[Item]) {
-        let ack = inbox.lock().acknowledge(leases(items));
+        self.ack_leases(inbox, leases(items));
+    }
+
+    pub(crate) fn ack_leases(&mut self, inbox: &SharedInbox, leases: Vec<Lease>) {
+        let ack = inbox.lock().acknowledge(leases);
         self.apply(&[Verb::Ack(ack)]);
         self.delivery.ack_settled(inbox, true);
     }
