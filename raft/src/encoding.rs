@@ -22,6 +22,8 @@ pub(crate) enum DecodeError {
     Text,
     #[error("a membership that names unknown nodes")]
     Membership,
+    #[error("entries that do not follow each other")]
+    Gap,
 }
 
 /// Kinds of log entry. Frozen: they stand on disk.
@@ -118,29 +120,29 @@ pub(crate) fn decode_position(record: &Bytes) -> Result<(Option<LogId>, StoredMe
     Ok((applied, StoredMembership::new(membership_log_id, membership)))
 }
 
-fn put_log_id(out: &mut BytesMut, log_id: &LogId) {
+pub(crate) fn put_log_id(out: &mut BytesMut, log_id: &LogId) {
     out.put_u64(log_id.leader_id.term);
     out.put_u64(log_id.leader_id.node_id);
     out.put_u64(log_id.index);
 }
 
-fn take_log_id(body: &mut Bytes) -> Result<LogId, DecodeError> {
+pub(crate) fn take_log_id(body: &mut Bytes) -> Result<LogId, DecodeError> {
     let (term, node_id) = (take_u64(body)?, take_u64(body)?);
     Ok(LogId { leader_id: Leader { term, node_id }, index: take_u64(body)? })
 }
 
-fn put_optional_log_id(out: &mut BytesMut, log_id: Option<&LogId>) {
+pub(crate) fn put_optional_log_id(out: &mut BytesMut, log_id: Option<&LogId>) {
     out.put_u8(u8::from(log_id.is_some()));
     if let Some(log_id) = log_id {
         put_log_id(out, log_id);
     }
 }
 
-fn take_optional_log_id(body: &mut Bytes) -> Result<Option<LogId>, DecodeError> {
+pub(crate) fn take_optional_log_id(body: &mut Bytes) -> Result<Option<LogId>, DecodeError> {
     Ok(if take_u8(body)? == 1 { Some(take_log_id(body)?) } else { None })
 }
 
-fn put_membership(out: &mut BytesMut, membership: &Membership) {
+pub(crate) fn put_membership(out: &mut BytesMut, membership: &Membership) {
     let configs = membership.get_joint_config();
     out.put_u32(configs.len() as u32);
     for config in configs {
@@ -156,7 +158,7 @@ fn put_membership(out: &mut BytesMut, membership: &Membership) {
     }
 }
 
-fn take_membership(body: &mut Bytes) -> Result<Membership, DecodeError> {
+pub(crate) fn take_membership(body: &mut Bytes) -> Result<Membership, DecodeError> {
     let mut configs = Vec::new();
     for _ in 0..take_u32(body)? {
         let mut config = BTreeSet::new();
@@ -195,15 +197,15 @@ fn unsealed(record: &Bytes) -> Result<Bytes, DecodeError> {
     Ok(body)
 }
 
-fn take_u8(body: &mut Bytes) -> Result<u8, DecodeError> {
+pub(crate) fn take_u8(body: &mut Bytes) -> Result<u8, DecodeError> {
     body.try_get_u8().map_err(|_| DecodeError::Short)
 }
 
-fn take_u32(body: &mut Bytes) -> Result<u32, DecodeError> {
+pub(crate) fn take_u32(body: &mut Bytes) -> Result<u32, DecodeError> {
     body.try_get_u32().map_err(|_| DecodeError::Short)
 }
 
-fn take_u64(body: &mut Bytes) -> Result<u64, DecodeError> {
+pub(crate) fn take_u64(body: &mut Bytes) -> Result<u64, DecodeError> {
     body.try_get_u64().map_err(|_| DecodeError::Short)
 }
 

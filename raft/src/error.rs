@@ -63,6 +63,14 @@ pub enum FatalError {
         /// What the machine said.
         detail: String,
     },
+    /// All other nodes of the cluster refuse this one.
+    #[error("no other node of the cluster takes this one: {detail}")]
+    Refused {
+        /// Why, as a stable code.
+        code: &'static str,
+        /// Why, for people.
+        detail: String,
+    },
     /// The Raft core has ended.
     #[error("shard {shard}: replication ended: {detail}")]
     Raft {
@@ -86,6 +94,7 @@ impl FatalError {
             Self::Record { .. } => "LOG_CORRUPT",
             Self::MissingEntry { .. } => "LOG_GAP",
             Self::Apply { .. } => "APPLY_FAILED",
+            Self::Refused { code, .. } => code,
             Self::Raft { .. } => "RAFT_STOPPED",
         }
     }

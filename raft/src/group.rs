@@ -1,8 +1,8 @@
 //! One Raft group: a shard.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use openraft::{
     Config, Raft, ReadPolicy, SnapshotPolicy,
     async_runtime::WatchReceiver,
@@ -16,8 +16,8 @@ use crate::{
     apply::Apply,
     error::{FatalError, FatalSink, ProposeError},
     log_store::LogStore,
-    network::SingleNode,
     node::NodeOptions,
+    peers::{Links, network::PeerNetwork, question},
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
     type_config::{Command, TypeConfig},
@@ -41,6 +41,8 @@ pub struct GroupStatus {
     pub leadership: Leadership,
     /// Index of the newest log entry; 0 when there is none.
     pub last_log_index: u64,
+    /// Index of the newest entry known to be on a majority of disks.
+    pub committed_index: u64,
     /// Index of the newest applied entry.
     pub applied_index: u64,
     /// Index up to which a snapshot reaches.
@@ -59,19 +61,32 @@ pub struct Group<A: Apply> {
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
     snapshots: tokio::task::AbortHandle,
+    links: Option<Arc<Links>>,
+    incoming: PathBuf,
 }
 
+/// What a shard is made of.
+pub(crate) struct Parts<A> {
+    pub(crate) log: LogStore,
+    pub(crate) home: StateHome,
+    pub(crate) apply: A,
+    pub(crate) network: PeerNetwork,
+}
+
+/// How long a follower waits for what its leader has applied already.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl<A: Apply> Group<A> {
-    /// Opens the log and the state of a shard and starts it. A new shard becomes a group with this node as its only
-    /// voter.
+    /// Opens the log and the state of a shard and starts it. A new shard becomes a group with the members of the cluster as
+    /// its voters, or with this node alone.
     pub(crate) async fn start(
         shard: u32,
         options: &NodeOptions,
-        log: LogStore,
-        home: StateHome,
-        apply: A,
+        parts: Parts<A>,
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
+        let Parts { log, home, apply, network } = parts;
+        let (links, incoming) = (network.links.clone(), home.incoming());
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
@@ -82,24 +97,15 @@ impl<A: Apply> Group<A> {
             return Err(FatalError::Record { place: format!("state of shard {shard}"), detail });
         }
         let engine = state.engine();
-        let config = raft_config(shard, options).map_err(|error| stopped(error.to_string()))?;
-        let raft = Raft::new(options.node_id, Arc::new(config), SingleNode, log, state)
+        let config = raft_config(shard, options, links.is_some()).map_err(|error| stopped(error.to_string()))?;
+        let raft = Raft::new(options.node_id, Arc::new(config), network, log, state)
             .await
             .map_err(|error| stopped(error.to_string()))?;
-        let member = (options.node_id, BasicNode::default());
-        match raft.initialize(std::collections::BTreeMap::from([member])).await {
-            // A new group elects by itself.
-            Ok(()) => {}
-            // An old one would wait for the election timeout; its only voter need not.
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
-                raft.trigger().elect(false).await.map_err(|error| stopped(error.to_string()))?;
-            }
-            Err(error) => return Err(stopped(error.to_string())),
-        }
+        begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, incoming }))
     }
 
     /// The number of this shard.
@@ -121,8 +127,26 @@ impl<A: Apply> Group<A> {
         self.submit(command).await?.outcome().await
     }
 
-    /// Returns once the local state holds everything that was acknowledged before the call.
+    /// Returns once the local state holds everything that was acknowledged before the call. A node that does not lead asks
+    /// the leader how far that is, and waits until it has applied it.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
+        let leadership = *self.leadership.borrow();
+        match (&self.links, leadership.leader) {
+            (Some(links), Some(leader)) if !leadership.is_leader => {
+                let connection = links.connection(leader).ok_or(ProposeError::Unsettled)?;
+                let answer = question::read_index(&connection, self.shard).await;
+                let mut body = answer.map_err(|_| ProposeError::Unsettled)?;
+                let index = body.try_get_u64().map_err(|_| ProposeError::Unsettled)?;
+                let wait = self.raft.wait(Some(CATCH_UP_TIMEOUT));
+                let caught_up = wait.applied_index_at_least(Some(index), "a read").await;
+                caught_up.map(drop).map_err(|_| ProposeError::Unsettled)
+            }
+            _ => self.leader_barrier().await,
+        }
+    }
+
+    /// The same, on the leader only.
+    pub(crate) async fn leader_barrier(&self) -> Result<(), ProposeError> {
         match self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
             Ok(_) => Ok(()),
             Err(RaftError::Fatal(error)) => Err(ProposeError::Stopped(error.to_string())),
@@ -131,6 +155,41 @@ impl<A: Apply> Group<A> {
                 _ => Err(ProposeError::Unsettled),
             },
         }
+    }
+
+    /// Hands leadership to another voter; without effect where this node does not lead. Watch [`Self::leadership`] for what
+    /// comes of it.
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), ProposeError> {
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| ProposeError::Stopped(error.to_string()))
+    }
+
+    /// Calls an election now, if the others let it.
+    pub async fn elect(&self) -> Result<(), ProposeError> {
+        self.raft.trigger().elect(true).await.map_err(|error| ProposeError::Stopped(error.to_string()))
+    }
+
+    /// How far each voter's log is, by node; empty where this node does not lead.
+    pub fn matched(&self) -> BTreeMap<u64, u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        replication.map(|(node, matched)| (*node, matched.as_ref().map_or(0, |id| id.index))).collect()
+    }
+
+    /// Peers that have just been connected need not wait out a backoff.
+    pub(crate) async fn retry_now(&self, nodes: Vec<u64>) {
+        if self.leadership.borrow().is_leader {
+            self.raft.trigger().reset_backoff(nodes).await.ok();
+        }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft<TypeConfig, StateMachine<A>> {
+        &self.raft
+    }
+
+    /// Where a snapshot from another node is put together.
+    pub(crate) fn incoming_dir(&self) -> PathBuf {
+        self.incoming.clone()
     }
 
     /// Follows who leads.
@@ -146,6 +205,7 @@ impl<A: Apply> Group<A> {
         GroupStatus {
             leadership: *self.leadership.borrow(),
             last_log_index: metrics.last_log_index.unwrap_or(0),
+            committed_index: index(metrics.local_committed).max(index(metrics.last_applied)),
             applied_index: index(metrics.last_applied),
             snapshot_index: index(metrics.snapshot),
             purged_index: index(metrics.purged),
@@ -193,7 +253,43 @@ impl Pending {
     }
 }
 
-fn raft_config(shard: u32, options: &NodeOptions) -> Result<Config, openraft::ConfigError> {
+/// Makes a new shard a group, and lets an old one find its leader soon.
+async fn begin<A: Apply>(
+    raft: &Raft<TypeConfig, StateMachine<A>>,
+    shard: u32,
+    links: Option<&Links>,
+) -> Result<(), String> {
+    let own = *raft.node_id();
+    let members: BTreeMap<u64, BasicNode> = match links {
+        None => BTreeMap::from([(own, BasicNode::default())]),
+        Some(links) => {
+            let members = links.gate.roster.members();
+            members.iter().map(|(id, address)| (*id, BasicNode { addr: address.clone() })).collect()
+        }
+    };
+    let preferred = preferred_leader(shard, members.keys().copied());
+    match raft.initialize(members).await {
+        // A group of one elects by itself; of several, the one that shall lead need not wait for the others' timeouts.
+        Ok(()) if links.is_some() && preferred == Some(own) => {
+            raft.trigger().elect(false).await.map_err(|error| error.to_string())
+        }
+        Ok(()) => Ok(()),
+        // Its only voter need not wait for the election timeout.
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) if links.is_none() => {
+            raft.trigger().elect(false).await.map_err(|error| error.to_string())
+        }
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Who should lead a shard, so that leaders are spread over the members.
+pub(crate) fn preferred_leader(shard: u32, members: impl Iterator<Item = u64>) -> Option<u64> {
+    let members: Vec<u64> = members.collect();
+    members.get(shard as usize % members.len().max(1)).copied()
+}
+
+fn raft_config(shard: u32, options: &NodeOptions, clustered: bool) -> Result<Config, openraft::ConfigError> {
     Config {
         cluster_name: format!("shard-{shard}"),
         heartbeat_interval: options.heartbeat_interval_ms,
@@ -201,9 +297,13 @@ fn raft_config(shard: u32, options: &NodeOptions) -> Result<Config, openraft::Co
         election_timeout_max: options.election_timeout_ms * 2,
         // Taken by bytes, not by entries: an entry holds from one message to thousands.
         snapshot_policy: SnapshotPolicy::Never,
+        // A follower gets the log for as long as there is a log.
+        replication_lag_threshold: u64::MAX,
         max_in_snapshot_log_to_keep: options.retained_log_entries,
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
+        // The state lags behind the log after a start, and a leader without an election would not know by how much.
+        enable_leader_restore: if clustered { Some(false) } else { None },
         ..Config::default()
     }
     .validate()

@@ -8,7 +8,7 @@
 //! and the module `commit_thread` (group commit).
 //!
 //! Invariants:
-//! - A command has an outcome only after a majority, here the one voter, has fsynced it.
+//! - A command has an outcome only after a majority has fsynced it.
 //! - The position of a state is written in the same batch as the changes it stands for; a restart opens the state and
 //!   applies from there.
 //! - The log is purged only behind a snapshot, and a snapshot is durable before it is announced.
@@ -16,7 +16,7 @@
 //!   ([`FatalSink`]) rather than letting it diverge.
 //!
 //! Tested by openraft's own suite for log stores on every engine, golden bytes, and crash tests over the fault engine.
-//! Peers come with a later version: a group has one voter, and `network` says so to whoever calls.
+//! Groups of three are tested in one process, over connections that a test can cut.
 
 mod apply;
 mod clock;
@@ -26,8 +26,9 @@ mod error;
 mod group;
 mod log_store;
 mod metrics;
-mod network;
 mod node;
+mod peers;
+mod random;
 mod snapshot;
 mod state_home;
 mod state_machine;
@@ -36,8 +37,11 @@ mod type_config;
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
 pub use error::{FatalError, FatalSink, ProposeError};
 pub use group::{Group, GroupStatus, Leadership, Pending};
-pub use metrics::CommitMetrics;
-pub use node::{Node, NodeOptions};
+pub use metrics::{CommitMetrics, PeerMetrics};
+pub use node::{Cluster, Node, NodeOptions};
+pub use peers::{
+    Accept, ClusterOptions, Dial, Introduction, PeerState, PeerStatus, Refusal, RefusalCode, Secret, TcpDial, Wire,
+};
 
 /// How many spaces the engine of the log has: entries, and votes with purge positions.
 pub const LOG_SPACES: usize = 2;

@@ -36,3 +36,51 @@ impl CommitMetrics {
         self.seconds.observe(time.as_secs_f64());
     }
 }
+
+/// Counters of the traffic to other nodes; clones share their values.
+#[derive(Debug, Clone)]
+pub struct PeerMetrics {
+    appends: Counter,
+    bytes: Counter,
+    snapshot_bytes: Counter,
+    seconds: Histogram,
+}
+
+impl Default for PeerMetrics {
+    fn default() -> Self {
+        let buckets = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+        Self {
+            appends: Counter::default(),
+            bytes: Counter::default(),
+            snapshot_bytes: Counter::default(),
+            seconds: Histogram::new(buckets),
+        }
+    }
+}
+
+impl PeerMetrics {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("peer_appends", "Appends sent to other nodes, heartbeats included", self.appends.clone());
+        registry.register("peer_append_bytes", "Bytes of appends sent to other nodes", self.bytes.clone());
+        registry.register("peer_snapshot_bytes", "Bytes of snapshots sent to other nodes", self.snapshot_bytes.clone());
+        registry.register(
+            "peer_append_seconds",
+            "Time from sending an append until a peer has it on its disk",
+            self.seconds.clone(),
+        );
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.appends.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn answered(&self, time: Duration) {
+        self.seconds.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn snapshot_sent(&self, bytes: usize) {
+        self.snapshot_bytes.inc_by(bytes as u64);
+    }
+}

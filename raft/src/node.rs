@@ -1,16 +1,18 @@
 //! All shards of this node, over one log.
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_storage::Engine;
+use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
     apply::{Apply, OpenState},
     commit_thread,
     error::{FatalError, FatalSink},
-    group::Group,
+    group::{self, Group, Parts},
     log_store::LogStore,
-    metrics::CommitMetrics,
+    metrics::{CommitMetrics, PeerMetrics},
+    peers::{ClusterOptions, Gate, Links, PeerStatus, Roster, network::PeerNetwork, server::PeerServer},
     state_home::StateHome,
 };
 
@@ -57,6 +59,52 @@ pub struct Node<A: Apply> {
     groups: Vec<Arc<Group<A>>>,
     log: Arc<dyn Engine>,
     commit_thread: Option<thread::JoinHandle<()>>,
+    links: Option<Arc<Links>>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// The cluster that a node is a member of. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Arc<Links>);
+
+impl Cluster {
+    /// The members with their peer addresses, this node too.
+    pub fn members(&self) -> &BTreeMap<u64, String> {
+        self.0.gate.roster.members()
+    }
+
+    /// This node.
+    pub fn own_id(&self) -> u64 {
+        self.0.gate.own.node_id
+    }
+
+    /// Where a member serves clients; None until it was connected once.
+    pub fn service_address(&self, node_id: u64) -> Option<String> {
+        if node_id == self.own_id() {
+            return Some(self.0.gate.own.service_address.clone());
+        }
+        self.0.service_address(node_id)
+    }
+
+    /// Whether a member is connected right now.
+    pub fn is_connected(&self, node_id: u64) -> bool {
+        self.0.connection(node_id).is_some()
+    }
+
+    /// How things stand with every other member.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.0.status()
+    }
+
+    /// Changes whenever a connection to a member comes about or ends.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+
+    /// Who should lead a shard, so that leaders are spread over the members.
+    pub fn preferred_leader(&self, shard: u32) -> Option<u64> {
+        group::preferred_leader(shard, self.members().keys().copied())
+    }
 }
 
 impl<A: Apply> Node<A> {
@@ -66,19 +114,70 @@ impl<A: Apply> Node<A> {
         options: &NodeOptions,
         log: Arc<dyn Engine>,
         opener: Arc<dyn OpenState>,
+        apply: impl FnMut(u32) -> A,
+        metrics: CommitMetrics,
+        fatal: FatalSink,
+    ) -> Result<Self, FatalError> {
+        Self::launch(options, None, log, opener, apply, metrics, fatal).await
+    }
+
+    /// The same as a member of a cluster. A new data directory becomes one of the voters; one that was a member goes on
+    /// where it was.
+    pub async fn start_member(
+        options: &NodeOptions,
+        cluster: ClusterOptions,
+        log: Arc<dyn Engine>,
+        opener: Arc<dyn OpenState>,
+        apply: impl FnMut(u32) -> A,
+        metrics: CommitMetrics,
+        fatal: FatalSink,
+    ) -> Result<Self, FatalError> {
+        Self::launch(options, Some(cluster), log, opener, apply, metrics, fatal).await
+    }
+
+    async fn launch(
+        options: &NodeOptions,
+        cluster: Option<ClusterOptions>,
+        log: Arc<dyn Engine>,
+        opener: Arc<dyn OpenState>,
         mut apply: impl FnMut(u32) -> A,
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
         let (commits, thread) = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone())
             .map_err(|error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") })?;
+        let mut accept = None;
+        let mut peer_metrics = PeerMetrics::default();
+        let links = match cluster {
+            None => None,
+            Some(cluster) => {
+                let roster = Roster::open(&options.data_dir, cluster.members)?;
+                let gate = Arc::new(Gate { own: cluster.own, secret: cluster.secret, roster });
+                accept = Some(cluster.accept);
+                peer_metrics = cluster.metrics;
+                Some(Links::start(gate, &cluster.dial, &fatal))
+            }
+        };
         let mut groups = Vec::new();
         for shard in 0..options.shards {
-            let store = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
+            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
             let home = StateHome::prepare(options.data_dir.join(format!("shard-{shard}")), Arc::clone(&opener))?;
-            groups.push(Group::start(shard, options, store, home, apply(shard), fatal.clone()).await?);
+            let network = PeerNetwork { shard, links: links.clone(), metrics: peer_metrics.clone() };
+            let parts = Parts { log, home, apply: apply(shard), network };
+            groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
-        Ok(Self { groups, log, commit_thread: Some(thread) })
+        let mut tasks = Vec::new();
+        if let (Some(links), Some(accept)) = (&links, accept) {
+            let server = PeerServer::new(Arc::clone(&links.gate), groups.clone());
+            tasks.push(tokio::spawn(server.run(accept)).abort_handle());
+            tasks.push(tokio::spawn(retry_connected(groups.clone(), Arc::clone(links))).abort_handle());
+        }
+        Ok(Self { groups, log, commit_thread: Some(thread), links, tasks })
+    }
+
+    /// The cluster; None on a node that is alone.
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.links.clone().map(Cluster)
     }
 
     /// The shards, by number.
@@ -91,6 +190,7 @@ impl<A: Apply> Node<A> {
     /// longer than [`END_TIMEOUT`].
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
         let mut result = Ok(());
+        self.tasks.iter().for_each(AbortHandle::abort);
         for group in self.groups.drain(..) {
             let ended = group.shutdown().await;
             result = result.and(ended);
@@ -107,6 +207,18 @@ impl<A: Apply> Node<A> {
         match ended.await {
             Ok(flushed) => result.and(flushed.map_err(FatalError::from)),
             Err(error) => Err(FatalError::Raft { shard: 0, detail: error.to_string() }),
+        }
+    }
+}
+
+/// Tells the groups of peers that can be asked again.
+async fn retry_connected<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>) {
+    let mut changes = links.changes();
+    while changes.changed().await.is_ok() {
+        let members = links.gate.roster.members().keys();
+        let connected: Vec<u64> = members.copied().filter(|id| links.connection(*id).is_some()).collect();
+        for group in &groups {
+            group.retry_now(connected.clone()).await;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! <shard>/state-0000000001/     a state engine
 //! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
 //! <shard>/snapshots/building/   one that is not finished, removed at start
+//! <shard>/incoming/             one that comes from another node, removed at start
 //! ```
 
 use std::{
@@ -33,8 +34,14 @@ impl StateHome {
         let home = Self { dir, opener };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
-        let current = home.current()?;
-        for entry in fs::read_dir(&home.dir).map_err(failed("listing a shard directory"))? {
+        remove(&home.incoming())?;
+        home.remove_stale_states()?;
+        Ok(home)
+    }
+
+    fn remove_stale_states(&self) -> Result<(), Error> {
+        let current = self.current()?;
+        for entry in fs::read_dir(&self.dir).map_err(failed("listing a shard directory"))? {
             let entry = entry.map_err(failed("listing a shard directory"))?;
             let name = entry.file_name();
             let stale = name.to_string_lossy().starts_with("state-")
@@ -43,7 +50,7 @@ impl StateHome {
                 remove(&entry.path())?;
             }
         }
-        Ok(home)
+        Ok(())
     }
 
     /// Opens the state in use, or an empty one in a new shard.
@@ -69,7 +76,12 @@ impl StateHome {
 
     /// Removes state directories that are not in use.
     pub(crate) fn remove_old_states(&self) -> Result<(), Error> {
-        Self::prepare(self.dir.clone(), Arc::clone(&self.opener)).map(drop)
+        self.remove_stale_states()
+    }
+
+    /// Where a snapshot that comes from another node is put together.
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.dir.join("incoming")
     }
 
     /// Takes a snapshot of `engine`: `read` finds in the finished copy up to which log index it reaches.

@@ -1,7 +1,9 @@
 //! Tests of the crate as a whole; small parts are tested beside their code.
 
+mod cluster;
 mod crash;
 mod fatal;
+mod hub;
 mod journal;
 mod snapshots;
 mod suite;

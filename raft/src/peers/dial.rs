@@ -1,0 +1,71 @@
+//! How nodes reach each other: TCP, or whatever a test puts in its place.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+
+/// A connection, as bytes in both directions.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for T {}
+
+/// Reaches other nodes.
+pub trait Dial: Send + Sync + 'static {
+    /// A new connection to a node.
+    ///
+    /// # Errors
+    /// When the node cannot be reached; it is tried again.
+    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>>;
+}
+
+/// Lets other nodes in.
+pub trait Accept: Send + 'static {
+    /// The next connection that comes in.
+    ///
+    /// # Errors
+    /// When none can be taken right now.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>>;
+}
+
+/// Reaches nodes by TCP.
+#[derive(Debug)]
+pub struct TcpDial {
+    addresses: BTreeMap<u64, String>,
+}
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl TcpDial {
+    /// Nodes with their addresses, `host:port`. Names are looked up each time.
+    pub fn new(addresses: BTreeMap<u64, String>) -> Self {
+        Self { addresses }
+    }
+}
+
+impl Dial for TcpDial {
+    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            let address = self.addresses.get(&node_id);
+            let address = address.ok_or_else(|| io::Error::other(format!("node {node_id} has no address")))?;
+            let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+            let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+}
+
+impl Accept for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            let (stream, _) = TcpListener::accept(self).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+}

@@ -1,0 +1,221 @@
+//! Two nodes make sure of each other before anything else is said.
+//!
+//! ```text
+//! dialer -> acceptor   HELLO     who I am, whom I look for, a challenge
+//! acceptor -> dialer   HELLO     the same, and a proof
+//! dialer -> acceptor   PROOF
+//! acceptor -> dialer   WELCOME, or REFUSED with a code
+//! ```
+//!
+//! A proof is HMAC-SHA256 under the cluster's secret of the role and both hellos, challenges included: it cannot be used a
+//! second time or in the other direction. The secret itself never crosses the wire. Who does not prove that he knows it
+//! learns nothing but that. Frames after the handshake are not signed: a network that others can write into needs TLS.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::{
+    Introduction, Secret,
+    frame::{self, FrameReader},
+    refusal::{Refusal, RefusalCode},
+    roster::Roster,
+};
+use crate::random;
+
+/// How long it may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+/// The largest frame of a handshake: strangers speak here.
+const MAX_BYTES: usize = 4 << 10;
+
+const HELLO: u8 = 100;
+const PROOF: u8 = 101;
+const WELCOME: u8 = 102;
+const REFUSED: u8 = 103;
+
+/// What this node checks others against.
+pub(crate) struct Gate {
+    pub(crate) own: Introduction,
+    pub(crate) secret: Secret,
+    pub(crate) roster: Roster,
+}
+
+struct Hello {
+    who: Introduction,
+    /// Whom the sender believes to speak to; 0 where that is known.
+    to: u64,
+    challenge: [u8; 32],
+}
+
+/// The side that dialed. Returns who is there.
+pub(super) async fn dial<R, W>(
+    gate: &Gate,
+    to: u64,
+    from: &mut FrameReader<R>,
+    write: &mut W,
+) -> Result<Introduction, Refusal>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    from.allow(MAX_BYTES);
+    let mine = Hello { who: gate.own.clone(), to, challenge: random::challenge() }.encode();
+    send(write, HELLO, &mine).await?;
+    let body = expect(from, HELLO).await?;
+    let (theirs, proof) = body.split_at_checked(body.len().saturating_sub(32)).ok_or_else(Refusal::garbled)?;
+    gate.secret.verify("acceptor", &[&mine, theirs], proof)?;
+    let there = Hello::decode(Bytes::copy_from_slice(theirs))?;
+    send(write, PROOF, &gate.secret.prove("dialer", &[&mine, theirs])).await?;
+    expect(from, WELCOME).await?;
+    gate.check(&there.who)?;
+    if there.who.node_id != to {
+        let text = format!("node {} answers where node {to} was expected; check the addresses", there.who.node_id);
+        return Err(Refusal::new(RefusalCode::WrongNode, text));
+    }
+    from.allow(frame::MAX_FRAME_BYTES);
+    Ok(there.who)
+}
+
+/// The side that was dialed. Returns who has come.
+pub(super) async fn accept<R, W>(gate: &Gate, from: &mut FrameReader<R>, write: &mut W) -> Result<Introduction, Refusal>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    from.allow(MAX_BYTES);
+    let theirs = expect(from, HELLO).await?;
+    let there = match Hello::decode(theirs.clone()) {
+        Ok(there) => there,
+        Err(refusal) => {
+            send(write, REFUSED, &refusal.encode()).await?;
+            return Err(refusal);
+        }
+    };
+    let mine = Hello { who: gate.own.clone(), to: 0, challenge: random::challenge() }.encode();
+    let answer = [mine.as_ref(), &gate.secret.prove("acceptor", &[&theirs, &mine])].concat();
+    send(write, HELLO, &answer).await?;
+    let proof = expect(from, PROOF).await?;
+    let judged = gate.secret.verify("dialer", &[&theirs, &mine], &proof).and_then(|()| {
+        if there.to != gate.own.node_id {
+            let text = format!("this is node {}, not node {}; check the addresses", gate.own.node_id, there.to);
+            return Err(Refusal::new(RefusalCode::WrongNode, text));
+        }
+        gate.check(&there.who)
+    });
+    if let Err(refusal) = judged {
+        send(write, REFUSED, &refusal.encode()).await?;
+        return Err(refusal);
+    }
+    send(write, WELCOME, &[]).await?;
+    from.allow(frame::MAX_FRAME_BYTES);
+    Ok(there.who)
+}
+
+impl Gate {
+    /// Whether somebody who knows the secret belongs here.
+    fn check(&self, who: &Introduction) -> Result<(), Refusal> {
+        let own = &self.own;
+        let refuse = |code, text: String| Err(Refusal::new(code, text));
+        if who.cluster_id != own.cluster_id {
+            let text = format!("cluster {} does not talk to cluster {}", own.cluster_id, who.cluster_id);
+            return refuse(RefusalCode::WrongCluster, text);
+        }
+        if who.shards != own.shards {
+            let text =
+                format!("node {} has {} shards, node {} has {}", own.node_id, own.shards, who.node_id, who.shards);
+            return refuse(RefusalCode::ShardCount, text);
+        }
+        if !self.roster.is_member(who.node_id) || who.node_id == own.node_id {
+            let text = format!("node {} is no other member of this cluster", who.node_id);
+            return refuse(RefusalCode::NotAMember, text);
+        }
+        self.roster.recognise(who)
+    }
+}
+
+impl Hello {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(256);
+        out.put_u16(super::PROTOCOL);
+        out.put_u64(self.who.node_id);
+        out.put_u64(self.to);
+        out.put_u32(self.who.shards);
+        out.put_slice(&self.challenge);
+        for text in [&self.who.cluster_id, &self.who.disk_id, &self.who.service_address] {
+            out.put_u16(text.len() as u16);
+            out.put_slice(text.as_bytes());
+        }
+        out.freeze()
+    }
+
+    fn decode(mut body: Bytes) -> Result<Self, Refusal> {
+        let protocol = body.try_get_u16().map_err(|_| Refusal::garbled())?;
+        if protocol != super::PROTOCOL {
+            let text = format!("version {protocol} of the protocol between nodes meets version {}", super::PROTOCOL);
+            return Err(Refusal::new(RefusalCode::Protocol, text));
+        }
+        let fixed = 8 + 8 + 4 + 32;
+        if body.len() < fixed {
+            return Err(Refusal::garbled());
+        }
+        let (node_id, to, shards) = (body.get_u64(), body.get_u64(), body.get_u32());
+        let mut challenge = [0; 32];
+        body.copy_to_slice(&mut challenge);
+        let mut text = || {
+            let length = usize::from(body.try_get_u16().map_err(|_| Refusal::garbled())?);
+            if body.len() < length {
+                return Err(Refusal::garbled());
+            }
+            String::from_utf8(body.split_to(length).to_vec()).map_err(|_| Refusal::garbled())
+        };
+        let (cluster_id, disk_id, service_address) = (text()?, text()?, text()?);
+        Ok(Self { who: Introduction { cluster_id, node_id, disk_id, shards, service_address }, to, challenge })
+    }
+}
+
+impl Secret {
+    fn mac(&self, role: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.bytes()).expect("HMAC takes keys of any length");
+        mac.update(role.as_bytes());
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac
+    }
+
+    fn prove(&self, role: &str, parts: &[&[u8]]) -> Vec<u8> {
+        self.mac(role, parts).finalize().into_bytes().to_vec()
+    }
+
+    /// Compares in constant time.
+    fn verify(&self, role: &str, parts: &[&[u8]], proof: &[u8]) -> Result<(), Refusal> {
+        self.mac(role, parts).verify_slice(proof).map_err(|_| {
+            let text = "the other side does not know this cluster's secret; check cluster.secret_file on both nodes";
+            Refusal::new(RefusalCode::WrongSecret, text)
+        })
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(write: &mut W, kind: u8, body: &[u8]) -> Result<(), Refusal> {
+    let frame = frame::encode(kind, 0, 0, body.len(), |out| out.put_slice(body));
+    write.write_all(&frame).await.map_err(|error| Refusal::broken(&error))?;
+    write.flush().await.map_err(|error| Refusal::broken(&error))
+}
+
+async fn expect<R: AsyncRead + Unpin>(from: &mut FrameReader<R>, kind: u8) -> Result<Bytes, Refusal> {
+    match from.next().await {
+        Ok(Some(frame)) if frame.kind == kind => Ok(frame.body),
+        Ok(Some(frame)) if frame.kind == REFUSED => Err(Refusal::decode(frame.body)),
+        Ok(Some(_)) => Err(Refusal::garbled()),
+        Ok(None) => Err(Refusal::broken(&"the connection ended")),
+        Err(error) => Err(Refusal::broken(&error)),
+    }
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! Answers what other nodes ask.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use openraft::raft::AppendEntriesRequest;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Accept, Wire, connection,
+    frame::{self, Frame, FrameReader, kind},
+    handshake::{self, Gate},
+    snapshot::Receiver,
+    wire,
+};
+use crate::{apply::Apply, group::Group, type_config::TypeConfig};
+
+/// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
+const QUEUED_APPENDS: usize = 256;
+/// Connections that have not shown yet who they are, at once.
+const MAX_STRANGERS: usize = 64;
+
+/// What a node answers with.
+pub(crate) struct PeerServer<A: Apply> {
+    gate: Arc<Gate>,
+    groups: Vec<Arc<Group<A>>>,
+    receivers: Vec<Receiver>,
+    transfers: AtomicU64,
+}
+
+impl<A: Apply> PeerServer<A> {
+    pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>) -> Arc<Self> {
+        let receivers = groups.iter().map(|_| Receiver::default()).collect();
+        Arc::new(Self { gate, groups, receivers, transfers: AtomicU64::new(1) })
+    }
+
+    /// Serves whoever comes in, until its task is aborted.
+    pub(crate) async fn run(self: Arc<Self>, mut accept: Box<dyn Accept>) {
+        let mut connections = JoinSet::new();
+        let strangers = Arc::new(tokio::sync::Semaphore::new(MAX_STRANGERS));
+        loop {
+            while connections.try_join_next().is_some() {}
+            match accept.accept().await {
+                Ok(wire) => {
+                    // Who comes when too many are not done showing who they are is let go.
+                    let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else { continue };
+                    connections.spawn(Arc::clone(&self).welcome(wire, place));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection of a peer could not be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(self: Arc<Self>, wire: Box<dyn Wire>, place: tokio::sync::OwnedSemaphorePermit) {
+        let (read, mut write) = tokio::io::split(wire);
+        let mut from = FrameReader::new(read, 0);
+        let accepting = handshake::accept(&self.gate, &mut from, &mut write);
+        let peer = match tokio::time::timeout(handshake::TIMEOUT, accepting).await {
+            Ok(Ok(peer)) => peer.node_id,
+            Ok(Err(refusal)) => {
+                if refusal.code.is_definite() {
+                    tracing::warn!(code = refusal.code.code(), %refusal, "a connection was refused");
+                }
+                return;
+            }
+            Err(_) => return,
+        };
+        drop(place);
+        let (answers, queue) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection::write_frames(write, queue));
+        let mut session = Session { server: self, answers, streams: HashMap::new(), tasks };
+        loop {
+            match from.next().await {
+                Ok(Some(frame)) => {
+                    if session.handle(frame).is_err() {
+                        tracing::warn!(peer, "a peer sent what it must not; its connection is closed");
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(peer, %error, "a connection of a peer broke");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn group(&self, shard: u32) -> Option<&Arc<Group<A>>> {
+        self.groups.get(shard as usize)
+    }
+}
+
+/// One connection. Everything it began ends with it.
+struct Session<A: Apply> {
+    server: Arc<PeerServer<A>>,
+    answers: mpsc::UnboundedSender<Bytes>,
+    streams: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
+    tasks: JoinSet<()>,
+}
+
+/// The peer does not keep to the protocol.
+struct Violation;
+
+impl<A: Apply> Session<A> {
+    fn handle(&mut self, frame: Frame) -> Result<(), Violation> {
+        while self.tasks.try_join_next().is_some() {}
+        match frame.kind {
+            kind::PING => {
+                self.answers.send(frame::encode(kind::ANSWER, 0, frame.call, 0, |_| ())).ok();
+                Ok(())
+            }
+            kind::APPEND_FIRST => {
+                let group = Arc::clone(self.server.group(frame.shard).ok_or(Violation)?);
+                let (sender, requests) = mpsc::channel(QUEUED_APPENDS);
+                self.tasks.spawn(append(group, requests, self.answers.clone(), frame.shard, frame.call));
+                self.streams.insert(frame.call, sender);
+                self.append(frame)
+            }
+            kind::APPEND_NEXT => self.append(frame),
+            kind::APPEND_END => {
+                self.streams.remove(&frame.call);
+                Ok(())
+            }
+            _ => {
+                let group = Arc::clone(self.server.group(frame.shard).ok_or(Violation)?);
+                let (server, answers) = (Arc::clone(&self.server), self.answers.clone());
+                self.tasks.spawn(async move {
+                    let (shard, call) = (frame.shard, frame.call);
+                    let answer = match answer(&server, &group, frame).await {
+                        Ok(body) => frame::encode(kind::ANSWER, shard, call, body.len(), |out| out.put(body)),
+                        Err(text) => frame::encode(kind::FAILURE, shard, call, 64, |out| out.put(text.as_bytes())),
+                    };
+                    answers.send(answer).ok();
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn append(&mut self, frame: Frame) -> Result<(), Violation> {
+        // A stream that has ended with an error here: what was on its way is not wanted any more.
+        let Some(stream) = self.streams.get(&frame.call) else { return Ok(()) };
+        let request = wire::take_append(frame.body).map_err(|_| Violation)?;
+        match stream.try_send(request) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Violation),
+        }
+    }
+}
+
+/// Takes in the appends of one stream. An answer goes out when what it is for is on disk.
+async fn append<A: Apply>(
+    group: Arc<Group<A>>,
+    mut requests: mpsc::Receiver<AppendEntriesRequest<TypeConfig>>,
+    answers: mpsc::UnboundedSender<Bytes>,
+    shard: u32,
+    call: u64,
+) {
+    let input = futures_util::stream::poll_fn(move |context| requests.poll_recv(context));
+    let mut results = std::pin::pin!(group.raft().stream_append(input));
+    while let Some(result) = results.next().await {
+        let answer = match result {
+            Ok(result) => frame::encode(kind::ANSWER, shard, call, 64, |out| wire::put_append_result(out, &result)),
+            Err(error) => frame::encode(kind::FAILURE, shard, call, 64, |out| out.put(error.to_string().as_bytes())),
+        };
+        answers.send(answer).ok();
+    }
+}
+
+/// The answer to a question that has one.
+async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame) -> Result<Bytes, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut out = BytesMut::with_capacity(64);
+    match frame.kind {
+        kind::VOTE | kind::PRE_VOTE => {
+            let request = wire::take_vote_request(frame.body).map_err(|error| text(&error))?;
+            let raft = group.raft();
+            let judged = if frame.kind == kind::VOTE { raft.vote(request).await } else { raft.pre_vote(request).await };
+            wire::put_vote_response(&mut out, &judged.map_err(|error| text(&error))?);
+        }
+        kind::TRANSFER => {
+            let request = wire::take_transfer(frame.body).map_err(|error| text(&error))?;
+            let taken = group.raft().handle_transfer_leader(request).await.map_err(|error| text(&error))?;
+            taken.map_err(|error| text(&error))?;
+        }
+        kind::READ_INDEX => {
+            group.leader_barrier().await.map_err(|error| text(&error))?;
+            out.put_u64(group.status().applied_index);
+        }
+        kind::SNAPSHOT_BEGIN => {
+            let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;
+            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
+            server.receivers[frame.shard as usize]
+                .begin(transfer, offer, group.incoming_dir())
+                .map_err(|error| text(&error))?;
+            out.put_u64(transfer);
+        }
+        kind::SNAPSHOT_PIECE => {
+            let piece = wire::take_piece(frame.body).map_err(|error| text(&error))?;
+            let receiver = &server.receivers[frame.shard as usize];
+            tokio::task::block_in_place(|| receiver.piece(&piece)).map_err(|error| text(&error))?;
+        }
+        kind::SNAPSHOT_END => {
+            let receiver = &server.receivers[frame.shard as usize];
+            let (vote, snapshot) =
+                tokio::task::block_in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
+            let dir = snapshot.snapshot.path.clone();
+            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
+            tokio::task::block_in_place(|| std::fs::remove_dir_all(dir)).ok();
+            wire::put_vote(&mut out, &installed.vote);
+        }
+        other => return Err(format!("questions of kind {other} are unknown to this version")),
+    }
+    Ok(out.freeze())
+}

@@ -1,0 +1,179 @@
+//! Three nodes in one process: the real groups over connections in memory.
+
+use bytes::Bytes;
+
+use super::{
+    hub::{NODES, Trio, until},
+    journal::rocks_states,
+};
+use crate::{FatalSink, PeerState, ProposeError};
+
+fn command(text: impl Into<String>) -> Bytes {
+    Bytes::from(text.into())
+}
+
+/// Proposes to whoever leads until it is taken.
+async fn insist(trio: &Trio, shard: u32, command: &Bytes) {
+    for _ in 0..2_000 {
+        for node in trio.nodes.values() {
+            let group = &node.groups()[shard as usize];
+            if group.leadership().borrow().is_leader && group.propose(command.clone()).await.is_ok() {
+                return;
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("nobody took {command:?} within 10 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_spreads_its_leaders_and_applies_everywhere() {
+    let trio = Trio::start(3).await;
+    let mut leaders = Vec::new();
+    for shard in 0..3 {
+        let leader = trio.leader(shard).await;
+        leaders.push(leader);
+        let outcome = trio.group(leader, shard).propose(command(format!("for {shard}"))).await.unwrap();
+        assert_eq!(outcome, command(format!("for {shard}")));
+    }
+    assert_eq!(leaders, NODES, "each node leads what it should");
+    for id in NODES {
+        for shard in 0..3 {
+            until("all nodes apply", || trio.journal(id, shard) == [command(format!("for {shard}"))]).await;
+        }
+    }
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_says_who_leads_and_reads_what_was_acknowledged() {
+    let trio = Trio::start(1).await;
+    let leader = trio.leader(0).await;
+    let follower = NODES.into_iter().find(|id| *id != leader).unwrap();
+    until("the follower knows", || trio.group(follower, 0).leadership().borrow().leader == Some(leader)).await;
+    let refused = trio.group(follower, 0).propose(command("x")).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader(Some(id))) if id == leader), "{refused:?}");
+    for number in 0..50 {
+        let written = command(format!("{number}"));
+        trio.group(leader, 0).propose(written.clone()).await.unwrap();
+        trio.group(follower, 0).read_barrier().await.unwrap();
+        assert_eq!(trio.journal(follower, 0).last(), Some(&written), "a read on a follower is not behind");
+    }
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_1_nothing_acknowledged_is_lost_when_leaders_stop() {
+    let mut trio = Trio::start(1).await;
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let leader = trio.leader(0).await;
+        for number in 0..50 {
+            let command = command(format!("{round}/{number}"));
+            trio.group(leader, 0).propose(command.clone()).await.unwrap();
+            acknowledged.push(command);
+        }
+        trio.stop(leader).await;
+        let after = command(format!("{round}/after"));
+        insist(&trio, 0, &after).await;
+        acknowledged.push(after);
+        trio.run(leader).await;
+    }
+    for id in NODES {
+        until("every node has everything, once, in order", || {
+            let mut seen = trio.journal(id, 0);
+            // A command without an answer may be there twice: it was proposed again.
+            seen.dedup();
+            seen == acknowledged
+        })
+        .await;
+    }
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_acknowledges_nothing_and_comes_back() {
+    let trio = Trio::start(1).await;
+    let old = trio.leader(0).await;
+    trio.group(old, 0).propose(command("before")).await.unwrap();
+    trio.hub.cut_off(old);
+    let lost = {
+        let group = std::sync::Arc::clone(trio.group(old, 0));
+        tokio::spawn(async move { group.propose(command("lost")).await })
+    };
+    until("the others elect", || {
+        let led = |id: &u64| trio.group(*id, 0).leadership().borrow().is_leader;
+        NODES.iter().filter(|id| **id != old).any(led)
+    })
+    .await;
+    assert!(trio.group(old, 0).leader_barrier().await.is_err(), "a lease that has ended allows no read");
+    let new = *NODES.iter().find(|id| **id != old && trio.group(**id, 0).leadership().borrow().is_leader).unwrap();
+    trio.group(new, 0).propose(command("after")).await.unwrap();
+    assert!(!lost.is_finished(), "what has no majority has no outcome");
+    trio.hub.heal();
+    assert!(lost.await.unwrap().is_err());
+    until("the old leader follows", || trio.journal(old, 0) == [command("before"), command("after")]).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_on_request() {
+    let trio = Trio::start(1).await;
+    for _ in 0..6 {
+        let from = trio.leader(0).await;
+        let to = from % 3 + 1;
+        insist(&trio, 0, &command("x")).await;
+        until("the next leader has the log", || {
+            trio.group(from, 0).matched().get(&to) == Some(&trio.group(from, 0).status().last_log_index)
+        })
+        .await;
+        trio.group(from, 0).transfer_leader(to).await.unwrap();
+        until("it leads", || trio.group(to, 0).leadership().borrow().is_leader).await;
+    }
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
+    let mut trio = Trio::with(1, 20_000, rocks_states).await;
+    let leader = trio.leader(0).await;
+    let away = leader % 3 + 1;
+    trio.stop(away).await;
+    let mut expected = Vec::new();
+    for number in 0..200 {
+        let command = Bytes::from(format!("{number:01000}"));
+        insist(&trio, 0, &command).await;
+        expected.push(command);
+    }
+    until("the log is purged", || trio.group(leader, 0).status().purged_index > 100).await;
+    trio.run(away).await;
+    until("it has everything", || trio.journal(away, 0) == expected).await;
+    assert!(trio.group(away, 0).status().snapshot_index > 0, "it came as a snapshot");
+    assert!(!trio.group(away, 0).incoming_dir().exists(), "nothing is left of the transfer");
+    insist(&trio, 0, &command("more")).await;
+    until("it goes on", || trio.journal(away, 0).last() == Some(&command("more"))).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_an_empty_disk_under_an_old_id_is_kept_out_and_stops() {
+    let mut trio = Trio::start(1).await;
+    let leader = trio.leader(0).await;
+    insist(&trio, 0, &command("kept")).await;
+    let wiped = leader % 3 + 1;
+    until("all are connected", || {
+        trio.nodes
+            .values()
+            .all(|node| node.cluster().unwrap().peers().iter().all(|peer| peer.state == PeerState::Connected))
+    })
+    .await;
+    trio.stop(wiped).await;
+    trio.wipe(wiped);
+    let fatal = FatalSink::default();
+    trio.run_with_disk(wiped, "an empty disk", fatal.clone()).await;
+    let reason = tokio::time::timeout(std::time::Duration::from_secs(10), fatal.wait()).await.unwrap();
+    assert_eq!(reason.code(), "NODE_ID_REUSED", "{reason}");
+    assert!(trio.journal(wiped, 0).is_empty(), "nothing was sent to it");
+    insist(&trio, 0, &command("still two")).await;
+    trio.shutdown().await;
+}

@@ -1,0 +1,221 @@
+//! Nodes of one process, and the connections between them, which a test can cut.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tandem_storage::Engine;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    sync::{mpsc, watch},
+};
+
+use super::journal::{Journal, commands, memory_states};
+use crate::{
+    Accept, ClusterOptions, CommitMetrics, Dial, FatalSink, Group, Introduction, Node, NodeOptions, OpenState,
+    PeerMetrics, Secret, Wire,
+};
+
+pub(crate) const NODES: [u64; 3] = [1, 2, 3];
+
+/// Brings connections about.
+#[derive(Default)]
+pub(crate) struct Hub {
+    doors: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Box<dyn Wire>>>>,
+    /// Pairs that cannot reach each other; everything between them is closed at once.
+    cut: watch::Sender<BTreeSet<(u64, u64)>>,
+}
+
+impl Hub {
+    pub(crate) fn cut_off(&self, node: u64) {
+        self.cut.send_modify(|cut| cut.extend(NODES.into_iter().flat_map(|other| [(node, other), (other, node)])));
+    }
+
+    pub(crate) fn heal(&self) {
+        self.cut.send_modify(BTreeSet::clear);
+    }
+}
+
+struct Door(mpsc::UnboundedReceiver<Box<dyn Wire>>);
+
+impl Accept for Door {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+        Box::pin(async { Ok(self.0.recv().await.expect("the hub outlives the nodes")) })
+    }
+}
+
+struct Caller(Arc<Hub>, u64);
+
+impl Dial for Caller {
+    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+            let pair = (self.1, node_id);
+            let mut cut = self.0.cut.subscribe();
+            if cut.borrow_and_update().contains(&pair) {
+                return Err(refused());
+            }
+            let door = self.0.doors.lock().get(&node_id).cloned().ok_or_else(refused)?;
+            let (here, there) = tokio::io::duplex(1 << 20);
+            let severed: BoxFuture<'static, ()> = Box::pin(async move {
+                while !cut.borrow_and_update().contains(&pair) {
+                    cut.changed().await.ok();
+                }
+            });
+            door.send(Box::new(there)).map_err(|_| refused())?;
+            Ok(Box::new(Severable { stream: here, severed }) as Box<dyn Wire>)
+        })
+    }
+}
+
+/// Ends when its pair is cut.
+struct Severable {
+    stream: DuplexStream,
+    severed: BoxFuture<'static, ()>,
+}
+
+impl AsyncRead for Severable {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.severed.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buf)
+    }
+}
+
+impl AsyncWrite for Severable {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Three nodes, of which some run.
+pub(crate) struct Trio {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) dirs: BTreeMap<u64, tempfile::TempDir>,
+    logs: BTreeMap<u64, Arc<dyn Engine>>,
+    pub(crate) nodes: BTreeMap<u64, Node<Journal>>,
+    pub(crate) shards: u32,
+    pub(crate) snapshot_every_bytes: u64,
+    states: fn() -> Arc<dyn OpenState>,
+}
+
+impl Trio {
+    /// Three nodes whose states are in memory, and whose logs outlive them.
+    pub(crate) async fn start(shards: u32) -> Self {
+        Self::with(shards, u64::MAX, memory_states).await
+    }
+
+    pub(crate) async fn with(shards: u32, snapshot_every_bytes: u64, states: fn() -> Arc<dyn OpenState>) -> Self {
+        let dirs = NODES.into_iter().map(|id| (id, tempfile::tempdir().unwrap())).collect();
+        let log = |id| (id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)) as Arc<dyn Engine>);
+        let logs = NODES.into_iter().map(log).collect();
+        let nodes = BTreeMap::new();
+        let mut trio = Self { hub: Arc::default(), dirs, logs, nodes, shards, snapshot_every_bytes, states };
+        for id in NODES {
+            trio.run(id).await;
+        }
+        trio
+    }
+
+    /// Starts a node, with the log that it had.
+    pub(crate) async fn run(&mut self, id: u64) {
+        self.run_with_disk(id, &format!("disk-{id}"), FatalSink::default()).await;
+    }
+
+    pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) {
+        let (door, queue) = mpsc::unbounded_channel();
+        self.hub.doors.lock().insert(id, door);
+        let own = Introduction {
+            cluster_id: "test".into(),
+            node_id: id,
+            disk_id: disk_id.into(),
+            shards: self.shards,
+            service_address: format!("service-{id}"),
+        };
+        let cluster = ClusterOptions {
+            own,
+            secret: Secret::new(b"a secret of the test".to_vec()),
+            members: NODES.into_iter().map(|id| (id, format!("peer-{id}"))).collect(),
+            dial: Arc::new(Caller(Arc::clone(&self.hub), id)),
+            accept: Box::new(Door(queue)),
+            metrics: PeerMetrics::default(),
+        };
+        let mut options = NodeOptions::new(id, self.dirs[&id].path().to_owned(), self.shards);
+        options.snapshot_every_bytes = self.snapshot_every_bytes;
+        (options.heartbeat_interval_ms, options.election_timeout_ms) = (50, 150);
+        let log = Arc::clone(&self.logs[&id]);
+        let apply = |_| Journal::default();
+        let states = (self.states)();
+        let started = Node::start_member(&options, cluster, log, states, apply, CommitMetrics::default(), fatal).await;
+        self.nodes.insert(id, started.unwrap());
+    }
+
+    /// Ends a node.
+    pub(crate) async fn stop(&mut self, id: u64) {
+        self.hub.doors.lock().remove(&id);
+        self.nodes.remove(&id).unwrap().shutdown().await.unwrap();
+    }
+
+    /// Forgets the log of a node that does not run.
+    pub(crate) fn wipe(&mut self, id: u64) {
+        self.logs.insert(id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)));
+        self.dirs.insert(id, tempfile::tempdir().unwrap());
+    }
+
+    pub(crate) fn group(&self, id: u64, shard: u32) -> &Arc<Group<Journal>> {
+        &self.nodes[&id].groups()[shard as usize]
+    }
+
+    /// The node that leads a shard and can prove it.
+    pub(crate) async fn leader(&self, shard: u32) -> u64 {
+        for _ in 0..2_000 {
+            for (id, node) in &self.nodes {
+                let group = &node.groups()[shard as usize];
+                if group.leadership().borrow().is_leader && group.read_barrier().await.is_ok() {
+                    return *id;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("shard {shard} has no leader within 10 s");
+    }
+
+    pub(crate) fn journal(&self, id: u64, shard: u32) -> Vec<bytes::Bytes> {
+        commands(self.group(id, shard).engine_for_tests().as_ref())
+    }
+
+    pub(crate) async fn shutdown(mut self) {
+        for id in NODES {
+            if self.nodes.contains_key(&id) {
+                self.stop(id).await;
+            }
+        }
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within 10 s: {what}");
+}
