@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tandem_raft::{FatalError, FatalSink, Node, NodeOptions, OpenState};
+use tandem_raft::{Cluster, FatalError, FatalSink, Node, NodeOptions, OpenState};
 use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptions};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     batcher::{self, BatcherOptions},
     clock,
+    cluster::{self, Membership, Routing, Seat},
     command::{CreateWorkspace, Header, Outcome, Verb, create_workspace::Settings},
     config::{Config, EngineKind, StorageConfig},
     data_dir::DataDir,
@@ -28,6 +29,9 @@ use crate::{
 /// How long a start waits for the shards to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Entries that a member keeps behind a snapshot, for peers that were away for a moment.
+const RETAINED_LOG_ENTRIES: u64 = 1_000;
+
 /// A running broker.
 pub struct Broker {
     node: Node<Applier>,
@@ -37,7 +41,7 @@ pub struct Broker {
     metrics_address: SocketAddr,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
-    tickers: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
     grace: Duration,
     _data_dir: DataDir,
 }
@@ -47,15 +51,22 @@ impl Broker {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let started = clock::now();
-        // Both ports first: a mistake there should show before the data is touched.
+        // The ports first: a mistake there should show before the data is touched.
         let grpc = bind(config.listen, "gRPC").await?;
         let metrics_http = bind(config.metrics_listen, "metrics").await?;
-        let data_dir = DataDir::open(&config.data_dir, config.node_id, &config.storage)?;
+        let data_dir = DataDir::open(&config)?;
+        let membership = Membership::prepare(&config, &data_dir, address(&grpc)).await?;
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
-        let (node, readers, deliveries) = start_node(&config, &data_dir, &metrics, &fatal).await?;
-        let (shards, tickers) = start_shards(&config, &node, readers, deliveries, &metrics).await?;
-        create_default_workspace(&config, &shards).await?;
+        let (node, readers, deliveries) = start_node(&config, &data_dir, membership, &metrics, &fatal).await?;
+        let (shards, mut tasks) = start_shards(&config, &node, readers, deliveries, &metrics).await?;
+        let routing = match node.cluster() {
+            None => {
+                create_default_workspace(&config, &shards).await?;
+                None
+            }
+            Some(cluster) => Some(follow_leaders(&config, cluster, &shards, &mut tasks)),
+        };
 
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
@@ -65,7 +76,7 @@ impl Broker {
         };
         let (stop, stopping) = watch::channel(false);
         let (grpc_address, metrics_address) = (address(&grpc), address(&metrics_http));
-        let edge = Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, stopping.clone());
+        let edge = Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, routing, stopping.clone());
         let servers = vec![
             tokio::spawn(serve::grpc(grpc, edge, stopping.clone())),
             tokio::spawn(http::serve(metrics_http, metrics, shards.clone(), fatal.clone(), stopping)),
@@ -83,7 +94,7 @@ impl Broker {
             metrics_address,
             stop,
             servers,
-            tickers,
+            tasks,
             grace,
             _data_dir: data_dir,
         })
@@ -120,7 +131,7 @@ impl Broker {
                 aborted.abort();
             }
         }
-        self.tickers.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
         drop(self.shards);
         self.node.shutdown().await?;
         tracing::info!("stopped");
@@ -197,6 +208,7 @@ fn remove_states(data_dir: &DataDir) -> Result<(), StartError> {
 async fn start_node(
     config: &Config,
     data_dir: &DataDir,
+    membership: Option<Membership>,
     metrics: &Metrics,
     fatal: &FatalSink,
 ) -> Result<(Node<Applier>, Vec<StateReader>, Vec<Arc<Delivery>>), StartError> {
@@ -217,7 +229,17 @@ async fn start_node(
     }
     let log = open_log(config, data_dir)?;
     let opener = state_opener(&config.storage);
-    let node = Node::start(&options, log, opener, applier, metrics.commits.clone(), fatal.clone()).await?;
+    let (commits, fatal) = (metrics.commits.clone(), fatal.clone());
+    let node = match membership {
+        None => Node::start(&options, log, opener, applier, commits, fatal).await?,
+        Some(membership) => {
+            options.heartbeat_interval_ms = config.cluster.heartbeat_interval_ms;
+            options.election_timeout_ms = config.cluster.election_timeout_ms;
+            options.retained_log_entries = RETAINED_LOG_ENTRIES;
+            let cluster = membership.options(data_dir, metrics.peers.clone());
+            Node::start_member(&options, cluster, log, opener, applier, commits, fatal).await?
+        }
+    };
     Ok((node, readers, deliveries))
 }
 
@@ -230,10 +252,11 @@ async fn start_shards(
 ) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
     let (mut shards, mut tickers) = (Vec::new(), Vec::new());
     for ((group, reader), delivery) in node.groups().iter().zip(readers).zip(deliveries) {
+        let alone = node.cluster().is_none();
         let not_ready = || StartError::NotReady { shard: group.shard(), seconds: READY_TIMEOUT.as_secs() };
         let ready = tokio::time::timeout(READY_TIMEOUT, async {
-            // Ready is: leading, and everything in the log applied.
-            while group.read_barrier().await.is_err() {
+            // Ready is: leading, and everything in the log applied. A member does not wait: others may come later.
+            while alone && group.read_barrier().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         });
@@ -256,6 +279,7 @@ async fn start_shards(
             delivery: Arc::clone(&delivery),
             batcher: batcher.clone(),
             heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
+            leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(ticker.run()));
         let retention = Retention {
@@ -267,6 +291,37 @@ async fn start_shards(
         shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });
     }
     Ok((Shards::new(shards), tickers))
+}
+
+/// Keeps track of the leaders of all shards, in tasks of their own.
+fn follow_leaders(config: &Config, cluster: Cluster, shards: &Shards, tasks: &mut Vec<JoinHandle<()>>) -> Routing {
+    let mut seats = Vec::new();
+    for shard in shards.iter() {
+        let (sender, seat) = watch::channel(Seat::default());
+        shard.delivery.step_down();
+        tasks.push(tokio::spawn(cluster::follow(Arc::clone(&shard.group), Arc::clone(&shard.delivery), sender)));
+        seats.push(seat);
+    }
+    let routing = Routing::new(cluster, seats);
+    tasks.push(tokio::spawn(default_workspace_of_a_cluster(config.clone(), shards.clone(), routing.clone())));
+    routing
+}
+
+/// The node that leads the shard of the default workspace creates it, when it is not there.
+async fn default_workspace_of_a_cluster(config: Config, shards: Shards, routing: Routing) {
+    if config.default_workspace.is_empty() {
+        return;
+    }
+    let mut seat = routing.seat(shards.of(&config.default_workspace).group.shard());
+    while seat.wait_for(|seat| *seat == Seat::Here).await.is_ok() {
+        match create_default_workspace(&config, &shards).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the default workspace was not created; it is tried again"),
+        }
+        if seat.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn create_default_workspace(config: &Config, shards: &Shards) -> Result<(), StartError> {

@@ -297,6 +297,14 @@ impl Batch {
         out.freeze()
     }
 
+    /// The same batch with another time.
+    pub(crate) fn with_time(&self, time_ms: u64) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.bytes.len());
+        encode_header(time_ms, self.len() as u32, &mut out);
+        out.put_slice(&self.bytes[BATCH_HEADER..]);
+        out.freeze()
+    }
+
     /// One record as a batch of its own, with the time of this one.
     pub(crate) fn alone(&self, index: usize) -> Bytes {
         let record = self.record_bytes(index);

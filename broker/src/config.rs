@@ -1,10 +1,13 @@
 //! What an operator can set: one structure per component, read once, from a TOML file, the environment and flags.
 
+pub(crate) mod cluster;
 mod layers;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::cluster::ClusterConfig;
 
 /// Everything. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub struct Config {
     pub node_id: u64,
     /// Workspace that a new server begins with; empty for none. Default `default`.
     pub default_workspace: String,
+    /// The other nodes, if there are any.
+    pub cluster: ClusterConfig,
     /// Replication and storage.
     pub storage: StorageConfig,
     /// What requests may ask for.
@@ -133,6 +138,7 @@ impl Default for Config {
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9001)),
             node_id: 1,
             default_workspace: "default".into(),
+            cluster: ClusterConfig::default(),
             storage: StorageConfig::default(),
             limits: Limits::default(),
             log: LogConfig::default(),
@@ -224,6 +230,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
         check("node_id", self.node_id, self.node_id >= 1, "1 or more")?;
+        self.cluster.validate(self.node_id)?;
         check("storage.shards", self.storage.shards, (1..=64).contains(&self.storage.shards), "1 to 64")?;
         let snapshot = self.storage.snapshot_every_bytes;
         check("storage.snapshot_every_bytes", snapshot, snapshot >= 1 << 20, "1 MiB or more")?;

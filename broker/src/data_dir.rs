@@ -1,6 +1,7 @@
 //! Whose data a directory holds: checked before anything in it is opened.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -9,7 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tandem_storage::DirectoryLock;
 
-use crate::{clock, config::StorageConfig, error::StartError};
+use crate::{
+    clock,
+    config::{Config, EngineKind},
+    error::StartError,
+};
 
 /// The version of everything that lies in a data directory. Raised when an older broker could not read it.
 const FORMAT: u32 = 2;
@@ -21,6 +26,12 @@ pub(crate) struct Identity {
     pub(crate) cluster_id: String,
     pub(crate) node_id: u64,
     pub(crate) shards: u32,
+    /// Drawn when the directory was created: tells it from another one of a node with the same id.
+    #[serde(default)]
+    pub(crate) disk_id: String,
+    /// The nodes of its cluster, as `n1=host:port`; none for a node that is alone.
+    #[serde(default)]
+    pub(crate) members: Vec<String>,
 }
 
 /// A data directory that this process owns.
@@ -34,24 +45,48 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Locks the directory, and checks or writes whose it is.
-    pub(crate) fn open(path: &Path, node_id: u64, storage: &StorageConfig) -> Result<Self, StartError> {
+    /// Locks the directory, and checks or writes whose it is. The members of the cluster come from the settings, and where
+    /// those are silent from the directory.
+    pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
+        let path = &config.data_dir;
         let lock = DirectoryLock::acquire(path)?;
         let file = path.join("IDENTITY");
-        let wanted = Identity { format: FORMAT, cluster_id: clock::new_id(), node_id, shards: storage.shards };
-        let (identity, is_new) = match fs::read_to_string(&file) {
-            Ok(text) => (check(path, &text, &wanted)?, false),
+        let cluster = &config.cluster;
+        let wanted = Identity {
+            format: FORMAT,
+            cluster_id: if cluster.id.is_empty() { clock::new_id() } else { cluster.id.clone() },
+            node_id: config.node_id,
+            shards: config.storage.shards,
+            disk_id: clock::new_id(),
+            members: cluster.members.clone(),
+        };
+        let (mut identity, is_new) = match fs::read_to_string(&file) {
+            Ok(text) => (check(path, &text, &wanted, &cluster.id)?, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                write(&file, &wanted).map_err(|error| unusable(path, format!("cannot be written: {error}")))?;
-                (wanted, true)
+                let mut identity = wanted;
+                if cluster.id.is_empty() && !identity.members.is_empty() {
+                    identity.cluster_id = derived_id(&cluster.addresses()?);
+                }
+                write(&file, &identity).map_err(|error| unusable(path, format!("cannot be written: {error}")))?;
+                (identity, true)
             }
             Err(error) => return Err(unusable(path, format!("has an unreadable IDENTITY file: {error}"))),
         };
-        Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
+        if config.storage.engine == EngineKind::Memory {
+            // What a node in memory acknowledged is gone with its process, so it is another one for its peers.
+            identity.disk_id = clock::new_id();
+        }
+        Ok(Self { path: path.clone(), identity, is_new, _lock: lock })
     }
 }
 
-fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, StartError> {
+/// The name of a cluster that was given none: the same on every node that was told the same members.
+fn derived_id(members: &BTreeMap<u64, String>) -> String {
+    let text: String = members.iter().map(|(id, address)| format!("{id}={address}\n")).collect();
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
+fn check(path: &Path, text: &str, wanted: &Identity, cluster_id: &str) -> Result<Identity, StartError> {
     #[derive(Deserialize)]
     struct OnlyFormat {
         format: u32,
@@ -73,6 +108,14 @@ fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, StartEr
             advice: format!("set node_id to {}, or choose another directory", found.node_id),
         });
     }
+    if !cluster_id.is_empty() && found.cluster_id != cluster_id {
+        return Err(StartError::DataDirectory {
+            path: path.to_owned(),
+            fault: format!("belongs to cluster {}, not to cluster {cluster_id}", found.cluster_id),
+            advice: format!("set cluster.id to {}, or choose another directory", found.cluster_id),
+        });
+    }
+    check_members(path, &found, wanted)?;
     if found.shards != wanted.shards {
         return Err(StartError::DataDirectory {
             path: path.to_owned(),
@@ -80,7 +123,34 @@ fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, StartEr
             advice: format!("set storage.shards to {}; the number cannot change", found.shards),
         });
     }
-    Ok(found)
+    if wanted.members.is_empty() {
+        return Ok(found);
+    }
+    // Addresses may change; who the members are may not.
+    Ok(Identity { members: wanted.members.clone(), ..found })
+}
+
+fn check_members(path: &Path, found: &Identity, wanted: &Identity) -> Result<(), StartError> {
+    let ids = |members: &[String]| {
+        let id =
+            |member: &String| member.split_once('=').map(|(name, _)| name.trim().trim_start_matches('n').to_owned());
+        members.iter().filter_map(id).collect::<BTreeSet<_>>()
+    };
+    let (has, asked) = (ids(&found.members), ids(&wanted.members));
+    if asked.is_empty() || has == asked {
+        return Ok(());
+    }
+    let list = |ids: &BTreeSet<String>| ids.iter().cloned().collect::<Vec<_>>().join(", ");
+    let (fault, advice) = if has.is_empty() {
+        (
+            "was created for a node that is alone".to_owned(),
+            "leave cluster.members out, or choose another directory".to_owned(),
+        )
+    } else {
+        let fault = format!("was created for the nodes {}, not for {}", list(&has), list(&asked));
+        (fault, "name the same nodes in cluster.members; this version does not change who they are".to_owned())
+    };
+    Err(StartError::DataDirectory { path: path.to_owned(), fault, advice })
 }
 
 fn write(file: &Path, identity: &Identity) -> std::io::Result<()> {
@@ -102,8 +172,41 @@ fn unusable(path: &Path, fault: String) -> StartError {
 mod tests {
     use super::*;
 
+    fn config(path: &Path, node_id: u64, shards: u32) -> Config {
+        let mut config = Config { data_dir: path.to_owned(), node_id, ..Config::default() };
+        config.storage.shards = shards;
+        config
+    }
+
     fn open(path: &Path, node_id: u64, shards: u32) -> Result<DataDir, StartError> {
-        DataDir::open(path, node_id, &StorageConfig { shards, ..StorageConfig::default() })
+        DataDir::open(&config(path, node_id, shards))
+    }
+
+    #[test]
+    fn a_member_stays_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut member = config(dir.path(), 1, 4);
+        member.cluster.members = ["n1=a:1", "n2=a:2", "n3=a:3"].map(str::to_owned).to_vec();
+        let first = DataDir::open(&member).unwrap().identity;
+        assert_eq!(first.cluster_id.len(), 32);
+        assert_eq!(open(dir.path(), 1, 4).unwrap().identity, first, "the flags may be left out");
+        member.cluster.members[2] = "n3=b:9".into();
+        let moved = DataDir::open(&member).unwrap().identity;
+        assert_eq!((moved.members[2].as_str(), moved.cluster_id), ("n3=b:9", first.cluster_id));
+        member.cluster.members[2] = "n4=a:4".into();
+        let text = DataDir::open(&member).unwrap_err().to_string();
+        assert!(text.contains("created for the nodes 1, 2, 3, not for 1, 2, 4"), "{text}");
+        member.cluster = crate::config::ClusterConfig { id: "another".into(), ..Default::default() };
+        assert!(DataDir::open(&member).unwrap_err().to_string().contains("not to cluster another"));
+    }
+
+    #[test]
+    fn a_lone_node_does_not_become_a_member_by_a_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), 1, 4).unwrap());
+        let mut member = config(dir.path(), 1, 4);
+        member.cluster.members = ["n1=a:1", "n2=a:2", "n3=a:3"].map(str::to_owned).to_vec();
+        assert!(DataDir::open(&member).unwrap_err().to_string().contains("a node that is alone"));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(crate) struct Delivery {
     cache: Arc<BatchCache>,
     table: RwLock<Table>,
     stopping: AtomicBool,
+    /// Another node leads the shard.
+    following: AtomicBool,
     pub(crate) signals: Arc<Signals>,
     events: EventMetrics,
 }
@@ -54,8 +56,15 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Counts what happens with `events`.
     pub(crate) fn new(reader: StateReader, events: EventMetrics) -> Self {
-        let stopping = AtomicBool::new(false);
-        Self { reader, cache: Arc::default(), table: RwLock::default(), stopping, signals: Arc::default(), events }
+        Self {
+            reader,
+            cache: Arc::default(),
+            table: RwLock::default(),
+            stopping: AtomicBool::new(false),
+            following: AtomicBool::new(false),
+            signals: Arc::default(),
+            events,
+        }
     }
 
     /// Passes on what applied commands have caused. Called when their changes can be read.
@@ -148,6 +157,9 @@ impl Delivery {
         if self.stopping.load(Ordering::Acquire) {
             queue.end(Ended::ShuttingDown);
         }
+        if self.following.load(Ordering::Acquire) {
+            queue.end(Ended::LeaderChanged);
+        }
         Ok(())
     }
 
@@ -212,6 +224,20 @@ impl Delivery {
     /// Inboxes that somebody is subscribed to.
     pub(crate) fn open_inboxes(&self) -> usize {
         self.table.read().values().map(HashMap::len).sum()
+    }
+
+    /// This node leads the shard: streams may be opened.
+    pub(crate) fn begin(&self) {
+        self.following.store(false, Ordering::Release);
+    }
+
+    /// Another node leads the shard. All leases end, and every stream; what is not acknowledged is delivered again by the
+    /// new leader.
+    pub(crate) fn step_down(&self) {
+        self.following.store(true, Ordering::Release);
+        for inbox in self.table.read().values().flat_map(HashMap::values) {
+            inbox.lock().end(Ended::LeaderChanged);
+        }
     }
 
     /// Ends all streams, and every one that is opened later.

@@ -78,6 +78,16 @@ pub enum StartError {
         /// What the system said.
         reason: String,
     },
+    /// The address for peers cannot be bound.
+    #[error(
+        "cannot listen on {address} for peers: {reason}; name this node's own address in cluster.members or set cluster.peer_listen"
+    )]
+    ListenForPeers {
+        /// The address.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
     /// Replication does not start.
     #[error("the log or the state cannot be opened: {0}")]
     Fatal(#[from] FatalError),
@@ -106,7 +116,7 @@ impl StartError {
             Self::Config(_) => "INVALID_CONFIG",
             Self::Storage(error) => error.code(),
             Self::DataDirectory { .. } => "DATA_DIRECTORY_MISMATCH",
-            Self::Listen { .. } => "ADDRESS_IN_USE",
+            Self::Listen { .. } | Self::ListenForPeers { .. } => "ADDRESS_IN_USE",
             Self::Fatal(error) => error.code(),
             Self::NotReady { .. } => "SHARD_NOT_READY",
             Self::DefaultWorkspace { .. } => "DEFAULT_WORKSPACE",

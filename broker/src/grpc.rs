@@ -3,7 +3,9 @@
 mod capability;
 mod dead_letters;
 mod events;
+pub(crate) mod forward;
 mod history;
+mod moving;
 mod publish;
 mod registry;
 mod request;
@@ -34,6 +36,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::{
+    cluster::Routing,
     config::{Config, Limits},
     metrics::Metrics,
     rejection::{Reason, Rejection},
@@ -50,6 +53,8 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) info: Arc<ServerInfo>,
+    /// Where requests go in a cluster; None on a node that is alone.
+    pub(crate) routing: Option<Routing>,
     streams: Arc<AtomicUsize>,
     stopping: watch::Receiver<bool>,
 }
@@ -81,9 +86,25 @@ impl Edge {
         config: &Config,
         metrics: Arc<Metrics>,
         info: ServerInfo,
+        routing: Option<Routing>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { shards, limits: config.limits, metrics, info: Arc::new(info), streams: Arc::default(), stopping }
+        let (limits, info) = (config.limits, Arc::new(info));
+        Self { shards, limits, metrics, info, routing, streams: Arc::default(), stopping }
+    }
+
+    /// Routes requests to the leaders of their shards; None on a node that is alone.
+    pub(crate) fn forwarding(&self) -> Option<forward::ForwardLayer> {
+        self.routing.clone().map(|routing| forward::ForwardLayer {
+            routing,
+            shards: self.shards.clone(),
+            max_request_bytes: self.limits.max_batch_bytes + (64 << 10),
+        })
+    }
+
+    /// Whether the server is told to stop.
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Resolves when the server shall stop.

@@ -51,6 +51,10 @@ async fn scrape(State(operator): State<Operator>) -> impl IntoResponse {
         gauges.leader.get_or_create(&label).set(i64::from(status.leadership.is_leader));
         gauges.term.get_or_create(&label).set(status.leadership.term as i64);
         gauges.last_log_index.get_or_create(&label).set(status.last_log_index as i64);
+        let slowest = shard.group.matched().into_values().min().unwrap_or(status.last_log_index);
+        gauges.committed_index.get_or_create(&label).set(status.committed_index as i64);
+        gauges.apply_lag.get_or_create(&label).set(status.committed_index.saturating_sub(status.applied_index) as i64);
+        gauges.slowest_voter_lag.get_or_create(&label).set(status.last_log_index.saturating_sub(slowest) as i64);
         gauges.applied_index.get_or_create(&label).set(status.applied_index as i64);
         gauges.snapshot_index.get_or_create(&label).set(status.snapshot_index as i64);
         gauges.open_inboxes.get_or_create(&label).set(shard.delivery.open_inboxes() as i64);

@@ -21,6 +21,7 @@ mod app;
 mod batch;
 mod batcher;
 mod clock;
+mod cluster;
 mod command;
 mod config;
 mod data_dir;
@@ -44,6 +45,6 @@ mod shard;
 mod ticker;
 
 pub use app::Broker;
-pub use config::{Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig};
+pub use config::{ClusterConfig, Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig};
 pub use error::StartError;
 pub use rejection::{Reason, Rejection};

@@ -29,6 +29,13 @@ struct Args {
     /// Id of this node within its cluster.
     #[arg(long, env = "TANDEM_NODE_ID", value_name = "N")]
     node_id: Option<u64>,
+    /// All nodes of the cluster with their peer addresses, as n1=host:port,n2=host:port,n3=host:port. Needed once, when the
+    /// data directory is new.
+    #[arg(long, env = "TANDEM_CLUSTER", value_name = "MEMBERS", value_delimiter = ',')]
+    cluster: Vec<String>,
+    /// File with the secret that the nodes share.
+    #[arg(long, env = "TANDEM_CLUSTER_SECRET_FILE", value_name = "FILE")]
+    cluster_secret_file: Option<PathBuf>,
     /// Log filter, such as `info` or `tandem_broker=debug,warn`.
     #[arg(long, env = "TANDEM_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -89,6 +96,10 @@ fn settings(args: Args) -> Result<Config, String> {
     config.listen = args.listen.unwrap_or(config.listen);
     config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
     config.node_id = args.node_id.unwrap_or(config.node_id);
+    if !args.cluster.is_empty() {
+        config.cluster.members = args.cluster;
+    }
+    config.cluster.secret_file = args.cluster_secret_file.unwrap_or(config.cluster.secret_file);
     config.log.filter = args.log.unwrap_or(config.log.filter);
     if args.log_json {
         config.log.format = LogFormat::Json;

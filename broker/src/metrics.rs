@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tandem_raft::CommitMetrics;
+use tandem_raft::{CommitMetrics, PeerMetrics};
 
 use crate::{machine::events::EventKind, rejection::Reason};
 
@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) batches: BatchMetrics,
     pub(crate) commits: CommitMetrics,
+    pub(crate) peers: PeerMetrics,
     refusals: Family<ReasonLabel, Counter>,
     pub(crate) deliveries: Counter,
     pub(crate) acknowledged: Counter,
@@ -78,7 +79,10 @@ pub(crate) struct ShardGauges {
     pub(crate) leader: Family<ShardLabel, Gauge>,
     pub(crate) term: Family<ShardLabel, Gauge>,
     pub(crate) last_log_index: Family<ShardLabel, Gauge>,
+    pub(crate) committed_index: Family<ShardLabel, Gauge>,
     pub(crate) applied_index: Family<ShardLabel, Gauge>,
+    pub(crate) apply_lag: Family<ShardLabel, Gauge>,
+    pub(crate) slowest_voter_lag: Family<ShardLabel, Gauge>,
     pub(crate) snapshot_index: Family<ShardLabel, Gauge>,
     pub(crate) open_inboxes: Family<ShardLabel, Gauge>,
     pub(crate) queued_bytes: Family<ShardLabel, Gauge>,
@@ -96,6 +100,8 @@ impl Metrics {
         registry.register("command_bytes", "Bytes of commands", batches.bytes.clone());
         let commits = CommitMetrics::default();
         commits.register(&mut registry);
+        let peers = PeerMetrics::default();
+        peers.register(&mut registry);
         let refusals = Family::default();
         registry.register("refusals", "Requests and messages refused, by reason", refusals.clone());
         let deliveries = Counter::default();
@@ -116,6 +122,7 @@ impl Metrics {
             registry,
             batches,
             commits,
+            peers,
             refusals,
             deliveries,
             acknowledged,
@@ -148,6 +155,17 @@ impl ShardGauges {
         registry.register("shard_is_leader", "1 when this node leads the shard", self.leader.clone());
         registry.register("shard_term", "Current Raft term", self.term.clone());
         registry.register("shard_last_log_index", "Newest entry of the log", self.last_log_index.clone());
+        registry.register(
+            "shard_committed_index",
+            "Newest entry known to be on a majority",
+            self.committed_index.clone(),
+        );
+        registry.register("shard_apply_lag", "Committed entries that are not applied yet", self.apply_lag.clone());
+        registry.register(
+            "shard_slowest_voter_lag",
+            "Entries that the voter which is furthest behind lacks; on the leader, 0 elsewhere",
+            self.slowest_voter_lag.clone(),
+        );
         registry.register("shard_applied_index", "Newest applied entry", self.applied_index.clone());
         registry.register("shard_snapshot_index", "Newest entry in a snapshot", self.snapshot_index.clone());
         registry.register("shard_open_inboxes", "Inboxes with subscribers", self.open_inboxes.clone());

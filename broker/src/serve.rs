@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::{Server, server::TcpIncoming};
 
-use tower::util::MapResponseLayer;
+use tower::util::{MapResponseLayer, option_layer};
 
 use crate::grpc::{Edge, status};
 
@@ -35,6 +35,8 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
             return;
         }
     };
+    // A node that is alone has nobody to forward to, and its requests do not pass there.
+    let forwarding = edge.forwarding();
     let (limits, metrics) = (edge.limits, std::sync::Arc::clone(&edge.metrics));
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -43,6 +45,7 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits, &metrics)))
+        .layer(option_layer(forwarding))
         .add_routes(edge.routes())
         .add_service(health_service)
         .add_service(reflection)

@@ -3,6 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tandem_raft::Leadership;
+use tokio::sync::watch;
+
 use crate::{
     batcher::BatcherHandle,
     clock,
@@ -26,13 +29,18 @@ pub(crate) struct Ticker {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) batcher: BatcherHandle,
     pub(crate) heartbeat_timeout_ms: u64,
+    pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
 impl Ticker {
     /// Runs until its task is aborted or the shard stops.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut next_alive_ms = 0;
         loop {
+            // Time passes where the leader is.
+            if self.leadership.wait_for(|leadership| leadership.is_leader).await.is_err() {
+                return;
+            }
             let now_ms = clock::unix_ms();
             if now_ms >= next_alive_ms {
                 next_alive_ms = now_ms + (self.heartbeat_timeout_ms / 3).max(1);

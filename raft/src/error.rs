@@ -7,8 +7,9 @@ use crate::encoding::DecodeError;
 /// Why a command has no outcome.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProposeError {
-    /// This node does not lead the shard. The command was not accepted here; try the leader.
-    #[error("node {0:?} leads this shard; send the request there")]
+    /// This node does not lead the shard, or not for sure. The command was not accepted here; try the leader, if one is
+    /// named.
+    #[error("this node does not lead the shard; {}", leader_hint(.0))]
     NotLeader(Option<u64>),
     /// The command may or may not have been committed: the leader changed or the node stops. Ask again with the same
     /// message id.
@@ -17,6 +18,11 @@ pub enum ProposeError {
     /// The node has stopped this shard for good.
     #[error("the shard has stopped: {0}")]
     Stopped(String),
+}
+
+fn leader_hint(leader: &Option<u64>) -> String {
+    leader
+        .map_or_else(|| "no leader is known right now, try again".into(), |id| format!("send the request to node {id}"))
 }
 
 /// Why a node must stop rather than go on. All of these are fatal.

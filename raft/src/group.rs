@@ -242,11 +242,10 @@ impl Pending {
     pub async fn outcome(self) -> Result<Bytes, ProposeError> {
         match self.0.await {
             Ok(Ok(response)) => Ok(response.data.0),
-            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => match forward.leader_id {
-                Some(leader) => Err(ProposeError::NotLeader(Some(leader))),
-                // A leader without a lease answers so, too: it passes.
-                None => Err(ProposeError::Unsettled),
-            },
+            // Refused before it was appended. A leader without a lease answers so, too, and names nobody: it passes.
+            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(ProposeError::NotLeader(forward.leader_id)),
+            // Another leader's log took its place here; that one may have it all the same.
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Unsettled),
             Ok(Err(error)) => Err(ProposeError::Stopped(error.to_string())),
             Err(_) => Err(ProposeError::Unsettled),
         }

@@ -19,6 +19,7 @@
 //! Groups of three are tested in one process, over connections that a test can cut.
 
 mod apply;
+mod balance;
 mod clock;
 mod commit_thread;
 mod encoding;

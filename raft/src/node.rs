@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
     apply::{Apply, OpenState},
-    commit_thread,
+    balance, commit_thread,
     error::{FatalError, FatalSink},
     group::{self, Group, Parts},
     log_store::LogStore,
@@ -170,6 +170,7 @@ impl<A: Apply> Node<A> {
         if let (Some(links), Some(accept)) = (&links, accept) {
             let server = PeerServer::new(Arc::clone(&links.gate), groups.clone());
             tasks.push(tokio::spawn(server.run(accept)).abort_handle());
+            tasks.push(tokio::spawn(balance::run(groups.clone(), Arc::clone(links))).abort_handle());
             tasks.push(tokio::spawn(retry_connected(groups.clone(), Arc::clone(links))).abort_handle());
         }
         Ok(Self { groups, log, commit_thread: Some(thread), links, tasks })

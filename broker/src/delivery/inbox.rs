@@ -33,6 +33,8 @@ pub(crate) enum Ended {
     ShuttingDown,
     /// An ack could not be made durable; what is done must be read from disk again.
     AckFailed,
+    /// Another node leads the shard now.
+    LeaderChanged,
     /// The sandbox follows other topics now; the queues are built anew.
     FollowsChanged,
 }

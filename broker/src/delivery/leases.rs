@@ -20,6 +20,8 @@ pub(crate) struct Leases {
     /// Leases from `first_id` on, with their deadlines; none where the delivery is done.
     held: VecDeque<Option<(Lease, u64)>>,
     first_id: u64,
+    /// Those before were handed out by another leader.
+    origin: u64,
     lapsed: BTreeMap<u64, Lease>,
     /// Deadline, first and last id. Deliveries of one batch share an entry; a prolonged one finds another when it comes up.
     deadlines: BinaryHeap<Reverse<(u64, u64, u64)>>,
@@ -27,11 +29,17 @@ pub(crate) struct Leases {
 
 impl Default for Leases {
     fn default() -> Self {
-        Self { held: VecDeque::new(), first_id: 1, lapsed: BTreeMap::new(), deadlines: BinaryHeap::new() }
+        Self { held: VecDeque::new(), first_id: 1, origin: 1, lapsed: BTreeMap::new(), deadlines: BinaryHeap::new() }
     }
 }
 
 impl Leases {
+    /// Deliveries count from `first_id`: those before were handed out by another leader, and their leases have ended.
+    pub(crate) fn starting_at(first_id: u64) -> Self {
+        let first_id = first_id.max(1);
+        Self { first_id, origin: first_id, ..Self::default() }
+    }
+
     /// From the oldest lease to the newest, those between that are done included.
     pub(crate) fn span(&self) -> usize {
         self.held.len()
@@ -72,6 +80,13 @@ impl Leases {
                 refused.push((first, last, why));
                 continue;
             }
+            if first < self.origin {
+                refused.push((first, last.min(self.origin - 1), Self::of_another_leader()));
+            }
+            let first = first.max(self.origin);
+            if first > last {
+                continue;
+            }
             let lapsed: Vec<u64> = self.lapsed.range(first..=last).map(|(id, _)| *id).collect();
             let shortened = self.first_id.min(last + 1).saturating_sub(first) as usize;
             let mut missing = shortened > lapsed.iter().filter(|id| **id < self.first_id).count();
@@ -96,6 +111,11 @@ impl Leases {
         }
         self.shorten();
         (leases, late, refused)
+    }
+
+    fn of_another_leader() -> Rejection {
+        let text = "the lease ended when another node became leader; the messages come again";
+        Rejection::new(Reason::LeaseLost, text)
     }
 
     /// Prolongs leases; returns how many.
@@ -187,6 +207,17 @@ mod tests {
 
     fn sequences(leases: &[Lease]) -> Vec<u64> {
         leases.iter().map(|lease| lease.sequence).collect()
+    }
+
+    #[test]
+    fn leases_of_another_leader_are_refused_as_lost() {
+        let mut leases = Leases::starting_at(10);
+        assert_eq!(leases.push(lease(1), 100), 10);
+        let (taken, _, refused) = leases.take(&[(7, 10)], false);
+        assert_eq!(sequences(&taken), [1]);
+        assert_eq!((refused[0].0, refused[0].1, refused[0].2.reason), (7, 9, Reason::LeaseLost));
+        let (_, _, refused) = leases.take(&[(1, 2)], true);
+        assert_eq!((refused.len(), refused[0].2.reason), (1, Reason::LeaseLost));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Subscription {
         sandbox: &str,
         limits: Limits,
         options: SubscriptionOptions,
+        first_delivery: u64,
     ) -> Result<Self, crate::query::QueryError> {
         let inbox = delivery.open(workspace, sandbox)?;
         Ok(Self {
@@ -72,7 +73,7 @@ impl Subscription {
             opened: clock::now(),
             credit_messages: 0,
             credit_bytes: 0,
-            leases: Leases::default(),
+            leases: Leases::starting_at(first_delivery),
             taken: Vec::new(),
             had_credit: false,
             last_batch_len: 0,

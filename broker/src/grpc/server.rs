@@ -1,8 +1,9 @@
 //! What this server is.
 
 use tandem_proto::server::v1::{
-    GetServerInfoRequest, GetServerInfoResponse, Limits, Shard, server_service_server::ServerService,
+    GetServerInfoRequest, GetServerInfoResponse, Limits, Member, Shard, server_service_server::ServerService,
 };
+use tandem_raft::{Cluster, PeerState};
 use tonic::{Request, Response, Status};
 
 use super::{Edge, time::timestamp};
@@ -21,6 +22,8 @@ impl ServerService for Edge {
                 term: status.leadership.term,
                 last_log_index: status.last_log_index,
                 applied_index: status.applied_index,
+                committed_index: status.committed_index,
+                snapshot_index: status.snapshot_index,
             }
         });
         let limits = Limits {
@@ -47,6 +50,34 @@ impl ServerService for Edge {
             shards: shards.collect(),
             limits: Some(limits),
             storage_engine: self.info.storage_engine.into(),
+            members: self.routing.as_ref().map(|routing| members(routing.cluster())).unwrap_or_default(),
         }))
     }
+}
+
+fn members(cluster: &Cluster) -> Vec<Member> {
+    let own = cluster.own_id();
+    let first = Member {
+        node_id: own,
+        peer_address: cluster.members().get(&own).cloned().unwrap_or_default(),
+        service_address: cluster.service_address(own).unwrap_or_default(),
+        connected: true,
+        ..Member::default()
+    };
+    let others = cluster.peers().into_iter().map(|peer| {
+        let (reason, detail) = match &peer.state {
+            PeerState::Connected => (String::new(), String::new()),
+            PeerState::Connecting => ("PEER_UNREACHABLE".to_owned(), "not reached yet".to_owned()),
+            PeerState::Down(refusal) => (refusal.code.code().to_owned(), refusal.text.clone()),
+        };
+        Member {
+            node_id: peer.node_id,
+            peer_address: peer.peer_address,
+            service_address: peer.service_address,
+            connected: peer.state == PeerState::Connected,
+            reason,
+            detail,
+        }
+    });
+    std::iter::once(first).chain(others).collect()
 }

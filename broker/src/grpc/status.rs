@@ -4,9 +4,15 @@ use std::{collections::HashMap, time::Duration};
 
 use tandem_proto::google::rpc;
 use tandem_raft::ProposeError;
-use tonic::{Code, Status, body::Body, codegen::http};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::http,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::forward;
 use crate::{
     config::Limits,
     error::RequestError,
@@ -111,14 +117,31 @@ fn unavailable(error: &ProposeError) -> Status {
         ProposeError::Stopped(_) => ("NODE_STOPPED", false),
     };
     let mut hints = HashMap::new();
+    let mut metadata = reason_metadata(reason);
     if let ProposeError::NotLeader(Some(leader)) = error {
         hints.insert("leader_node_id".to_owned(), leader.to_string());
+        metadata.insert(forward::LEADER, MetadataValue::from(*leader));
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, hints);
     if retry {
         details.set_retry_info(Some(RETRY_DELAY));
     }
-    Status::with_error_details(Code::Unavailable, error.to_string(), details)
+    Status::with_error_details_and_metadata(Code::Unavailable, error.to_string(), details, metadata)
+}
+
+/// The reason where a node that passes an answer on finds it without decoding.
+fn reason_metadata(reason: &'static str) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    metadata.insert(forward::REASON, MetadataValue::from_static(reason));
+    metadata
+}
+
+/// The connection to the node that leads broke, or it does not answer. Whether the request was done is not known.
+pub(crate) fn leader_unreachable(error: &dyn std::fmt::Display) -> Status {
+    let mut details = details("UNSETTLED");
+    details.set_retry_info(Some(RETRY_DELAY));
+    let text = format!("the node that leads this workspace went away ({error}); try again");
+    Status::with_error_details_and_metadata(Code::Unavailable, text, details, reason_metadata("UNSETTLED"))
 }
 
 /// What the transport itself refuses, in the words of the contract.
@@ -179,14 +202,26 @@ fn from_transport(status: &Status, limits: &Limits) -> Option<Status> {
 pub(crate) fn shutting_down() -> Status {
     let mut details = details("SHUTTING_DOWN");
     details.set_retry_info(Some(RETRY_DELAY));
-    Status::with_error_details(Code::Unavailable, "the server is shutting down; connect again", details)
+    let metadata = reason_metadata("SHUTTING_DOWN");
+    Status::with_error_details_and_metadata(
+        Code::Unavailable,
+        "the server is shutting down; connect again",
+        details,
+        metadata,
+    )
 }
 
 /// The topics of a subscription's sandbox are others now.
 pub(crate) fn follows_changed() -> Status {
     let mut details = details("FOLLOWS_CHANGED");
     details.set_retry_info(Some(Duration::ZERO));
-    Status::with_error_details(Code::Unavailable, "the sandbox follows other topics now; subscribe again", details)
+    let metadata = reason_metadata("FOLLOWS_CHANGED");
+    Status::with_error_details_and_metadata(
+        Code::Unavailable,
+        "the sandbox follows other topics now; subscribe again",
+        details,
+        metadata,
+    )
 }
 
 impl From<RequestError> for Status {

@@ -19,12 +19,16 @@ use tandem_proto::{
     },
 };
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, Sleep},
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, StreamPlace, status, time};
+use super::{
+    Edge, StreamPlace,
+    moving::{self, Resume},
+    status, time,
+};
 use crate::{
     batcher::{BatcherHandle, VerbResult},
     clock,
@@ -56,17 +60,36 @@ const MAX_REQUESTS_A_TURN: usize = 64;
 
 #[tonic::async_trait]
 impl SubscribeService for Edge {
-    type SubscribeStream = SubscriptionStream;
+    type SubscribeStream = Subscribed;
 
     async fn subscribe(
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let place = self.take_stream_place()?;
+        let resume = Resume::of(request.metadata());
+        let requests = request.into_inner();
+        if self.routing.is_some() && resume.is_none() {
+            return Ok(Response::new(moving::subscription(self.clone(), requests, place)));
+        }
+        let stream = self.serve_here(Box::pin(requests), resume.unwrap_or_default(), Some(place));
+        Ok(Response::new(Subscribed::Here(Box::new(stream))))
+    }
+}
+
+impl Edge {
+    /// A subscription that this node serves itself.
+    pub(super) fn serve_here(
+        &self,
+        requests: Requests,
+        resume: Resume,
+        place: Option<StreamPlace>,
+    ) -> SubscriptionStream {
         let credit_timeout = Box::pin(tokio::time::sleep(Duration::from_millis(self.limits.credit_timeout_ms)));
-        Ok(Response::new(SubscriptionStream {
+        SubscriptionStream {
             edge: self.clone(),
-            requests: request.into_inner(),
+            requests,
+            resume,
             requests_ended: false,
             open: None,
             answers: VecDeque::new(),
@@ -75,7 +98,29 @@ impl SubscribeService for Edge {
             deadline: Box::pin(tokio::time::sleep(Duration::ZERO)),
             done: false,
             _place: place,
-        }))
+        }
+    }
+}
+
+/// What a client sends on a subscription.
+pub(super) type Requests = Pin<Box<dyn Stream<Item = Result<SubscribeRequest, Status>> + Send>>;
+
+/// What a client is sent.
+pub(crate) enum Subscribed {
+    /// Served by this node, whoever the client spoke to.
+    Here(Box<SubscriptionStream>),
+    /// Served by whoever leads.
+    Moving(mpsc::Receiver<Result<SubscribeResponse, Status>>),
+}
+
+impl Stream for Subscribed {
+    type Item = Result<SubscribeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut *self {
+            Self::Here(stream) => stream.poll_next_unpin(context),
+            Self::Moving(responses) => responses.poll_recv(context),
+        }
     }
 }
 
@@ -99,7 +144,8 @@ struct Waiting {
 /// The response side of a subscription.
 pub(crate) struct SubscriptionStream {
     edge: Edge,
-    requests: Streaming<SubscribeRequest>,
+    requests: Requests,
+    resume: Resume,
     requests_ended: bool,
     open: Option<Open>,
     answers: VecDeque<Answer>,
@@ -108,7 +154,7 @@ pub(crate) struct SubscriptionStream {
     /// The next deadline of a lease.
     deadline: Pin<Box<Sleep>>,
     done: bool,
-    _place: StreamPlace,
+    _place: Option<StreamPlace>,
 }
 
 impl Stream for SubscriptionStream {
@@ -229,8 +275,10 @@ impl SubscriptionStream {
         let options = options(open)?;
         let shard = self.edge.shards.of(workspace);
         let delivery = Arc::clone(&shard.delivery);
-        let subscription = Subscription::open(delivery, workspace, sandbox, self.edge.limits, options)?;
-        let subscription_id = clock::new_id();
+        let subscription =
+            Subscription::open(delivery, workspace, sandbox, self.edge.limits, options, self.resume.first_delivery)?;
+        let known = std::mem::take(&mut self.resume.subscription_id);
+        let subscription_id = if known.is_empty() { clock::new_id() } else { known };
         tracing::debug!(%workspace, %sandbox, %subscription_id, "subscription opened");
         let ack_deadline = Some(time::duration(options.ack_deadline_ms));
         self.answers.push_back(Answer::Opened(Opened { subscription_id: subscription_id.clone(), ack_deadline }));
@@ -461,6 +509,9 @@ fn stopped(stop: Stop) -> Status {
         Stop::Ended(Ended::Gone) => {
             let text = "the sandbox was unregistered; register it again and subscribe anew";
             Rejection::new(Reason::UnknownSandbox, text).into()
+        }
+        Stop::Ended(Ended::LeaderChanged) => {
+            RequestError::Unavailable(tandem_raft::ProposeError::NotLeader(None)).into()
         }
         Stop::Ended(Ended::ShuttingDown) => status::shutting_down(),
         Stop::Ended(Ended::FollowsChanged) => status::follows_changed(),

@@ -29,14 +29,12 @@ async fn insist(trio: &Trio, shard: u32, command: &Bytes) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_cluster_spreads_its_leaders_and_applies_everywhere() {
     let trio = Trio::start(3).await;
-    let mut leaders = Vec::new();
-    for shard in 0..3 {
+    for (shard, should) in (0..3).zip(NODES) {
+        until("each node leads what it should", || trio.group(should, shard).leadership().borrow().is_leader).await;
         let leader = trio.leader(shard).await;
-        leaders.push(leader);
         let outcome = trio.group(leader, shard).propose(command(format!("for {shard}"))).await.unwrap();
         assert_eq!(outcome, command(format!("for {shard}")));
     }
-    assert_eq!(leaders, NODES, "each node leads what it should");
     for id in NODES {
         for shard in 0..3 {
             until("all nodes apply", || trio.journal(id, shard) == [command(format!("for {shard}"))]).await;
@@ -134,6 +132,18 @@ async fn leadership_is_handed_over_on_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leaders_are_spread_again_when_a_node_returns() {
+    let mut trio = Trio::start(3).await;
+    let led = |trio: &Trio, id: u64| trio.group(id, id as u32 - 1).leadership().borrow().is_leader;
+    until("leaders are spread", || NODES.into_iter().all(|id| led(&trio, id))).await;
+    trio.stop(2).await;
+    assert_ne!(trio.leader(1).await, 2);
+    trio.run(2).await;
+    until("leaders are spread again", || NODES.into_iter().all(|id| led(&trio, id))).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     let mut trio = Trio::with(1, 20_000, rocks_states).await;
     let leader = trio.leader(0).await;
@@ -148,7 +158,7 @@ async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     until("the log is purged", || trio.group(leader, 0).status().purged_index > 100).await;
     trio.run(away).await;
     until("it has everything", || trio.journal(away, 0) == expected).await;
-    assert!(trio.group(away, 0).status().snapshot_index > 0, "it came as a snapshot");
+    until("it came as a snapshot", || trio.group(away, 0).status().snapshot_index > 0).await;
     assert!(!trio.group(away, 0).incoming_dir().exists(), "nothing is left of the transfer");
     insist(&trio, 0, &command("more")).await;
     until("it goes on", || trio.journal(away, 0).last() == Some(&command("more"))).await;

@@ -1,0 +1,11 @@
+//! This node among others: how it joins them, who leads which shard, and where a request goes.
+
+mod join;
+mod reign;
+mod routing;
+
+pub(crate) use self::{
+    join::Membership,
+    reign::{Seat, follow},
+    routing::{Place, Routing},
+};

@@ -1,0 +1,121 @@
+//! What a node needs to be a member: addresses, the secret, a port for its peers.
+
+use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
+
+use tandem_raft::{ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial};
+use tokio::net::TcpListener;
+
+use crate::{
+    config::{ClusterConfig, Config, ConfigError, cluster::MIN_SECRET_BYTES},
+    data_dir::DataDir,
+    error::StartError,
+};
+
+/// A node that is about to join its cluster: its port is bound, its settings are checked.
+pub(crate) struct Membership {
+    addresses: BTreeMap<u64, String>,
+    secret: Secret,
+    listener: TcpListener,
+    advertise: String,
+}
+
+impl Membership {
+    /// Binds the port for peers. None for a node that is alone.
+    pub(crate) async fn prepare(
+        config: &Config,
+        data_dir: &DataDir,
+        service: SocketAddr,
+    ) -> Result<Option<Self>, StartError> {
+        let cluster = ClusterConfig { members: data_dir.identity.members.clone(), ..config.cluster.clone() };
+        let addresses = cluster.addresses()?;
+        let Some(own) = addresses.get(&config.node_id).cloned() else { return Ok(None) };
+        let listen = if cluster.peer_listen.is_empty() { &own } else { &cluster.peer_listen };
+        let listener = bind(listen).await?;
+        let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let secret = secret(&cluster, local)?;
+        let advertise =
+            if cluster.advertise.is_empty() { advertised(service, &own) } else { cluster.advertise.clone() };
+        Ok(Some(Self { addresses, secret, listener, advertise }))
+    }
+
+    /// What replication wants to know.
+    pub(crate) fn options(self, data_dir: &DataDir, metrics: PeerMetrics) -> ClusterOptions {
+        let identity = &data_dir.identity;
+        ClusterOptions {
+            own: Introduction {
+                cluster_id: identity.cluster_id.clone(),
+                node_id: identity.node_id,
+                disk_id: identity.disk_id.clone(),
+                shards: identity.shards,
+                service_address: self.advertise,
+            },
+            secret: self.secret,
+            dial: Arc::new(TcpDial::new(self.addresses.clone())),
+            members: self.addresses,
+            accept: Box::new(self.listener),
+            metrics,
+        }
+    }
+}
+
+async fn bind(address: &str) -> Result<TcpListener, StartError> {
+    let failed = |reason: String| StartError::ListenForPeers { address: address.to_owned(), reason };
+    TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))
+}
+
+/// Where others reach the service: the port that it has, at a host that means something to them.
+fn advertised(service: SocketAddr, own_peer_address: &str) -> String {
+    if !service.ip().is_unspecified() {
+        return service.to_string();
+    }
+    let host = own_peer_address.rsplit_once(':').map_or(own_peer_address, |(host, _)| host);
+    format!("{host}:{}", service.port())
+}
+
+fn secret(cluster: &ClusterConfig, local: bool) -> Result<Secret, StartError> {
+    let wrong = |value: String, expected| {
+        StartError::Config(ConfigError::Value { key: "cluster.secret_file", value, expected })
+    };
+    let path = &cluster.secret_file;
+    if path.as_os_str().is_empty() {
+        if local {
+            return Ok(Secret::new(Vec::new()));
+        }
+        let expected = "a file with a secret that the nodes share, because this node listens beyond loopback";
+        return Err(wrong("not set".into(), expected));
+    }
+    let shown = path.display().to_string();
+    let bytes = fs::read(path).map_err(|error| wrong(format!("{shown} ({error})"), "a file that can be read"))?;
+    let trimmed = bytes.trim_ascii();
+    if trimmed.len() < MIN_SECRET_BYTES {
+        return Err(wrong(shown, "a file with a secret of 16 bytes or more"));
+    }
+    Ok(Secret::new(trimmed.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_told_an_address_that_means_something() {
+        assert_eq!(advertised("10.0.0.1:8001".parse().unwrap(), "n1:7001"), "10.0.0.1:8001");
+        assert_eq!(advertised("0.0.0.0:8001".parse().unwrap(), "n1:7001"), "n1:8001");
+        assert_eq!(advertised("[::]:8001".parse().unwrap(), "[fe80::1]:7001"), "[fe80::1]:8001");
+    }
+
+    #[test]
+    fn a_secret_is_needed_beyond_loopback_and_must_be_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let with = |path: &std::path::Path| ClusterConfig { secret_file: path.to_owned(), ..ClusterConfig::default() };
+        assert!(secret(&ClusterConfig::default(), true).is_ok());
+        assert!(secret(&ClusterConfig::default(), false).unwrap_err().to_string().contains("beyond loopback"));
+        assert!(secret(&with(&file), true).unwrap_err().to_string().contains("can be read"));
+        fs::write(&file, "short\n").unwrap();
+        let text = secret(&with(&file), true).unwrap_err().to_string();
+        assert!(text.contains("16 bytes") && !text.contains("short\n"), "{text}");
+        fs::write(&file, "0123456789abcdef\n").unwrap();
+        assert_eq!(secret(&with(&file), false).unwrap(), Secret::new(b"0123456789abcdef".to_vec()));
+    }
+}

@@ -1,0 +1,58 @@
+//! Follows who leads a shard. Where this node begins to lead, deliveries begin once the state holds all that was
+//! acknowledged before; where it no longer leads, leases end.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_raft::{Apply, Group};
+use tokio::sync::watch;
+
+use crate::delivery::Delivery;
+
+/// Who leads a shard, as far as requests are concerned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// Nobody that is known of.
+    #[default]
+    Vacant,
+    /// This node, and its state holds all that was acknowledged.
+    Here,
+    /// Another node.
+    There(u64),
+}
+
+/// Between two tries to make sure of a new leadership.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Runs until its task is aborted or the shard stops.
+pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Delivery>, seat: watch::Sender<Seat>) {
+    let mut leadership = group.leadership();
+    loop {
+        let now = *leadership.borrow_and_update();
+        if now.is_leader {
+            let changed = async {
+                // A change within a term is not one: the leader of a term does not change.
+                leadership.wait_for(|seen| !seen.is_leader || seen.term != now.term).await.is_ok()
+            };
+            let reign = async {
+                while group.read_barrier().await.is_err() {
+                    tokio::time::sleep(RETRY).await;
+                }
+                delivery.begin();
+                tracing::info!(shard = group.shard(), term = now.term, "leading");
+                seat.send_replace(Seat::Here);
+                std::future::pending::<()>().await;
+            };
+            let alive = tokio::select! { alive = changed => alive, () = reign => true };
+            seat.send_replace(Seat::Vacant);
+            delivery.step_down();
+            if !alive {
+                return;
+            }
+            continue;
+        }
+        seat.send_replace(now.leader.map_or(Seat::Vacant, Seat::There));
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}

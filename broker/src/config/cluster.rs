@@ -1,0 +1,118 @@
+//! What an operator says of the other nodes.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, check};
+
+/// The cluster that a node belongs to. Without members a node is alone, and the rest means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// All nodes with their peer addresses, this one too: `["n1=10.0.0.1:7001", …]`, 3 to 7 of them, an odd number. The
+    /// voters of a new cluster; fixed with the data directory, except for the addresses. Default none.
+    pub members: Vec<String>,
+    /// Name of the cluster. Nodes with different ones do not talk to each other. Empty takes one that is made from
+    /// `members`. Fixed with the data directory.
+    pub id: String,
+    /// File with the secret that the nodes share, 16 bytes or more. Needed unless all peer addresses are loopback.
+    pub secret_file: PathBuf,
+    /// Where this node listens for its peers. Empty takes its own entry in `members`.
+    pub peer_listen: String,
+    /// Where the other nodes reach this one's gRPC service, `host:port`. Empty takes `listen`, with the host of this
+    /// node's peer address where that names no interface.
+    pub advertise: String,
+    /// Time between two heartbeats of a leader, in milliseconds. Default 50.
+    pub heartbeat_interval_ms: u64,
+    /// A follower that hears nothing from its leader calls an election after three to four times this many milliseconds.
+    /// Default 150.
+    pub election_timeout_ms: u64,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            id: String::new(),
+            secret_file: PathBuf::new(),
+            peer_listen: String::new(),
+            advertise: String::new(),
+            heartbeat_interval_ms: 50,
+            election_timeout_ms: 150,
+        }
+    }
+}
+
+/// Bytes of a secret at least.
+pub(crate) const MIN_SECRET_BYTES: usize = 16;
+
+impl ClusterConfig {
+    /// The members by id.
+    pub(crate) fn addresses(&self) -> Result<BTreeMap<u64, String>, ConfigError> {
+        let mut addresses = BTreeMap::new();
+        for member in &self.members {
+            let parsed = member.split_once('=').and_then(|(name, address)| {
+                let id: u64 = name.trim().trim_start_matches('n').parse().ok()?;
+                let (host, port) = address.trim().rsplit_once(':')?;
+                let good = id >= 1 && !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
+                good.then(|| (id, address.trim().to_owned()))
+            });
+            let expected = "a list like n1=host:port,n2=host:port,n3=host:port, with a different id for each";
+            let wrong = || ConfigError::Value { key: "cluster.members", value: member.clone(), expected };
+            let (id, address) = parsed.ok_or_else(wrong)?;
+            if addresses.insert(id, address).is_some() {
+                return Err(wrong());
+            }
+        }
+        Ok(addresses)
+    }
+
+    pub(super) fn validate(&self, node_id: u64) -> Result<(), ConfigError> {
+        let addresses = self.addresses()?;
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let count = addresses.len();
+        check("cluster.members", format!("{count} nodes"), [3, 5, 7].contains(&count), "3, 5 or 7 nodes")?;
+        check("node_id", node_id, addresses.contains_key(&node_id), "one of those in cluster.members")?;
+        let (heartbeat, election) = (self.heartbeat_interval_ms, self.election_timeout_ms);
+        check("cluster.heartbeat_interval_ms", heartbeat, (10..=10_000).contains(&heartbeat), "10 to 10,000")?;
+        let range = heartbeat * 2..=60_000;
+        check(
+            "cluster.election_timeout_ms",
+            election,
+            range.contains(&election),
+            "twice the heartbeat interval to 60,000",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(list: &[&str]) -> ClusterConfig {
+        ClusterConfig { members: list.iter().map(|text| (*text).to_owned()).collect(), ..ClusterConfig::default() }
+    }
+
+    #[test]
+    fn members_have_ids_and_addresses() {
+        let addresses = members(&["n1=a:1", "2=[::1]:2", " n3 = c:3 "]).addresses().unwrap();
+        assert_eq!(addresses, BTreeMap::from([(1, "a:1".into()), (2, "[::1]:2".into()), (3, "c:3".into())]));
+        for wrong in ["a:1", "n0=a:1", "n1=a", "n1=a:x", "n1=:1", "x=a:1", "n1=a:0"] {
+            let error = members(&[wrong]).addresses().unwrap_err().to_string();
+            assert!(error.contains("cluster.members") && error.contains(wrong), "{error}");
+        }
+        assert!(members(&["n1=a:1", "1=b:2"]).addresses().is_err(), "an id twice");
+    }
+
+    #[test]
+    fn a_node_must_be_among_the_members_and_their_number_odd() {
+        let three = members(&["n1=a:1", "n2=a:2", "n3=a:3"]);
+        three.validate(3).unwrap();
+        assert!(three.validate(4).unwrap_err().to_string().contains("node_id is 4"));
+        assert!(members(&["n1=a:1", "n2=a:2"]).validate(1).is_err());
+        members(&[]).validate(9).unwrap();
+    }
+}
