@@ -1,7 +1,9 @@
 //! The command line.
 
 mod bench;
+mod cluster;
 mod dead_letters;
+mod dev;
 mod events;
 mod history;
 mod publish;
@@ -17,7 +19,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     bench::{BenchArgs, BenchKind, LoadArgs},
+    cluster::{ClusterArgs, ClusterCommand},
     dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
+    dev::DevArgs,
     events::{EventName, EventsArgs},
     history::{FilterArgs, GetArgs, HistoryArgs, ReplayRangeArgs},
     publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
@@ -63,7 +67,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a broker in this process, with its data in a directory
+    /// Run a broker in this process, or several in processes of their own, with their data in a directory
     Dev(DevArgs),
     /// Create, list, show and delete workspaces
     Workspace(WorkspaceArgs),
@@ -91,6 +95,8 @@ pub enum Command {
     ReplayRange(ReplayRangeArgs),
     /// Print what happens in the workspace
     Events(EventsArgs),
+    /// Look at a cluster
+    Cluster(ClusterArgs),
     /// Print what the broker is: version, storage, shards, limits
     Info,
     /// Replay recorded conversations and check every delivery
@@ -99,23 +105,6 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
-}
-
-/// `tandem dev`.
-#[derive(Debug, Args)]
-pub struct DevArgs {
-    /// Where the broker keeps its data
-    #[arg(long, default_value = "./data", env = "TANDEM_DATA_DIR", value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Port for clients, on the loopback address; 0 takes any free one
-    #[arg(long, default_value_t = 8001)]
-    pub port: u16,
-    /// Port for metrics, on the loopback address; 0 takes any free one
-    #[arg(long, default_value_t = 9001)]
-    pub metrics_port: u16,
-    /// What to log on standard error, such as info or tandem_broker=debug,warn
-    #[arg(long, default_value = "warn,openraft=error", env = "TANDEM_LOG", value_name = "FILTER")]
-    pub log: String,
 }
 
 /// `tandem replay`.

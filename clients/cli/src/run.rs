@@ -62,6 +62,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::History(args) => commands::history::list(context, args).await,
         Command::ReplayRange(args) => commands::replay_range::run(context, args).await,
         Command::Events(args) => commands::events::run(context, args).await,
+        Command::Cluster(args) => commands::cluster::run(context, args).await,
         Command::Info => commands::info::run(context).await,
         Command::Replay(args) => replay::run(context, args).await,
         Command::Bench(args) => bench::run(context, args).await,

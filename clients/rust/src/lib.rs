@@ -72,7 +72,7 @@ pub use tandem_proto::{
         RedriveDeadLettersResponse as RedriveProgress, Topic, destination,
     },
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
-    server::v1::{GetServerInfoResponse as ServerInfo, Limits},
+    server::v1::{GetServerInfoResponse as ServerInfo, Limits, Member},
     workspace::v1::{Workspace, WorkspaceSettings},
 };
 pub use tonic::Code;

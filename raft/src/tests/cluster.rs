@@ -159,7 +159,7 @@ async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     trio.run(away).await;
     until("it has everything", || trio.journal(away, 0) == expected).await;
     until("it came as a snapshot", || trio.group(away, 0).status().snapshot_index > 0).await;
-    assert!(!trio.group(away, 0).incoming_dir().exists(), "nothing is left of the transfer");
+    until("nothing is left of the transfer", || !trio.group(away, 0).incoming_dir().exists()).await;
     insist(&trio, 0, &command("more")).await;
     until("it goes on", || trio.journal(away, 0).last() == Some(&command("more"))).await;
     trio.shutdown().await;

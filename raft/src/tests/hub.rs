@@ -47,7 +47,13 @@ struct Door(mpsc::UnboundedReceiver<Box<dyn Wire>>);
 
 impl Accept for Door {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
-        Box::pin(async { Ok(self.0.recv().await.expect("the hub outlives the nodes")) })
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(wire) => Ok(wire),
+                // The node is being stopped: nobody comes any more.
+                None => std::future::pending().await,
+            }
+        })
     }
 }
 

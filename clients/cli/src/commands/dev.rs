@@ -1,13 +1,18 @@
 //! `tandem dev`.
 
+mod nodes;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
-use tandem_broker::{Broker, Config, LogConfig, logging};
+use tandem_broker::{Broker, ClusterConfig, Config, LogConfig, logging};
 
 use crate::{args::DevArgs, exit::Failure, run::Context};
 
 pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure> {
+    if args.nodes > 1 {
+        return nodes::run(context, &args).await;
+    }
     let config = config(&args);
     let failed = |text: String| Failure::failed("START_FAILED", text);
     logging::end_on_panic();
@@ -27,6 +32,7 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
     let fatal = tokio::select! {
         error = broker.stopped() => Some(error),
         () = asked_to_stop() => None,
+        () = parent_ended(&args) => None,
     };
     context.output.note("stopping");
     let ended = Box::pin(broker.shutdown()).await;
@@ -39,7 +45,10 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
 /// The broker's defaults, but for what was asked for, and quiet.
 fn config(args: &DevArgs) -> Config {
     let defaults = Config::default();
+    let cluster = ClusterConfig { members: args.cluster.clone(), ..defaults.cluster };
     Config {
+        cluster,
+        node_id: args.node_id.unwrap_or(defaults.node_id),
         data_dir: args.data_dir.clone(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
         metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.metrics_port)),
@@ -72,6 +81,20 @@ and in a third one:
 ",
         data = args.data_dir.display()
     )
+}
+
+/// The process that started this one as a node of its cluster has gone, or closed its input.
+async fn parent_ended(args: &DevArgs) {
+    if args.node_id.is_none() {
+        std::future::pending::<()>().await;
+    }
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own, which the end of the process does not wait for.
+    std::thread::spawn(move || {
+        std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
+        sender.send(()).ok();
+    });
+    ended.await.ok();
 }
 
 /// Ctrl-C, or SIGTERM where there is one.

@@ -1,0 +1,12 @@
+//! Clusters of three brokers, each a process of its own: any of them serves, any of them may die.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "these are tests, and a measured figure belongs to their output"
+)]
+
+mod failover;
+mod forwarding;
+mod strangers;
+mod trio;

@@ -1,0 +1,148 @@
+//! Three brokers on this machine, and what tests do with them.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, TcpListener},
+    sync::{LazyLock, Mutex},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt as _;
+use tandem_broker::Config;
+use tandem_client::{Client, HistoryQuery, Message};
+use tandem_tests::{BrokerProcess, Home, now};
+
+/// How long a cluster may take for anything before the test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WORKSPACE: &str = "default";
+
+/// A node of the cluster, which may run or not.
+pub(crate) struct Seat {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) process: Option<BrokerProcess>,
+}
+
+/// Three nodes.
+pub(crate) struct Trio {
+    pub(crate) seats: Vec<Seat>,
+}
+
+/// A port that nobody else of this process was given.
+fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
+}
+
+impl Trio {
+    /// Settings of three nodes that find each other, with a secret.
+    pub(crate) fn prepare() -> Self {
+        let members: Vec<_> = (1..=3).map(|id| format!("n{id}=127.0.0.1:{}", free_port())).collect();
+        let seat = |id: u64| {
+            let home = Home::new();
+            let secret = home.path().join("secret");
+            std::fs::write(&secret, "the secret of this cluster").unwrap();
+            let mut config = home.config();
+            config.node_id = id;
+            config.storage.shards = 4;
+            config.cluster.members.clone_from(&members);
+            config.cluster.secret_file = secret;
+            Seat { home, config, process: None }
+        };
+        Self { seats: (1..=3).map(seat).collect() }
+    }
+
+    /// Three nodes that serve.
+    pub(crate) async fn start() -> Self {
+        let mut trio = Self::prepare();
+        for node in 0..3 {
+            trio.run(node).await;
+        }
+        trio.until_served().await;
+        trio
+    }
+
+    /// Starts a node.
+    pub(crate) async fn run(&mut self, node: usize) {
+        let seat = &mut self.seats[node];
+        seat.process = Some(BrokerProcess::start(&seat.home, &seat.config).await);
+    }
+
+    /// kill -9.
+    pub(crate) fn kill_nine(&mut self, node: usize) {
+        self.seats[node].process.take().unwrap().kill_nine();
+    }
+
+    pub(crate) fn process(&self, node: usize) -> &BrokerProcess {
+        self.seats[node].process.as_ref().unwrap()
+    }
+
+    pub(crate) fn client(&self, node: usize) -> Client {
+        self.process(node).client()
+    }
+
+    /// Waits until every node that runs serves the workspace.
+    pub(crate) async fn until_served(&self) {
+        for node in self.running() {
+            self.until("the workspace is served", async |trio: &Self| {
+                trio.client(node).workspaces().get(WORKSPACE).await.is_ok()
+            })
+            .await;
+        }
+    }
+
+    pub(crate) fn running(&self) -> Vec<usize> {
+        (0..3).filter(|node| self.seats[*node].process.is_some()).collect()
+    }
+
+    /// Which node leads the shard of the workspace, as all nodes that run say.
+    pub(crate) async fn leader(&self) -> usize {
+        let started = now();
+        loop {
+            let mut said = HashSet::new();
+            for node in self.running() {
+                said.insert(self.leader_seen_by(node).await);
+            }
+            if let [Some(leader)] = said.iter().copied().collect::<Vec<_>>()[..]
+                && self.seats[leader].process.is_some()
+            {
+                return leader;
+            }
+            assert!(started.elapsed() < PATIENCE, "the nodes do not agree on a leader: {said:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn leader_seen_by(&self, node: usize) -> Option<usize> {
+        let info = self.client(node).server_info().await.ok()?;
+        let shard = self.client(node).workspaces().get(WORKSPACE).await.ok()?.shard_id;
+        let leader = info.shards.iter().find(|seen| seen.shard_id == shard)?.leader_node_id;
+        (leader > 0).then(|| leader as usize - 1)
+    }
+
+    /// Waits for a condition.
+    pub(crate) async fn until(&self, what: &str, mut condition: impl AsyncFnMut(&Self) -> bool) {
+        let started = now();
+        while !condition(self).await {
+            assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn register(&self, sandbox: &str) {
+        let client = self.client(self.running()[0]);
+        client.registry(WORKSPACE).register_with_agents(sandbox, Vec::new()).await.unwrap();
+    }
+
+    /// The log of the workspace, as a node tells it.
+    pub(crate) async fn history(&self, node: usize) -> Vec<Message> {
+        let query = HistoryQuery { page_size: 1_000, ..HistoryQuery::default() };
+        self.client(node).history(WORKSPACE).list(query).try_collect().await.unwrap()
+    }
+}
