@@ -120,6 +120,7 @@ impl Broker {
     /// this makes the next start quick.
     pub async fn shutdown(self) -> Result<(), FatalError> {
         tracing::info!("shutting down");
+        self.node.hand_over().await;
         for shard in self.shards.iter() {
             shard.delivery.shut_down();
         }

@@ -186,6 +186,25 @@ impl<A: Apply> Node<A> {
         &self.groups
     }
 
+    /// Hands the leadership of every shard that this node leads to the follower that is furthest, before it stops: an election
+    /// that nobody waits for. Returns once that is done, or after [`HAND_OVER_TIMEOUT`].
+    pub async fn hand_over(&self) {
+        let Some(links) = &self.links else { return };
+        let handing_over = async {
+            for group in &self.groups {
+                let followers = group.matched().into_iter();
+                let connected = followers.filter(|(node, _)| links.connection(*node).is_some());
+                let Some((to, _)) = connected.max_by_key(|(_, matched)| *matched) else { continue };
+                if group.leadership().borrow().is_leader && group.transfer_leader(to).await.is_ok() {
+                    group.leadership().wait_for(|leadership| !leadership.is_leader).await.ok();
+                }
+            }
+        };
+        if tokio::time::timeout(HAND_OVER_TIMEOUT, handing_over).await.is_err() {
+            tracing::warn!("leadership was not handed over in time; the others will elect");
+        }
+    }
+
     /// Ends every shard and makes log and state durable. Waits for the commit thread, so that no thread of ours works on an
     /// engine while the process ends; a group that is still held elsewhere keeps it from ending, and is not waited for
     /// longer than [`END_TIMEOUT`].
@@ -211,6 +230,9 @@ impl<A: Apply> Node<A> {
         }
     }
 }
+
+/// How long the handing over of all leaderships may take.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Tells the groups of peers that can be asked again.
 async fn retry_connected<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>) {

@@ -132,6 +132,19 @@ async fn leadership_is_handed_over_on_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_in_order_hands_over_first() {
+    let trio = Trio::start(3).await;
+    for shard in 0..3 {
+        insist(&trio, shard, &command("x")).await;
+    }
+    let leader = trio.leader(0).await;
+    trio.nodes[&leader].hand_over().await;
+    let led = |shard| trio.group(leader, shard).leadership().borrow().is_leader;
+    assert!((0..3).all(|shard| !led(shard)), "it leads nothing any more");
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leaders_are_spread_again_when_a_node_returns() {
     let mut trio = Trio::start(3).await;
     let led = |trio: &Trio, id: u64| trio.group(id, id as u32 - 1).leadership().borrow().is_leader;
