@@ -99,6 +99,7 @@ impl Edge {
             routing,
             shards: self.shards.clone(),
             max_request_bytes: self.limits.max_batch_bytes + (64 << 10),
+            stopping: self.stopping.clone(),
         })
     }
 

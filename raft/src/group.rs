@@ -146,7 +146,7 @@ impl<A: Apply> Group<A> {
     }
 
     /// The same, on the leader only.
-    pub(crate) async fn leader_barrier(&self) -> Result<(), ProposeError> {
+    pub async fn leader_barrier(&self) -> Result<(), ProposeError> {
         match self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
             Ok(_) => Ok(()),
             Err(RaftError::Fatal(error)) => Err(ProposeError::Stopped(error.to_string())),

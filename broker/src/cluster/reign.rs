@@ -23,6 +23,22 @@ pub(crate) enum Seat {
 /// Between two tries to make sure of a new leadership.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// How often a leader makes sure that it still is one.
+const LOOK: Duration = Duration::from_millis(100);
+/// For how many looks in a row it may not be sure before it acts as if it were none.
+const UNSURE_LOOKS: u32 = 8;
+
+/// Resolves when this leader has not heard from a majority for a while: there may be another one, which this one would be the
+/// last to know. It proposes nothing then anyway; but it must not lend messages or answer from what it knows either.
+async fn lose_majority<A: Apply>(group: &Group<A>) {
+    let mut unsure = 0;
+    while unsure < UNSURE_LOOKS {
+        tokio::time::sleep(LOOK).await;
+        unsure = if group.leader_barrier().await.is_ok() { 0 } else { unsure + 1 };
+    }
+    tracing::warn!(shard = group.shard(), "no majority of the nodes answers; this node stops serving the shard");
+}
+
 /// Runs until its task is aborted or the shard stops.
 pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Delivery>, seat: watch::Sender<Seat>) {
     let mut leadership = group.leadership();
@@ -40,7 +56,7 @@ pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Deliver
                 delivery.begin();
                 tracing::info!(shard = group.shard(), term = now.term, "leading");
                 seat.send_replace(Seat::Here);
-                std::future::pending::<()>().await;
+                lose_majority(&group).await;
             };
             let alive = tokio::select! { alive = changed => alive, () = reign => true };
             seat.send_replace(Seat::Vacant);
@@ -48,6 +64,7 @@ pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Deliver
             if !alive {
                 return;
             }
+            // Where the majority was lost, the next round waits for it.
             continue;
         }
         seat.send_replace(now.leader.map_or(Seat::Vacant, Seat::There));

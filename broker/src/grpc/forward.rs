@@ -5,6 +5,7 @@
 //! until it is taken: a node that does not lead (any more) says so before it has done anything, and then the next leader
 //! gets it.
 
+mod ending;
 mod peek;
 
 use std::{
@@ -15,6 +16,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use tandem_raft::ProposeError;
+use tokio::sync::watch;
 use tonic::{
     Status,
     body::Body,
@@ -23,7 +26,10 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-use self::peek::{Peeked, Reading};
+use self::{
+    ending::Ending,
+    peek::{Peeked, Reading},
+};
 use super::status;
 use crate::{
     cluster::{Place, Routing},
@@ -50,6 +56,7 @@ pub(crate) struct ForwardLayer {
     pub(crate) shards: Shards,
     /// The most that a request with one message may hold, in bytes; more is left to the service, which refuses it.
     pub(crate) max_request_bytes: usize,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl<S> Layer<S> for ForwardLayer {
@@ -132,6 +139,7 @@ impl ForwardLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
+        let writes = parts.uri.path().ends_with("/Publish");
         let (mut answer, shard) = (None, self.shard(&peeked));
         for attempt in 0..MAX_TRIES {
             if attempt > 0 {
@@ -140,8 +148,12 @@ impl ForwardLayer {
             let request = Request::from_parts(parts.clone(), peeked.replay());
             let response = match self.place(shard).await {
                 Err(status) => return Ok(status.into_http()),
-                Ok(Place::Here) => inner.call(request).await?,
-                Ok(Place::There { leader, channel }) => match send(channel, request, &leader).await {
+                // A leader that nobody follows any more must not answer from what it knows.
+                Ok(Place::Here) => match self.leads(shard, writes).await {
+                    Ok(()) => inner.call(request).await?,
+                    Err(error) => Status::from(RequestError::from(error)).into_http(),
+                },
+                Ok(Place::There { leader, channel }) => match self.send(channel, request, &leader).await {
                     Ok(response) => response,
                     Err(error) if never_sent(&error) => {
                         answer = Some(status::leader_unreachable(&error).into_http());
@@ -168,10 +180,34 @@ impl ForwardLayer {
             Ok(Place::Here) => inner.call(Request::from_parts(parts, peeked.into_body())).await,
             Ok(Place::There { leader, channel }) => {
                 let request = Request::from_parts(parts, peeked.into_body());
-                let sent = send(channel, request, &leader).await;
+                let sent = self.send(channel, request, &leader).await;
                 Ok(sent.unwrap_or_else(|error| status::leader_unreachable(&error).into_http()))
             }
         }
+    }
+
+    /// Makes sure that this node leads a shard right now; what is proposed makes sure by itself.
+    async fn leads(&self, shard: Option<u32>, writes: bool) -> Result<(), ProposeError> {
+        let shard = shard.and_then(|shard| self.shards.iter().nth(shard as usize));
+        match shard {
+            Some(shard) if !writes => shard.group.leader_barrier().await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(
+        &self,
+        mut channel: Channel,
+        mut request: Request<Body>,
+        leader: &str,
+    ) -> Result<Response<Body>, tonic::transport::Error> {
+        request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        let mut response = channel.call(request).await?;
+        if let Ok(leader) = HeaderValue::from_str(leader) {
+            response.headers_mut().insert(LEADER, leader);
+        }
+        Ok(response.map(|body| Ending::body(body, self.stopping.clone())))
     }
 
     fn shard(&self, peeked: &Peeked) -> Option<u32> {
@@ -183,20 +219,6 @@ impl ForwardLayer {
         let Some(shard) = shard else { return Ok(Place::Here) };
         self.routing.place(shard).await.map_err(|error| RequestError::from(error).into())
     }
-}
-
-async fn send(
-    mut channel: Channel,
-    mut request: Request<Body>,
-    leader: &str,
-) -> Result<Response<Body>, tonic::transport::Error> {
-    request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
-    std::future::poll_fn(|context| channel.poll_ready(context)).await?;
-    let mut response = channel.call(request).await?;
-    if let Ok(leader) = HeaderValue::from_str(leader) {
-        response.headers_mut().insert(LEADER, leader);
-    }
-    Ok(response)
 }
 
 /// Whether the request certainly did not reach anybody: no connection came about.

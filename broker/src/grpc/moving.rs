@@ -127,6 +127,7 @@ impl Moving {
         self.open = Some(open);
         let mut upstream = Some(self.connect().await?);
         let mut requests_ended = false;
+        let mut stopping = self.edge.stopping.clone();
         while let Some(leader) = upstream.as_mut() {
             tokio::select! {
                 request = requests.next(), if !requests_ended && self.unanswered.len() < MAX_UNANSWERED => match request {
@@ -166,6 +167,7 @@ impl Moving {
                     }
                 },
                 () = self.responses.closed() => return Ok(()),
+                () = stopped(&mut stopping) => return Err(status::shutting_down()),
             }
         }
         Ok(())
@@ -281,6 +283,12 @@ impl Moving {
             }
         };
         Ok(Upstream { requests, responses })
+    }
+}
+
+async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
+    if stopping.wait_for(|stopping| *stopping).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

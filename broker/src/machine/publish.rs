@@ -66,10 +66,9 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
     };
     let first_sequence = workspace.last_sequence + 1;
     let mut batch = Batch::decode(first_sequence, verb.batch)?;
-    let now_ms = state.now_ms();
-    if batch.time_ms < now_ms {
-        // The clock of a new leader is behind that of the old one: what is later in the log is not earlier in time.
-        batch = Batch::decode(first_sequence, batch.with_time(now_ms))?;
+    if state.clock_is_behind() {
+        // What is later in the log is not earlier in time.
+        batch = Batch::decode(first_sequence, batch.with_time(state.now_ms()))?;
     }
     let mut routes = Routes::new(workspace, by_broker);
     for index in 0..batch.len() {

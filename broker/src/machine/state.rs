@@ -103,6 +103,7 @@ pub(super) struct State {
     overlay: Overlay,
     shard: Option<Shard>,
     header: Header,
+    clock_is_behind: bool,
     effects: Vec<Effect>,
     notices: Vec<Notice>,
     /// The batch that was read last: several messages of one are often looked at in a row.
@@ -123,6 +124,7 @@ impl State {
             overlay: Overlay::new(engine),
             shard: None,
             header: Header::default(),
+            clock_is_behind: false,
             effects: Vec::new(),
             notices: Vec::new(),
             last_batch: None,
@@ -138,6 +140,7 @@ impl State {
     /// A command begins. A new leader's clock may be behind the old one's; time in the log never is.
     pub(super) fn begin(&mut self, header: Header) -> Result<(), StateError> {
         let mut shard = self.shard()?;
+        self.clock_is_behind = header.time_ms < shard.time_ms;
         shard.time_ms = shard.time_ms.max(header.time_ms);
         self.shard = Some(shard);
         self.header = Header { time_ms: shard.time_ms, ..header };
@@ -183,6 +186,11 @@ impl State {
     /// The time of the command, in milliseconds since 1970.
     pub(super) fn now_ms(&self) -> u64 {
         self.header.time_ms
+    }
+
+    /// Whether the clock of the leader is behind that of an earlier one.
+    pub(super) fn clock_is_behind(&self) -> bool {
+        self.clock_is_behind
     }
 
     /// What the leader says with the command; its time is `now_ms`.

@@ -6,4 +6,5 @@ mod model;
 mod retention;
 mod semantics;
 mod table;
+mod time;
 mod topics;

@@ -18,7 +18,11 @@ use crate::trio::{PATIENCE, Trio, WORKSPACE};
 
 /// Publishes one message after the other through the given nodes until told to stop; each until it is acknowledged.
 /// Returns sequences by message id, and the longest time without an acknowledgement.
-fn publish(clients: Vec<Client>, name: &'static str, stop: Arc<AtomicBool>) -> JoinHandle<(BTreeMap<String, u64>, Duration)> {
+fn publish(
+    clients: Vec<Client>,
+    name: &'static str,
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<(BTreeMap<String, u64>, Duration)> {
     tokio::spawn(async move {
         let mut acknowledged = BTreeMap::new();
         let (mut last, mut longest) = (now(), Duration::ZERO);
@@ -55,7 +59,11 @@ async fn check(trio: &Trio, acknowledged: &BTreeMap<String, u64>) {
             assert_eq!(other, None, "{} is there twice", message.message_id);
         }
         for (id, sequence) in acknowledged {
-            assert_eq!(found.get(id), Some(sequence), "{id} was acknowledged with {sequence}; node {node} tells otherwise");
+            assert_eq!(
+                found.get(id),
+                Some(sequence),
+                "{id} was acknowledged with {sequence}; node {node} tells otherwise"
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ async fn promise_7_every_node_takes_every_request() {
     let mut sequences = Vec::new();
     for node in 0..3 {
         let client = trio.client(node);
-        let receipt = client.publisher(WORKSPACE).publish(direct("alice", "bob", format!("unary {node}"))).await.unwrap();
+        let receipt =
+            client.publisher(WORKSPACE).publish(direct("alice", "bob", format!("unary {node}"))).await.unwrap();
         sequences.push(receipt.sequence);
         let stream = client.publisher(WORKSPACE).stream(Default::default());
         for number in 0..20 {
