@@ -238,7 +238,9 @@ async fn start_node(
             options.election_timeout_ms = config.cluster.election_timeout_ms;
             options.retained_log_entries = RETAINED_LOG_ENTRIES;
             let cluster = membership.options(data_dir, metrics.peers.clone());
-            Node::start_member(&options, cluster, log, opener, applier, commits, fatal).await?
+            let started = Node::start_member(&options, cluster, log, opener, applier, commits, fatal.clone()).await;
+            // Peers may refuse this node before it is up; what fails then fails for that reason.
+            started.map_err(|error| fatal.get().unwrap_or(error))?
         }
     };
     Ok((node, readers, deliveries))

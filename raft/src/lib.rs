@@ -33,6 +33,7 @@ mod random;
 mod snapshot;
 mod state_home;
 mod state_machine;
+mod succession;
 mod type_config;
 
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};

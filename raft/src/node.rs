@@ -14,6 +14,7 @@ use crate::{
     metrics::{CommitMetrics, PeerMetrics},
     peers::{ClusterOptions, Gate, Links, PeerStatus, Roster, network::PeerNetwork, server::PeerServer},
     state_home::StateHome,
+    succession,
 };
 
 /// How a node replicates.
@@ -171,6 +172,12 @@ impl<A: Apply> Node<A> {
             let server = PeerServer::new(Arc::clone(&links.gate), groups.clone());
             tasks.push(tokio::spawn(server.run(accept)).abort_handle());
             tasks.push(tokio::spawn(balance::run(groups.clone(), Arc::clone(links))).abort_handle());
+            // As openraft has it: the lease of a leader is the longest election timeout.
+            let lease = Duration::from_millis(options.election_timeout_ms * 2);
+            for group in &groups {
+                let following = succession::run(Arc::clone(group), Arc::clone(links), lease);
+                tasks.push(tokio::spawn(following).abort_handle());
+            }
             tasks.push(tokio::spawn(retry_connected(groups.clone(), Arc::clone(links))).abort_handle());
         }
         Ok(Self { groups, log, commit_thread: Some(thread), links, tasks })

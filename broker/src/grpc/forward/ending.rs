@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tokio::sync::watch;
 use tonic::{Status, body::Body, codegen::http::header};
 
