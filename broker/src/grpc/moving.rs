@@ -4,7 +4,11 @@
 //! next leader is given what is left of the credit, the number of the next delivery, and the acks without an answer, which
 //! it refuses or finds done. The client sees a pause.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use futures_util::{Stream, StreamExt};
 use prost::Message as _;
@@ -16,7 +20,7 @@ use tandem_proto::raw::messaging::v1::{
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, Streaming, metadata::MetadataMap};
 
-use super::{Edge, StreamPlace, forward, status, subscribe::Subscribed};
+use super::{Edge, StreamPlace, forward, status, subscribe::SubscriptionStream};
 use crate::{
     cluster::Place,
     error::RequestError,
@@ -32,6 +36,28 @@ const MAX_UNANSWERED: usize = 1_024;
 const MAX_MOVES: u32 = 8;
 /// Between two of them.
 const MOVE_DELAY: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a client sends on a subscription.
+pub(super) type Requests = Pin<Box<dyn Stream<Item = Result<SubscribeRequest, Status>> + Send>>;
+
+/// What a client is sent.
+pub(crate) enum Subscribed {
+    /// Served by this node, whoever the client spoke to.
+    Here(Box<SubscriptionStream>),
+    /// Served by whoever leads.
+    Moving(mpsc::Receiver<Result<SubscribeResponse, Status>>),
+}
+
+impl Stream for Subscribed {
+    type Item = Result<SubscribeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut *self {
+            Self::Here(stream) => stream.poll_next_unpin(context),
+            Self::Moving(responses) => responses.poll_recv(context),
+        }
+    }
+}
 
 /// Where a subscription goes on that another node serves for a client.
 #[derive(Debug, Clone, Default)]

@@ -19,14 +19,14 @@ use tandem_proto::{
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, Sleep},
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Edge, StreamPlace,
-    moving::{self, Resume},
+    moving::{self, Requests, Resume, Subscribed},
     status, time,
 };
 use crate::{
@@ -98,28 +98,6 @@ impl Edge {
             deadline: Box::pin(tokio::time::sleep(Duration::ZERO)),
             done: false,
             _place: place,
-        }
-    }
-}
-
-/// What a client sends on a subscription.
-pub(super) type Requests = Pin<Box<dyn Stream<Item = Result<SubscribeRequest, Status>> + Send>>;
-
-/// What a client is sent.
-pub(crate) enum Subscribed {
-    /// Served by this node, whoever the client spoke to.
-    Here(Box<SubscriptionStream>),
-    /// Served by whoever leads.
-    Moving(mpsc::Receiver<Result<SubscribeResponse, Status>>),
-}
-
-impl Stream for Subscribed {
-    type Item = Result<SubscribeResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match &mut *self {
-            Self::Here(stream) => stream.poll_next_unpin(context),
-            Self::Moving(responses) => responses.poll_recv(context),
         }
     }
 }
