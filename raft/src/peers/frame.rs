@@ -82,8 +82,11 @@ pub(crate) struct FrameReader<R> {
     max_bytes: usize,
 }
 
-/// How much is read at once, at least.
+/// How much room a new buffer has.
 const READ_BYTES: usize = 256 << 10;
+/// A buffer with less room than this is left to those who hold parts of it: commands in the log's cache are slices of what
+/// was read, and a buffer that is given up early would be held for a small part of it.
+const SPARE_BYTES: usize = 16 << 10;
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `from`; no frame may be larger than `max_bytes`.
@@ -100,7 +103,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(frame) = self.take()? {
                 return Ok(Some(frame));
             }
-            self.buffer.reserve(READ_BYTES);
+            if self.buffer.capacity() - self.buffer.len() < SPARE_BYTES {
+                self.buffer.reserve(READ_BYTES);
+            }
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 let cut = !self.buffer.is_empty();
                 return if cut { Err(broken("the connection ended within a frame")) } else { Ok(None) };

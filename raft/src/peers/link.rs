@@ -1,6 +1,13 @@
 //! The way to each peer: dialed, and dialed again for as long as the node lives.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
@@ -58,6 +65,8 @@ pub(crate) struct Links {
     pub(crate) gate: Arc<Gate>,
     links: BTreeMap<u64, Arc<Link>>,
     dialers: Vec<AbortHandle>,
+    /// Whether a peer has been connected since this node started.
+    met: AtomicBool,
     /// Counts connections that came about or ended.
     changes: watch::Sender<u64>,
 }
@@ -74,7 +83,7 @@ impl Links {
                 tokio::spawn(keep_connected(link, gate, dial, all.clone(), fatal.clone())).abort_handle()
             });
             let dialers = dialers.collect();
-            Self { gate, links, dialers, changes: watch::Sender::new(0) }
+            Self { gate, links, dialers, met: AtomicBool::new(false), changes: watch::Sender::new(0) }
         })
     }
 
@@ -109,8 +118,11 @@ impl Links {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// The refusal, when every peer gave one that stays.
+    /// The refusal, when every peer gave one that stays, and none was connected before: then it is this node that is wrong.
     fn refused_by_all(&self) -> Option<Refusal> {
+        if self.met.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut newest = None;
         for link in self.links.values() {
             match &link.seen.lock().0 {
@@ -149,7 +161,10 @@ async fn keep_connected(
                 *link.seen.lock() = (PeerState::Connected, connection.peer.service_address.clone());
                 tracing::info!(node = link.node_id, "connected to a peer");
                 link.current.send_replace(Some(Arc::clone(&connection)));
-                all.upgrade().inspect(|all| all.changed());
+                all.upgrade().inspect(|all| {
+                    all.met.store(true, Ordering::Relaxed);
+                    all.changed();
+                });
                 connection.closed().await;
                 link.current.send_replace(None);
                 link.seen.lock().0 = PeerState::Down(Refusal::broken(&"the connection ended"));
