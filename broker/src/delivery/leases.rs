@@ -194,12 +194,15 @@ mod tests {
     use super::*;
     use crate::command::{Lane, Source};
 
+    fn lease(sequence: u64) -> Lease {
+        let lane = Lane { source: Source::Direct, priority: 5 };
+        Lease { lane, sequence, after: 0, batch: 1, ordering: 0, expires_ms: 0, bytes: 0 }
+    }
+
     fn leases(count: u64) -> Leases {
         let mut leases = Leases::default();
         for sequence in 1..=count {
-            let lane = Lane { source: Source::Direct, priority: 5 };
-            let lease = Lease { lane, sequence, after: 0, batch: 1, ordering: 0, expires_ms: 0, bytes: 0 };
-            assert_eq!(leases.push(lease, 10), sequence);
+            assert_eq!(leases.push(lease(sequence), 10), sequence);
         }
         leases.end_batch(count, 10);
         leases
