@@ -289,6 +289,7 @@ async fn start_shards(
             reader: reader.clone(),
             batcher: batcher.clone(),
             inbox_limits: (config.limits.max_inbox_messages, config.limits.max_inbox_bytes),
+            leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(retention.run()));
         shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });

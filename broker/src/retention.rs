@@ -7,6 +7,9 @@ mod survey;
 
 use std::time::Duration;
 
+use tandem_raft::Leadership;
+use tokio::sync::watch;
+
 use self::survey::Survey;
 use crate::{
     batcher::BatcherHandle,
@@ -38,12 +41,16 @@ pub(crate) struct Retention {
     pub(crate) batcher: BatcherHandle,
     /// Messages and bytes that an inbox may hold.
     pub(crate) inbox_limits: (u64, u64),
+    pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
 impl Retention {
     /// Runs until its task is aborted or the shard stops.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         loop {
+            if self.leadership.wait_for(|leadership| leadership.is_leader).await.is_err() {
+                return;
+            }
             let started = clock::now();
             if let Err(error) = self.round().await {
                 // What the state cannot give the reader has reported; the node ends.

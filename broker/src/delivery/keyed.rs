@@ -18,8 +18,10 @@ pub(crate) struct KeyedOrder {
 /// How far the owner of a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// It may be handed out.
+    /// It may be handed out, and was not since it owns the key: an older one that is put back meanwhile goes first.
     Next,
+    /// It was handed out and came back.
+    Returned,
     /// Somebody works on it: not even another copy of it may be handed out.
     AtWork,
     /// It failed, and waits on its own.
@@ -54,8 +56,9 @@ impl KeyedOrder {
             }
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let key = entry.into_mut();
-                if key.owner == lease.sequence && key.turn != Turn::AtWork {
-                    key.turn = Turn::AtWork;
+                let older = key.turn == Turn::Next && lease.sequence < key.owner;
+                if older || (key.owner == lease.sequence && key.turn != Turn::AtWork) {
+                    (key.owner, key.turn) = (lease.sequence, Turn::AtWork);
                     return true;
                 }
                 if key.held.insert(lease.sequence, lease).is_none() {
@@ -69,7 +72,7 @@ impl KeyedOrder {
     /// Nobody works on a message any more; it stays the next one of its key. `alone` when it waits on its own.
     pub(crate) fn rest(&mut self, ordering: u64, sequence: u64, alone: bool) {
         if let Some(key) = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence) {
-            key.turn = if alone { Turn::Retry } else { Turn::Next };
+            key.turn = if alone { Turn::Retry } else { Turn::Returned };
         }
     }
 
@@ -77,7 +80,7 @@ impl KeyedOrder {
     pub(crate) fn pass(&mut self, ordering: u64, sequence: u64, alone: bool) -> Option<Lease> {
         let key = self.keys.get(&ordering).filter(|key| key.owner == sequence)?;
         match key.turn {
-            Turn::Next => self.release(ordering, sequence),
+            Turn::Next | Turn::Returned => self.release(ordering, sequence),
             Turn::Retry if alone => self.release(ordering, sequence),
             Turn::Retry | Turn::AtWork => None,
         }
@@ -138,6 +141,18 @@ mod tests {
         assert_eq!(keyed.release(7, 3), None);
         assert!(keyed.admit(lease(7, 9)));
         assert_eq!(keyed.held, 0);
+    }
+
+    #[test]
+    fn an_older_one_that_is_put_back_goes_before_the_next() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 4)) && !keyed.admit(lease(7, 5)));
+        assert_eq!(keyed.release(7, 4).map(|lease| lease.sequence), Some(5));
+        assert!(keyed.admit(lease(7, 4)) && !keyed.admit(lease(7, 5)), "4 was redriven before 5 was handed out");
+        assert_eq!(keyed.release(7, 4).map(|lease| lease.sequence), Some(5));
+        assert!(keyed.admit(lease(7, 5)));
+        keyed.rest(7, 5, false);
+        assert!(!keyed.admit(lease(7, 4)), "5 was handed out before");
     }
 
     #[test]
