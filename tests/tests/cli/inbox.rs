@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -11,18 +11,20 @@ use tandem_tests::now;
 
 use crate::desk::{Desk, column};
 
-/// A reader in the background, stopped as a whole process: it lives, and does nothing.
-struct Frozen(Child);
+/// A reader in the background, stopped as a whole process: it lives, and does nothing. Its output stays open, or it would
+/// end before it is stopped.
+struct Frozen(Child, BufReader<ChildStdout>);
 
 impl Frozen {
     /// Freezes the reader once it has printed its first message.
     fn after_first_line(mut command: Command) -> (Self, Value) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        output.read_line(&mut line).unwrap();
         let stopped = Command::new("sh").args(["-c", "kill -STOP \"$0\"", &child.id().to_string()]).status();
         assert!(stopped.unwrap().success());
-        (Self(child), serde_json::from_str(&line).unwrap())
+        (Self(child, output), serde_json::from_str(&line).unwrap())
     }
 }
 
