@@ -13,7 +13,10 @@ use crate::desk::{Desk, column};
 
 /// A reader in the background, stopped as a whole process: it lives, and does nothing. Its output stays open, or it would
 /// end before it is stopped.
-struct Frozen(Child, BufReader<ChildStdout>);
+struct Frozen {
+    child: Child,
+    _output: BufReader<ChildStdout>,
+}
 
 impl Frozen {
     /// Freezes the reader once it has printed its first message.
@@ -24,14 +27,14 @@ impl Frozen {
         output.read_line(&mut line).unwrap();
         let stopped = Command::new("sh").args(["-c", "kill -STOP \"$0\"", &child.id().to_string()]).status();
         assert!(stopped.unwrap().success());
-        (Self(child, output), serde_json::from_str(&line).unwrap())
+        (Self { child, _output: output }, serde_json::from_str(&line).unwrap())
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
