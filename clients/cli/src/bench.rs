@@ -18,8 +18,8 @@ use crate::{args::BenchArgs, exit::Failure, run::Context};
 
 /// What was measured.
 enum Measured {
-    Load(Report),
-    Redrive(RedriveReport),
+    Load(Box<Report>),
+    Redrive(Box<RedriveReport>),
 }
 
 pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), Failure> {
@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), Failur
 
 async fn measure(context: &Context, arena: &Arena, plan: &Plan) -> Result<Measured, Failure> {
     if let Some(letters) = &plan.dead_letters {
-        return redrive::measure(context, arena, plan, letters).await.map(Measured::Redrive);
+        return redrive::measure(context, arena, plan, letters).await.map(Box::new).map(Measured::Redrive);
     }
-    scenario::measure(context, arena, plan).await.map(Measured::Load)
+    scenario::measure(context, arena, plan).await.map(Box::new).map(Measured::Load)
 }

@@ -33,7 +33,8 @@ async fn line_10_an_id_is_published_once_over_restarts_and_its_content_is_part_o
         .ttl(Duration::from_secs(3600))
         .build();
     let first = stage.publish(message.clone()).await;
-    let changes: [(&str, fn(&mut Message)); 7] = [
+    type Change = (&'static str, fn(&mut Message));
+    let changes: [Change; 7] = [
         ("content", |m| m.content = "do that".into()),
         ("recipient", |m| m.destination = Some(to_sandbox("carol"))),
         ("sender", |m| m.from_sandbox_id = "carol".into()),

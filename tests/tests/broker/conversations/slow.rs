@@ -60,11 +60,11 @@ async fn line_13_readers_that_take_nothing_cost_bounded_memory() {
     let grown = slow.saturating_sub(unread);
     println!(
         "{} MiB published to slow readers; resident {} -> {} MiB",
-        2 * ROUND_BYTES >> 20,
+        (2 * ROUND_BYTES) >> 20,
         unread >> 20,
         slow >> 20
     );
-    assert!(grown < 64 << 20, "8 readers that take nothing cost {} MiB of {}", grown >> 20, 2 * ROUND_BYTES >> 20);
+    assert!(grown < 64 << 20, "8 readers that take nothing cost {} MiB of {}", grown >> 20, (2 * ROUND_BYTES) >> 20);
 
     // Slow is not lost: whoever begins to read gets all of it.
     let waiting = stage.pending("bob").await;
