@@ -98,8 +98,7 @@ fn fail(
         let (reason, text) = if verb.dead_letter {
             (DeadReason::Rejected, verb.text.clone())
         } else {
-            let attempts = parked.attempt - 1;
-            (DeadReason::AttemptsExhausted, Bytes::from(format!("all {attempts} attempts failed")))
+            (DeadReason::AttemptsExhausted, exhausted_text(parked.attempt - 1, &verb.text))
         };
         let ordering = parked.ordering;
         park::release_bytes(state, place, u64::from(parked.bytes))?;
@@ -113,4 +112,15 @@ fn fail(
     parked.blocks = parked.ordering != 0;
     park::park(state, place, &parked)?;
     Ok(false)
+}
+
+/// Why a message is dead whose attempts are used up, with the error of the last one.
+fn exhausted_text(attempts: u32, error: &[u8]) -> Bytes {
+    let text = match attempts {
+        1 => "its only attempt failed".to_owned(),
+        _ if error.is_empty() => format!("all {attempts} attempts failed"),
+        _ => format!("all {attempts} attempts failed, the last one"),
+    };
+    let colon: &[u8] = if error.is_empty() { b"" } else { b": " };
+    [text.as_bytes(), colon, error].concat().into()
 }

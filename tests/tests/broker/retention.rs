@@ -77,9 +77,7 @@ async fn line_12_retention_settings_are_checked_and_read_back() {
     assert_eq!(settings.retention_age.unwrap().seconds, 30 * 24 * 3_600, "unless set otherwise");
     let short = WorkspaceSettings { retention_age: Some(Duration::from_secs(59).try_into().unwrap()), ..settings };
     let error = workspaces.update(WORKSPACE, short).await.unwrap_err();
-    Refused::from(error)
-        .expect(Code::InvalidArgument, "INVALID_FIELD", &["59 s", "60000 ms"])
-        .at("settings.retention_age");
+    Refused::from(error).expect(Code::InvalidArgument, "INVALID_FIELD", &["59 s", "60 s"]).at("settings.retention_age");
     let small = WorkspaceSettings { retention_bytes: MIB - 1, ..WorkspaceSettings::default() };
     let error = workspaces.update(WORKSPACE, small).await.unwrap_err();
     Refused::from(error)

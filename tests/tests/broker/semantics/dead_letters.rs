@@ -61,7 +61,7 @@ async fn line_3_a_dead_letter_holds_the_message_its_reason_and_every_attempt() {
     let letter = stage.client.dead_letters(WORKSPACE).get("bob", receipt.sequence).await.unwrap();
     assert_eq!(stage.dead_of("bob").await, std::slice::from_ref(&letter), "a list shows the same");
     assert_eq!((letter.sandbox_id.as_str(), letter.reason()), ("bob", DeadLetterReason::AttemptsExhausted));
-    assert_eq!(letter.reason_text, "all 3 attempts failed");
+    assert_eq!(letter.reason_text, "all 3 attempts failed, the last one: the stream broke");
     let message = letter.message.unwrap();
     assert_eq!(message, delivered, "payload, headers and traceparent, as they were delivered");
     let without_the_broker = Message { workspace_id: String::new(), sequence: 0, server_time: None, ..message.clone() };
@@ -188,7 +188,7 @@ async fn line_3_the_sender_of_what_requires_a_response_is_told() {
     alice.expect_silence().await;
     let expected = [
         ("rejected", "bob", "REJECTED", "I \"cannot\""),
-        ("exhausted", "carol", "ATTEMPTS_EXHAUSTED", "all 1 attempts failed"),
+        ("exhausted", "carol", "ATTEMPTS_EXHAUSTED", "its only attempt failed: busy"),
         ("expired", "bob", "EXPIRED", "it waited for longer than its ttl of 1000 ms"),
     ];
     let expected = expected.map(|(id, from, code, text)| (id.to_owned(), from.to_owned(), code.into(), text.into()));

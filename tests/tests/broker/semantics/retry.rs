@@ -162,7 +162,7 @@ async fn promise_3_a_message_that_kills_its_reader_ends_as_a_dead_letter() {
     until("it is dead", async || !stage.dead_of("bob").await.is_empty()).await;
     let letter = &stage.dead_of("bob").await[0];
     assert_eq!(letter.reason(), DeadLetterReason::AttemptsExhausted);
-    assert_eq!(letter.reason_text, "all 4 attempts failed");
+    assert_eq!(letter.reason_text, "all 4 attempts failed, the last one: the stream broke");
     assert!(letter.attempts.iter().all(|failed| failed.error() == AttemptError::StreamBroken), "{letter:?}");
     stage.publish(direct("alice", "bob", "good")).await;
     let mut bob = stage.subscribe("bob").await;
