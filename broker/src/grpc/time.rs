@@ -38,7 +38,7 @@ pub(crate) fn milliseconds(
     });
     milliseconds.map(Some).ok_or_else(|| {
         let given = match seconds.zip(nanos).and_then(|(seconds, nanos)| Some((seconds.checked_mul(1000)?, nanos))) {
-            Some((ms, nanos)) if nanos % 1_000_000 == 0 => shown(ms.saturating_add(nanos / 1_000_000)),
+            Some((ms, nanos)) if nanos.is_multiple_of(1_000_000) => shown(ms.saturating_add(nanos / 1_000_000)),
             _ => format!("{} s and {} ns", value.seconds, value.nanos),
         };
         let text = format!("{field} is {given}; it must be {} to {}", shown(*range.start()), shown(*range.end()));
@@ -49,7 +49,7 @@ pub(crate) fn milliseconds(
 /// A duration in the largest unit that needs no fraction.
 fn shown(milliseconds: u64) -> String {
     let units = [(24 * 3_600_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
-    let unit = units.into_iter().find(|(size, _)| milliseconds >= 2 * size && milliseconds % size == 0);
+    let unit = units.into_iter().find(|(size, _)| milliseconds >= 2 * size && milliseconds.is_multiple_of(*size));
     let (size, name) = unit.unwrap_or(if milliseconds == 1_000 { (1_000, "s") } else { (1, "ms") });
     format!("{} {name}", milliseconds / size)
 }
