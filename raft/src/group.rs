@@ -91,7 +91,7 @@ impl<A: Apply> Group<A> {
         let wanted = Arc::new(Notify::new());
         let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
         let state = StateMachine::open(shard, home, apply, trigger, fatal.clone())?;
-        let (reach, purged) = (state.reach()?, log.purged_index());
+        let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
             return Err(FatalError::Record { place: format!("state of shard {shard}"), detail });

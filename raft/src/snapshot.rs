@@ -9,7 +9,7 @@ use crate::{
     apply::POSITION_SPACE,
     encoding::decode_position,
     error::FatalError,
-    state_home::StateHome,
+    state_home::{StateHome, TakenSnapshot},
     type_config::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
@@ -32,6 +32,18 @@ pub(crate) fn position(engine: &dyn Engine) -> Result<(Option<LogId>, StoredMemb
     }
 }
 
+/// Up to where a state engine reaches, as openraft wants to know it of a snapshot.
+pub(crate) fn meta(engine: &dyn Engine) -> Result<SnapshotMeta, FatalError> {
+    let (last_log_id, last_membership) = position(engine)?;
+    Ok(SnapshotMeta { last_log_id, last_membership })
+}
+
+impl From<TakenSnapshot> for Snapshot {
+    fn from(taken: TakenSnapshot) -> Self {
+        Self { meta: taken.meta, snapshot: SnapshotDir { path: taken.path } }
+    }
+}
+
 /// Takes one snapshot.
 pub(crate) struct SnapshotBuilder {
     pub(crate) home: StateHome,
@@ -43,16 +55,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (home, engine) = (self.home.clone(), Arc::clone(&self.engine));
-        let built = tokio::task::spawn_blocking(move || {
-            home.take_snapshot(engine.as_ref(), |copy| {
-                let found = position(copy);
-                let index = found.as_ref().ok().and_then(|(applied, _)| applied.map(|id| id.index));
-                Ok((index.unwrap_or(0), found))
-            })
-        });
-        let (path, found) = built.await.map_err(io::Error::other)?.map_err(FatalError::from)?;
-        let (last_log_id, last_membership) = found?;
-        tracing::debug!(?last_log_id, path = %path.display(), "snapshot taken");
-        Ok(Snapshot { meta: SnapshotMeta { last_log_id, last_membership }, snapshot: SnapshotDir { path } })
+        let built = tokio::task::spawn_blocking(move || home.take_snapshot(engine.as_ref()));
+        let taken = built.await.map_err(io::Error::other)??;
+        tracing::debug!(last_log_id = ?taken.meta.last_log_id, path = %taken.path.display(), "snapshot taken");
+        Ok(taken.into())
     }
 }

@@ -4,7 +4,7 @@
 //! <shard>/CURRENT               the name of the state directory in use
 //! <shard>/state-0000000001/     a state engine
 //! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
-//! <shard>/snapshots/building/   one that is not finished, removed at start
+//! <shard>/snapshots/building/   one that is not finished, removed at start; so is one being removed, in removing/
 //! <shard>/incoming/             one that comes from another node, removed at start
 //! ```
 
@@ -14,28 +14,36 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tandem_storage::{Engine, Error};
 
-use crate::apply::OpenState;
+use crate::{apply::OpenState, error::FatalError, snapshot::meta, type_config::SnapshotMeta};
 
-/// A snapshot and the state engine in it.
-pub(crate) type OpenSnapshot = (PathBuf, Arc<dyn Engine>);
+/// A complete snapshot on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct TakenSnapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) path: PathBuf,
+}
 
 /// The directory of one shard.
 #[derive(Clone)]
 pub(crate) struct StateHome {
     dir: PathBuf,
     opener: Arc<dyn OpenState>,
+    making: Arc<Mutex<()>>,
+    newest: Arc<Mutex<Option<TakenSnapshot>>>,
 }
 
 impl StateHome {
     /// Prepares the directory and removes what an interrupted run left unfinished.
-    pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, Error> {
-        let home = Self { dir, opener };
+    pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, FatalError> {
+        let home = Self { dir, opener, making: Arc::default(), newest: Arc::default() };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
         remove(&home.incoming())?;
         home.remove_stale_states()?;
+        *home.newest.lock() = home.find_snapshot()?;
         Ok(home)
     }
 
@@ -84,30 +92,34 @@ impl StateHome {
         self.dir.join("incoming")
     }
 
-    /// Takes a snapshot of `engine`: `read` finds in the finished copy up to which log index it reaches.
-    pub(crate) fn take_snapshot<T>(
-        &self,
-        engine: &dyn Engine,
-        read: impl FnOnce(&dyn Engine) -> Result<(u64, T), Error>,
-    ) -> Result<(PathBuf, T), Error> {
+    /// Takes a snapshot of `engine`; it replaces the one before.
+    pub(crate) fn take_snapshot(&self, engine: &dyn Engine) -> Result<TakenSnapshot, FatalError> {
+        // They share a directory while they are made.
+        let _one_at_a_time = self.making.lock();
         let building = self.building();
         remove(&building)?;
         engine.checkpoint(&building)?;
         // The copy may be newer than anything known before it was taken, so it is asked itself.
-        let (index, position) = read(self.opener.open(&building)?.as_ref())?;
-        let path = self.snapshots().join(format!("{index:020}"));
+        let meta = meta(self.opener.open(&building)?.as_ref())?;
+        let path = self.snapshots().join(format!("{:020}", meta.last_log_id.map_or(0, |id| id.index)));
         if path.exists() {
             remove(&building)?;
         } else {
             fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
             sync_dir(&self.snapshots())?;
         }
-        self.keep_only(&path)?;
-        Ok((path, position))
+        let taken = TakenSnapshot { meta, path };
+        *self.newest.lock() = Some(taken.clone());
+        self.keep_only(&taken.path)?;
+        Ok(taken)
     }
 
-    /// The newest complete snapshot and the state engine in it, opened to be read.
-    pub(crate) fn newest_snapshot(&self) -> Result<Option<OpenSnapshot>, Error> {
+    /// The newest complete snapshot. From memory: it may be replaced at any time, so nobody opens it to ask.
+    pub(crate) fn newest_snapshot(&self) -> Option<TakenSnapshot> {
+        self.newest.lock().clone()
+    }
+
+    fn find_snapshot(&self) -> Result<Option<TakenSnapshot>, FatalError> {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
@@ -115,7 +127,8 @@ impl StateHome {
                 newest = newest.max(Some(path));
             }
         }
-        newest.map(|path| self.opener.open(&path).map(|engine| (path, engine))).transpose()
+        let Some(path) = newest else { return Ok(None) };
+        Ok(Some(TakenSnapshot { meta: meta(self.opener.open(&path)?.as_ref())?, path }))
     }
 
     /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names
@@ -134,10 +147,18 @@ impl StateHome {
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
             if path != kept {
-                remove(&path)?;
+                self.remove_whole(&path)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the name away first: whoever reads the files of a snapshot sees that it goes, never a part of them.
+    fn remove_whole(&self, path: &Path) -> Result<(), Error> {
+        let removing = self.snapshots().join("removing");
+        remove(&removing)?;
+        fs::rename(path, &removing).map_err(failed("removing an old snapshot"))?;
+        remove(&removing)
     }
 
     fn current(&self) -> Result<Option<PathBuf>, Error> {

@@ -69,13 +69,10 @@ impl<A: Apply> StateMachine<A> {
     }
 
     /// How far this node can be brought without the log: its state, or a snapshot of it.
-    pub(crate) fn reach(&self) -> Result<u64, FatalError> {
+    pub(crate) fn reach(&self) -> u64 {
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        let snapshot = match self.home.newest_snapshot()? {
-            Some((_, engine)) => index(position(engine.as_ref())?.0),
-            None => 0,
-        };
-        Ok(snapshot.max(index(self.applied)))
+        let snapshot = self.home.newest_snapshot().map_or(0, |taken| index(taken.meta.last_log_id));
+        snapshot.max(index(self.applied))
     }
 
     pub(crate) fn engine(&self) -> EngineSlot {
@@ -174,15 +171,13 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
             .open(engine)
             .map_err(|error| self.fail(FatalError::Apply { shard: self.shard, index, detail: error.to_string() }))?;
         // What was received may be removed by whoever brought it; this node keeps a snapshot of its own.
-        self.home.take_snapshot(self.slot.lock().clone().as_ref(), |_| Ok((index, ()))).map_err(FatalError::from)?;
+        let engine = Arc::clone(&self.slot.lock());
+        self.home.take_snapshot(engine.as_ref())?;
         self.home.remove_old_states().map_err(FatalError::from)?;
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some((path, engine)) = self.home.newest_snapshot().map_err(FatalError::from)? else { return Ok(None) };
-        let (last_log_id, last_membership) = position(engine.as_ref())?;
-        let meta = SnapshotMeta { last_log_id, last_membership };
-        Ok(Some(Snapshot { meta, snapshot: SnapshotDir { path } }))
+        Ok(self.home.newest_snapshot().map(Snapshot::from))
     }
 }

@@ -88,7 +88,8 @@ fn open_all(dir: &Path) -> io::Result<Vec<(String, File)>> {
             files.push((name, File::open(entry.path())?));
         }
     }
-    Ok(files)
+    // One that is removed loses its name first: as long as it has it, these are all its files.
+    if dir.exists() { Ok(files) } else { Err(io::Error::other("a newer snapshot took the place of this one")) }
 }
 
 fn read_piece(mut file: File) -> io::Result<(File, Vec<u8>)> {

@@ -21,6 +21,7 @@ async fn insist(trio: &Trio, shard: u32, command: &Bytes) {
                 return;
             }
         }
+        trio.expect_health();
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let groups: Vec<_> = trio.nodes.iter().map(|(id, node)| (id, node.groups()[shard as usize].status())).collect();
@@ -158,7 +159,6 @@ async fn leaders_are_spread_again_when_a_node_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "chaos: finds a fault that is not mended yet: in one run of three the two nodes that are left stop agreeing while they take snapshots"]
 async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     let mut trio = Trio::with(1, 20_000, rocks_states).await;
     let leader = trio.leader(0).await;

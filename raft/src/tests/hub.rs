@@ -116,6 +116,7 @@ pub(crate) struct Trio {
     pub(crate) dirs: BTreeMap<u64, tempfile::TempDir>,
     logs: BTreeMap<u64, Arc<dyn Engine>>,
     pub(crate) nodes: BTreeMap<u64, Node<Journal>>,
+    fatals: BTreeMap<u64, FatalSink>,
     pub(crate) shards: u32,
     pub(crate) snapshot_every_bytes: u64,
     states: fn() -> Arc<dyn OpenState>,
@@ -131,8 +132,8 @@ impl Trio {
         let dirs = NODES.into_iter().map(|id| (id, tempfile::tempdir().unwrap())).collect();
         let log = |id| (id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)) as Arc<dyn Engine>);
         let logs = NODES.into_iter().map(log).collect();
-        let nodes = BTreeMap::new();
-        let mut trio = Self { hub: Arc::default(), dirs, logs, nodes, shards, snapshot_every_bytes, states };
+        let (nodes, fatals) = (BTreeMap::new(), BTreeMap::new());
+        let mut trio = Self { hub: Arc::default(), dirs, logs, nodes, fatals, shards, snapshot_every_bytes, states };
         for id in NODES {
             trio.run(id).await;
         }
@@ -141,7 +142,16 @@ impl Trio {
 
     /// Starts a node, with the log that it had.
     pub(crate) async fn run(&mut self, id: u64) {
-        self.run_with_disk(id, &format!("disk-{id}"), FatalSink::default()).await;
+        let fatal = FatalSink::default();
+        self.fatals.insert(id, fatal.clone());
+        self.run_with_disk(id, &format!("disk-{id}"), fatal).await;
+    }
+
+    /// Fails the test when a node had to stop that should not have.
+    pub(crate) fn expect_health(&self) {
+        for (id, fatal) in &self.fatals {
+            assert!(fatal.get().is_none(), "node {id} had to stop: {:?}", fatal.get());
+        }
     }
 
     pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) {
@@ -207,6 +217,7 @@ impl Trio {
     }
 
     pub(crate) async fn shutdown(mut self) {
+        self.expect_health();
         for id in NODES {
             if self.nodes.contains_key(&id) {
                 self.stop(id).await;
