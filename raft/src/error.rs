@@ -141,6 +141,11 @@ impl FatalSink {
         });
     }
 
+    /// What was reported first, or else this error: why a start failed, rather than what it led to.
+    pub(crate) fn first(&self, error: FatalError) -> FatalError {
+        self.get().unwrap_or(error)
+    }
+
     /// The error, once there is one.
     pub async fn wait(&self) -> FatalError {
         let mut watch = self.0.subscribe();

@@ -119,7 +119,8 @@ impl<A: Apply> Node<A> {
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
-        Self::launch(options, None, log, opener, apply, metrics, fatal).await
+        let started = Self::launch(options, None, log, opener, apply, metrics, fatal.clone()).await;
+        started.map_err(|error| fatal.first(error))
     }
 
     /// The same as a member of a cluster. A new data directory becomes one of the voters; one that was a member goes on
@@ -133,7 +134,8 @@ impl<A: Apply> Node<A> {
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
-        Self::launch(options, Some(cluster), log, opener, apply, metrics, fatal).await
+        let started = Self::launch(options, Some(cluster), log, opener, apply, metrics, fatal.clone()).await;
+        started.map_err(|error| fatal.first(error))
     }
 
     async fn launch(

@@ -19,8 +19,8 @@ use tokio::{
 
 use super::journal::{Journal, commands, memory_states};
 use crate::{
-    Accept, ClusterOptions, CommitMetrics, Dial, FatalSink, Group, Introduction, Node, NodeOptions, OpenState,
-    PeerMetrics, Secret, Wire,
+    Accept, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node, NodeOptions,
+    OpenState, PeerMetrics, Secret, Wire,
 };
 
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
@@ -144,7 +144,7 @@ impl Trio {
     pub(crate) async fn run(&mut self, id: u64) {
         let fatal = FatalSink::default();
         self.fatals.insert(id, fatal.clone());
-        self.run_with_disk(id, &format!("disk-{id}"), fatal).await;
+        self.run_with_disk(id, &format!("disk-{id}"), fatal).await.unwrap();
     }
 
     /// Fails the test when a node had to stop that should not have.
@@ -154,7 +154,7 @@ impl Trio {
         }
     }
 
-    pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) {
+    pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) -> Result<(), FatalError> {
         let (door, queue) = mpsc::unbounded_channel();
         self.hub.doors.lock().insert(id, door);
         let own = Introduction {
@@ -174,12 +174,13 @@ impl Trio {
         };
         let mut options = NodeOptions::new(id, self.dirs[&id].path().to_owned(), self.shards);
         options.snapshot_every_bytes = self.snapshot_every_bytes;
-        (options.heartbeat_interval_ms, options.election_timeout_ms) = (50, 150);
+        (options.heartbeat_interval_ms, options.election_timeout_ms) = (50, 300);
         let log = Arc::clone(&self.logs[&id]);
         let apply = |_| Journal::default();
         let states = (self.states)();
         let started = Node::start_member(&options, cluster, log, states, apply, CommitMetrics::default(), fatal).await;
-        self.nodes.insert(id, started.unwrap());
+        self.nodes.insert(id, started?);
+        Ok(())
     }
 
     /// Ends a node.
@@ -227,12 +228,17 @@ impl Trio {
 }
 
 /// Waits for a condition.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(within(10_000, condition).await, "not within 10 s: {what}");
+}
+
+/// Whether a condition comes true in time.
+pub(crate) async fn within(millis: u64, mut condition: impl FnMut() -> bool) -> bool {
+    for _ in 0..millis.div_ceil(5) {
         if condition() {
-            return;
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("not within 10 s: {what}");
+    condition()
 }
