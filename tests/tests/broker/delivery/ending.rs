@@ -14,9 +14,11 @@ const SWIFT: Duration = Duration::from_secs(2);
 async fn unregistering_ends_the_streams_of_a_sandbox_and_no_others() {
     let stage = Stage::with(&["alice", "bob"]).await;
     stage.publish_all(vec![direct("alice", "bob", "given up"); 7]).await;
-    let (mut one, mut two) = (stage.subscribe_with_credit("bob", 3).await, stage.subscribe("bob").await);
     let mut alice = stage.subscribe("alice").await;
+    let mut one = stage.subscribe_with_credit("bob", 3).await;
     one.take(3).await;
+    // Its credit counts only now: two streams share what waits as their requests arrive.
+    let mut two = stage.subscribe("bob").await;
     two.take(4).await;
     assert_eq!(stage.client.registry(WORKSPACE).unregister("bob").await.unwrap(), 7, "leased ones included");
     for stream in [&mut one, &mut two] {
