@@ -2,7 +2,6 @@
 
 use super::Edge;
 use crate::{
-    clock,
     machine::{keys, workspace::Workspace},
     message::{Capability, MessageView},
     query::{QueryError, registry::Candidate},
@@ -39,11 +38,7 @@ impl Edge {
             let numbers: Vec<u8> = candidates.iter().flat_map(|candidate| candidate.number.to_be_bytes()).collect();
             return if numbers.is_empty() { Err(nobody(wanted)) } else { Ok(Choice::Several(numbers)) };
         }
-        let now_ms = clock::unix_ms();
-        candidates.retain(|candidate| {
-            now_ms.saturating_sub(candidate.heard_ms) <= self.limits.heartbeat_timeout_ms
-                || shard.delivery.is_subscribed(workspace.number, candidate.number)
-        });
+        candidates.retain(|candidate| self.is_online(shard, workspace.number, candidate.number, candidate.heard_ms));
         let chosen = if view.ordering_key.is_empty() {
             candidates.into_iter().min_by_key(|candidate| (candidate.held, candidate.number))
         } else {

@@ -174,12 +174,16 @@ impl Edge {
         Ok((shard, workspace))
     }
 
+    /// Whether a sandbox was heard within the timeout, to the millisecond as the machine has it, or has an open subscription.
+    pub(super) fn is_online(&self, shard: &Shard, workspace: u32, sandbox: u32, heard_ms: u64) -> bool {
+        let age_ms = clock::unix_ms().saturating_sub(heard_ms);
+        age_ms < self.limits.heartbeat_timeout_ms || shard.delivery.is_subscribed(workspace, sandbox)
+    }
+
     fn on_wire(&self, shard: &Shard, workspace_id: &str, state: &Workspace, named: NamedSandbox) -> Sandbox {
         // What is stored was encoded by this very type; an unreadable description would be an empty one.
         let description = Sandbox::decode(named.sandbox.description.clone()).unwrap_or_default();
-        let age_ms = clock::unix_ms().saturating_sub(named.last_heartbeat_ms);
-        let online = age_ms <= self.limits.heartbeat_timeout_ms
-            || shard.delivery.is_subscribed(state.number, named.sandbox.number);
+        let online = self.is_online(shard, state.number, named.sandbox.number, named.last_heartbeat_ms);
         Sandbox {
             sandbox_id: named.name,
             workspace_id: workspace_id.to_owned(),
