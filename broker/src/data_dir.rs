@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The version of everything that lies in a data directory. Raised when an older broker could not read it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The file `IDENTITY`, in TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ pub(crate) mod notice;
 pub(crate) mod park;
 pub(crate) mod parked;
 pub(crate) mod publish;
+pub(crate) mod recent_ids;
 pub(crate) mod registry;
 pub(crate) mod request;
 pub(crate) mod state;
@@ -28,10 +29,11 @@ pub(crate) mod workspace;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use tandem_storage::{Engine, WriteBatch};
 
 pub(crate) use self::state::StateError;
-use self::{events::EventKind, park::Place, state::State};
+use self::{events::EventKind, park::Place, recent_ids::RecentIds, state::State};
 use crate::{
     batch::Batch,
     command::{self, AckedRange, Outcome, Verb},
@@ -92,8 +94,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { state: State::new(engine) }
+    /// Over the state as it is.
+    pub(crate) fn open(engine: Arc<dyn Engine>) -> Result<Self, StateError> {
+        Ok(Self { state: State::open(engine)? })
+    }
+
+    /// The ids that the engine does not hold yet, for whoever reads beside the machine.
+    pub(crate) fn recent_ids(&self) -> Arc<RwLock<RecentIds>> {
+        self.state.recent_ids()
     }
 
     /// Applies one command. Its changes go to `writes`, what happened to `effects`.

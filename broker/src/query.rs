@@ -25,6 +25,7 @@ use crate::{
         follow::TopicCursors,
         inbox::Inbox,
         keys::{self, CURSORS, DUE, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
+        recent_ids::RecentIds,
         request::WaitingRequest,
         state::{KnownId, Sandbox, Shard},
         topic::Topic,
@@ -36,8 +37,15 @@ use crate::{
 /// The engine of a shard's state, as it is now: a snapshot may replace it. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct StateReader {
-    slot: Arc<RwLock<Option<Arc<dyn Engine>>>>,
+    slot: Arc<RwLock<Option<Opened>>>,
     fatal: FatalSink,
+}
+
+/// A state, and what the machine keeps in front of it.
+#[derive(Clone)]
+struct Opened {
+    engine: Arc<dyn Engine>,
+    ids: Arc<RwLock<RecentIds>>,
 }
 
 /// Why a read has no answer.
@@ -70,11 +78,16 @@ impl StateReader {
     }
 
     /// Reads from this engine from now on.
-    pub(crate) fn replace(&self, engine: Arc<dyn Engine>) {
-        *self.slot.write() = Some(Arc::new(Watched::new(engine, self.fatal.clone())));
+    pub(crate) fn replace(&self, engine: Arc<dyn Engine>, ids: Arc<RwLock<RecentIds>>) {
+        let engine: Arc<dyn Engine> = Arc::new(Watched::new(engine, self.fatal.clone()));
+        *self.slot.write() = Some(Opened { engine, ids });
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        self.opened().engine
+    }
+
+    fn opened(&self) -> Opened {
         self.slot.read().clone().expect("the shard opens its state before it serves anybody")
     }
 
@@ -109,9 +122,14 @@ impl StateReader {
 
     pub(crate) fn known_id(&self, workspace: &Workspace, id: &str) -> Result<Option<KnownId>, StateError> {
         let now = workspace.window(self.time_ms()?);
+        let (Opened { engine, ids }, hash) = (self.opened(), keys::text_hash(id));
+        // Before the engine: what leaves the lots is there by then.
+        if let Some(known) = ids.read().find(workspace.number, hash, now) {
+            return Ok(Some(known));
+        }
         for window in [Some(now), now.checked_sub(1)].into_iter().flatten() {
-            let key = keys::remembered(workspace.number, window, Remembered::Id, keys::text_hash(id));
-            if let Some(record) = self.engine().get(REMEMBERED, &key)? {
+            let key = keys::remembered(workspace.number, window, Remembered::Id, hash);
+            if let Some(record) = engine.get(REMEMBERED, &key)? {
                 return Ok(Some(KnownId::from_bytes(record, "message id")?));
             }
         }

@@ -30,8 +30,9 @@ impl Applier {
 impl Apply for Applier {
     fn open(&mut self, engine: Arc<dyn Engine>) -> Result<(), ApplyError> {
         self.effects.clear();
-        self.reader.replace(Arc::clone(&engine));
-        self.machine = Some(Machine::new(engine));
+        let machine = Machine::open(Arc::clone(&engine)).map_err(|error| ApplyError(error.to_string()))?;
+        self.reader.replace(engine, machine.recent_ids());
+        self.machine = Some(machine);
         Ok(())
     }
 

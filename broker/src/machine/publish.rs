@@ -43,6 +43,8 @@ pub(super) struct Routes {
     conversations: BTreeMap<u128, Conversation>,
     producers: Producers,
     expiries: Expiries,
+    /// A message with an explicit id was accepted.
+    has_ids: bool,
 }
 
 /// Messages of the batch to one topic.
@@ -106,6 +108,7 @@ impl Routes {
             conversations: BTreeMap::new(),
             producers: Producers::default(),
             expiries: Expiries::default(),
+            has_ids: false,
         }
     }
 
@@ -128,8 +131,11 @@ impl Routes {
             return Ok(Some(why));
         }
         let sequence = batch.sequence(index);
-        let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
-        dedupe::remember_id(state, &self.workspace, &record, &known);
+        if !record.id.is_empty() {
+            let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
+            state.remember_id(&self.workspace, keys::text_hash(record.id), known);
+            self.has_ids = true;
+        }
         self.producers.accept(&record, sequence, batch.time_ms);
         Ok(None)
     }
@@ -143,7 +149,7 @@ impl Routes {
 
     /// Writes the batch, its runs, and the workspace.
     fn append(self, state: &mut State, name: &str, batch: Batch) -> Result<(), StateError> {
-        let Self { workspace: Workspace { number, .. }, direct, broadcast, topics, expiries, .. } = self;
+        let Self { workspace: Workspace { number, .. }, direct, broadcast, topics, expiries, has_ids, .. } = self;
         let first = batch.first_sequence;
         state.put(MESSAGES, keys::message(number, first), batch.bytes().clone());
         expiries.write(state, number, first)?;
@@ -187,6 +193,7 @@ impl Routes {
             state.delete_range(REMEMBERED, keys::remembered_before(number, window.saturating_sub(1)));
             workspace.newest_window = window;
         }
+        state.file_ids(&mut workspace, &batch, has_ids)?;
         state.put_workspace(name, workspace);
         let batch = Arc::new(batch);
         state.effect(Effect::Appended(Appended { workspace: number, batch, direct, shared }));

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
 use tandem_storage::{Engine, Space, WriteBatch};
 
 use self::overlay::Overlay;
@@ -20,6 +21,7 @@ use super::{
     inbox::Inbox,
     keys::{self, DUE, DueKind, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
     notice::Notice,
+    recent_ids::{LotProgress, RecentIds},
     workspace::Workspace,
 };
 use crate::{
@@ -51,6 +53,8 @@ encoded! {
         pub(super) workspaces: u32,
         /// Whatever was due before this time is done.
         pub(crate) due_floor_ms: u64,
+        /// How far the lots of recent ids are.
+        pub(super) lots: LotProgress,
     }
 }
 
@@ -101,6 +105,7 @@ impl Sandbox {
 /// See the module.
 pub(super) struct State {
     overlay: Overlay,
+    ids: Arc<RwLock<RecentIds>>,
     shard: Option<Shard>,
     header: Header,
     clock_is_behind: bool,
@@ -119,9 +124,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(engine: Arc<dyn Engine>) -> Self {
-        Self {
+    pub(super) fn open(engine: Arc<dyn Engine>) -> Result<Self, StateError> {
+        let ids = RecentIds::load(engine.as_ref())?;
+        Ok(Self {
             overlay: Overlay::new(engine),
+            ids: Arc::new(RwLock::new(ids)),
             shard: None,
             header: Header::default(),
             clock_is_behind: false,
@@ -134,7 +141,11 @@ impl State {
             inboxes: HashMap::new(),
             changed_workspaces: BTreeSet::new(),
             changed_inboxes: BTreeSet::new(),
-        }
+        })
+    }
+
+    pub(super) fn recent_ids(&self) -> Arc<RwLock<RecentIds>> {
+        Arc::clone(&self.ids)
     }
 
     /// A command begins. A new leader's clock may be behind the old one's; time in the log never is.
@@ -171,6 +182,7 @@ impl State {
     /// The engine has everything; what is too much may be forgotten.
     pub(super) fn visible(&mut self) {
         self.overlay.visible();
+        self.ids.write().visible();
         if self.workspaces.len() > MAX_CACHED {
             self.workspaces.clear();
         }
@@ -301,7 +313,13 @@ impl State {
             return Ok(shard);
         }
         let shard = self.read(RECORDS, &keys::shard(), "shard")?;
-        let shard = shard.unwrap_or(Shard { time_ms: 0, next_workspace: 1, workspaces: 0, due_floor_ms: 0 });
+        let shard = shard.unwrap_or(Shard {
+            time_ms: 0,
+            next_workspace: 1,
+            workspaces: 0,
+            due_floor_ms: 0,
+            lots: LotProgress::default(),
+        });
         self.shard = Some(shard);
         Ok(shard)
     }
@@ -336,6 +354,7 @@ impl State {
             self.cached_sandboxes -= gone.len();
         }
         self.inboxes.retain(|(workspace, _), _| *workspace != number);
+        self.ids.write().forget(number);
         self.changed_inboxes.retain(|(workspace, _)| *workspace != number);
     }
 
@@ -393,6 +412,44 @@ impl State {
         self.changed_inboxes.remove(&(workspace, sandbox));
         self.inboxes.insert((workspace, sandbox), None);
         self.delete(INBOXES, keys::inbox(workspace, sandbox));
+    }
+
+    /// What is known of an explicit message id.
+    pub(super) fn known_id(&self, workspace: &Workspace, hash: u128) -> Result<Option<KnownId>, StateError> {
+        let found = self.ids.read().find(workspace.number, hash, workspace.window(self.now_ms()));
+        if found.is_some() || !workspace.lots.is_written() {
+            return Ok(found);
+        }
+        self.remembered(workspace, Remembered::Id, hash)
+    }
+
+    pub(super) fn remember_id(&self, workspace: &Workspace, hash: u128, known: KnownId) {
+        self.ids.write().insert(workspace.number, workspace.window(known.time_ms), hash, known);
+    }
+
+    /// A batch of a workspace is in the log, perhaps with ids.
+    pub(super) fn file_ids(
+        &mut self,
+        workspace: &mut Workspace,
+        batch: &Batch,
+        has_ids: bool,
+    ) -> Result<(), StateError> {
+        let mut shard = self.shard()?;
+        let writes = self.overlay.unread();
+        let write = |key, value| writes.put(REMEMBERED, key, value);
+        self.ids.write().appended(&mut shard.lots, &mut workspace.lots, batch, has_ids, write);
+        self.put_shard(shard);
+        Ok(())
+    }
+
+    /// A batch goes from the log of a workspace, or a part of it. The ids in it stay.
+    pub(super) fn settle_ids(&mut self, workspace: &mut Workspace, first_sequence: u64) -> Result<(), StateError> {
+        if workspace.lots.reach(self.shard()?.lots, first_sequence) {
+            let writes = self.overlay.unread();
+            let write = |key, value| writes.put(REMEMBERED, key, value);
+            self.ids.write().settle(workspace.number, &mut workspace.lots, write);
+        }
+        Ok(())
     }
 
     /// What is remembered under a hash: in the window of this time or in the one before, so that nothing is forgotten

@@ -25,16 +25,17 @@ pub(super) fn apply(state: &mut State, verb: &Trim) -> Result<Result<Trimmed, Re
     if workspace.number != verb.number {
         return Ok(Ok(outcome));
     }
-    let spent = verb.batches.iter().filter(|batch| batch.first_sequence < workspace.first_sequence);
-    for batch in spent {
+    let cut = workspace.first_sequence;
+    for batch in verb.batches.iter().filter(|batch| batch.first_sequence < cut) {
+        state.settle_ids(&mut workspace, batch.first_sequence)?;
         outcome.batches += u64::from(shrink(state, workspace.number, batch)?);
     }
     if verb.first_sequence > workspace.first_sequence && verb.first_sequence <= workspace.last_sequence + 1 {
         workspace.first_sequence = verb.first_sequence;
         workspace.trimmed_bytes = verb.trimmed_bytes.clamp(workspace.trimmed_bytes, workspace.committed_bytes);
         state.delete_range(RECORDS, (keys::mark(verb.number, 0), keys::mark(verb.number, verb.first_sequence)));
-        state.put_workspace(&verb.workspace, workspace);
     }
+    state.put_workspace(&verb.workspace, workspace);
     for overflow in &verb.overflows {
         outcome.overflowed += drop_oldest(state, verb.number, overflow)?;
     }

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     keys::{self, RECORDS},
+    recent_ids::LotMarks,
     state::{State, StateError},
 };
 use crate::{
@@ -41,6 +42,8 @@ encoded! {
         /// Broadcasts so far, and the sequence of the newest by priority.
         pub(crate) broadcasts: u64,
         pub(crate) newest_broadcast: ByPriority,
+        /// Where the recent ids are in its log.
+        pub(super) lots: LotMarks,
     }
 }
 
@@ -48,7 +51,7 @@ encoded! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 impl Field for Version {
     fn put(&self, out: &mut BytesMut) {
@@ -101,6 +104,7 @@ impl Workspace {
             settings,
             broadcasts: 0,
             newest_broadcast: ByPriority::default(),
+            lots: LotMarks::default(),
         }
     }
 
@@ -153,7 +157,7 @@ mod tests {
         workspace.last_sequence = 77;
         workspace.newest_broadcast.0[5] = 70;
         let bytes = workspace.to_bytes();
-        assert_eq!(bytes[..13], [2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 3, 232]);
+        assert_eq!(bytes[..13], [3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 3, 232]);
         assert_eq!(Workspace::decode(bytes).unwrap(), workspace);
         assert_eq!((workspace.window(13), workspace.window(14), workspace.window(u64::MAX)), (1, 2, u32::MAX));
     }

@@ -123,14 +123,8 @@ pub(super) fn by_id(
     if record.id.is_empty() {
         return Ok(None);
     }
-    let known: Option<KnownId> = state.remembered(workspace, Remembered::Id, keys::text_hash(record.id))?;
+    let known = state.known_id(workspace, keys::text_hash(record.id))?;
     Ok(known.map(|known| repeated(record, known)))
-}
-
-pub(super) fn remember_id(state: &mut State, workspace: &Workspace, record: &Record<'_>, known: &KnownId) {
-    if !record.id.is_empty() {
-        state.remember(workspace, Remembered::Id, keys::text_hash(record.id), known);
-    }
 }
 
 fn repeated(record: &Record<'_>, known: KnownId) -> Exception {

@@ -70,9 +70,10 @@ impl TestShard {
     pub(crate) fn new() -> Self {
         let engine = Arc::new(MemoryEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
-        reader.replace(engine.clone());
+        let machine = Machine::open(engine.clone()).unwrap();
+        reader.replace(engine.clone(), machine.recent_ids());
         let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
-        Self { machine: Machine::new(engine.clone()), engine, reader, delivery, time_ms: 1_000, max_inbox: 1_000 }
+        Self { machine, engine, reader, delivery, time_ms: 1_000, max_inbox: 1_000 }
     }
 
     /// With a workspace and sandboxes `a`, `b`, `c`.
@@ -221,7 +222,8 @@ impl TestShard {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.machine = Machine::new(self.engine.clone());
+        self.machine = Machine::open(self.engine.clone()).unwrap();
+        self.reader.replace(self.engine.clone(), self.machine.recent_ids());
         self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
     }
 

@@ -27,7 +27,8 @@ fn lose(shard: &mut Shard, space: Space, direction: Direction) {
         writes.delete(space, key);
         shard.engine.write(writes, Durability::Deferred).unwrap();
         // Nothing of it may be left in a cache.
-        shard.machine = Machine::new(shard.engine.clone());
+        shard.machine = Machine::open(shard.engine.clone()).unwrap();
+        shard.reader.replace(shard.engine.clone(), shard.machine.recent_ids());
     }
 }
 

@@ -39,9 +39,9 @@ impl Shard {
     pub(super) fn new() -> Self {
         let engine = Arc::new(FaultEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
-        reader.replace(engine.clone());
+        let machine = Machine::open(engine.clone()).unwrap();
+        reader.replace(engine.clone(), machine.recent_ids());
         let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
-        let machine = Machine::new(engine.clone());
         Self { engine, machine, reader, delivery, log: Vec::new(), outcomes: Vec::new() }
     }
 
@@ -80,9 +80,9 @@ impl Shard {
         let unsynced = handle.journal_bytes() - handle.synced_bytes();
         let tear = if keep == 0 { Tear::All } else { Tear::Keep(unsynced * keep / 100) };
         self.engine = Arc::new(FaultEngine::recover(handle.crash(tear)).unwrap());
-        self.reader.replace(self.engine.clone());
+        self.machine = Machine::open(self.engine.clone()).unwrap();
+        self.reader.replace(self.engine.clone(), self.machine.recent_ids());
         self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
-        self.machine = Machine::new(self.engine.clone());
         let position = self.engine.get(POSITION, &[]).unwrap();
         let mut from = position.map_or(0, |bytes| usize::from_be_bytes(bytes.as_ref().try_into().unwrap()));
         while from < self.log.len() {
@@ -101,7 +101,7 @@ impl Shard {
     /// Applies the same verbs to an empty shard, each as a command of its own, and compares outcomes and bytes.
     pub(super) fn check_one_by_one(&self) -> Result<(), String> {
         let engine = Arc::new(MemoryEngine::new(keys::SPACES.into()));
-        let mut machine = Machine::new(engine.clone());
+        let mut machine = Machine::open(engine.clone()).unwrap();
         let mut outcomes = Vec::new();
         for entry in &self.log {
             let (header, verbs) = command::decode(entry).unwrap();
