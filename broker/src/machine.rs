@@ -25,6 +25,7 @@ pub(crate) mod topic;
 mod trim;
 pub(crate) mod wanted;
 pub(crate) mod workspace;
+mod written_ids;
 
 use std::sync::Arc;
 

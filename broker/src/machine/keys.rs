@@ -100,7 +100,7 @@ pub(crate) fn spaces() -> Vec<SpaceOptions> {
         SpaceOptions::named("messages").with_append_only(),
         SpaceOptions::named("runs"),
         SpaceOptions::named("inboxes").with_point_reads(),
-        SpaceOptions::named("remembered").with_point_reads(),
+        SpaceOptions::named("remembered").with_point_reads().with_random_content(),
         SpaceOptions::named("records").with_point_reads(),
         SpaceOptions::named("ready"),
         SpaceOptions::named("deferred").with_point_reads(),
@@ -163,6 +163,13 @@ pub(crate) fn put_remembered(workspace: u32, window: u32, kind: Remembered, hash
     key.put_u32(window);
     key.put_u8(kind as u8);
     key.put_u128(hash);
+}
+
+/// Workspace and hash of a key of REMEMBERED; none when it is not that of an id.
+pub(crate) fn remembered_id(key: &[u8]) -> Option<(u32, u128)> {
+    let (head, hash) = (key.first_chunk::<9>()?, key.last_chunk::<16>()?);
+    let [a, b, c, d, _, _, _, _, kind] = *head;
+    (kind == Remembered::Id as u8).then(|| (u32::from_be_bytes([a, b, c, d]), u128::from_be_bytes(*hash)))
 }
 
 /// All that is remembered since before a window: from, to.

@@ -14,7 +14,7 @@ pub(super) use self::expiry::{Expiring, bury_or_tell, expire_leased, expire_runs
 use self::{conversation::Conversation, dedupe::Producers, expiry::Expiries};
 use super::{
     Appended, Effect, SharedRun,
-    keys::{self, BROADCAST, MESSAGES, RECORDS, REMEMBERED, RUNS, Remembered},
+    keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
     request,
     state::{KnownId, State, StateError},
     topic::Topic,
@@ -190,7 +190,7 @@ impl Routes {
         let window = workspace.window(state.now_ms());
         if window > workspace.newest_window {
             // Whole windows go at once; nothing is looked for.
-            state.delete_range(REMEMBERED, keys::remembered_before(number, window.saturating_sub(1)));
+            state.forget_before(number, window.saturating_sub(1));
             workspace.newest_window = window;
         }
         state.file_ids(&mut workspace, &batch, has_ids)?;

@@ -23,6 +23,7 @@ use super::{
     notice::Notice,
     recent_ids::{LotProgress, RecentIds},
     workspace::Workspace,
+    written_ids::WrittenIds,
 };
 use crate::{
     batch::{Batch, MessageRef},
@@ -106,6 +107,7 @@ impl Sandbox {
 pub(super) struct State {
     overlay: Overlay,
     ids: Arc<RwLock<RecentIds>>,
+    written_ids: WrittenIds,
     shard: Option<Shard>,
     header: Header,
     clock_is_behind: bool,
@@ -129,6 +131,7 @@ impl State {
         Ok(Self {
             overlay: Overlay::new(engine),
             ids: Arc::new(RwLock::new(ids)),
+            written_ids: WrittenIds::new(),
             shard: None,
             header: Header::default(),
             clock_is_behind: false,
@@ -183,6 +186,7 @@ impl State {
     pub(super) fn visible(&mut self) {
         self.overlay.visible();
         self.ids.write().visible();
+        self.written_ids.visible();
         if self.workspaces.len() > MAX_CACHED {
             self.workspaces.clear();
         }
@@ -417,7 +421,7 @@ impl State {
     /// What is known of an explicit message id.
     pub(super) fn known_id(&self, workspace: &Workspace, hash: u128) -> Result<Option<KnownId>, StateError> {
         let found = self.ids.read().find(workspace.number, hash, workspace.window(self.now_ms()));
-        if found.is_some() || !workspace.lots.is_written() {
+        if found.is_some() || !workspace.lots.is_written() || !self.written_ids.may_hold(workspace.number, hash) {
             return Ok(found);
         }
         self.remembered(workspace, Remembered::Id, hash)
@@ -435,18 +439,31 @@ impl State {
         has_ids: bool,
     ) -> Result<(), StateError> {
         let mut shard = self.shard()?;
-        let writes = self.overlay.unread();
-        let write = |key, value| writes.put(REMEMBERED, key, value);
+        self.written_ids.load_some(self.overlay.engine())?;
+        let (writes, written) = (self.overlay.unread(), &mut self.written_ids);
+        let write = |key: Bytes, value| {
+            written.add(&key);
+            writes.put(REMEMBERED, key, value);
+        };
         self.ids.write().appended(&mut shard.lots, &mut workspace.lots, batch, has_ids, write);
         self.put_shard(shard);
         Ok(())
     }
 
+    /// A window of a workspace is over: whatever is older than the one before is forgotten.
+    pub(super) fn forget_before(&mut self, workspace: u32, window: u32) {
+        self.delete_range(REMEMBERED, keys::remembered_before(workspace, window));
+        self.written_ids.forget_some();
+    }
+
     /// A batch goes from the log of a workspace, or a part of it. The ids in it stay.
     pub(super) fn settle_ids(&mut self, workspace: &mut Workspace, first_sequence: u64) -> Result<(), StateError> {
         if workspace.lots.reach(self.shard()?.lots, first_sequence) {
-            let writes = self.overlay.unread();
-            let write = |key, value| writes.put(REMEMBERED, key, value);
+            let (writes, written) = (self.overlay.unread(), &mut self.written_ids);
+            let write = |key: Bytes, value| {
+                written.add(&key);
+                writes.put(REMEMBERED, key, value);
+            };
             self.ids.write().settle(workspace.number, &mut workspace.lots, write);
         }
         Ok(())

@@ -85,17 +85,25 @@ pub struct SpaceOptions {
     /// Values are written once, about in key order, rarely deleted, and large: larger blocks and files and one compression
     /// on every level, so that a file can move down a level without being rewritten. Default no.
     pub append_only: bool,
+    /// Keys and values are hashes: not compressed, and merged with what is there less often, because nothing comes in
+    /// order. Default no.
+    pub random_content: bool,
 }
 
 impl SpaceOptions {
     /// A space for scans and updates.
     pub const fn named(name: &'static str) -> Self {
-        Self { name, point_reads: false, append_only: false }
+        Self { name, point_reads: false, append_only: false, random_content: false }
     }
 
     /// Sets `point_reads`.
     pub const fn with_point_reads(self) -> Self {
         Self { point_reads: true, ..self }
+    }
+
+    /// Sets `random_content`.
+    pub const fn with_random_content(self) -> Self {
+        Self { random_content: true, ..self }
     }
 
     /// Sets `append_only`.

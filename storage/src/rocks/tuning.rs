@@ -10,6 +10,8 @@ use crate::Durability;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Bytes of the bloom filter of a memtable to bytes of the memtable.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+/// Files of level 0 before they are compacted where content is random. RocksDB's default is 4, and writes wait from 20.
+const RANDOM_LEVEL_ZERO_FILES: i32 = 10;
 const FILE_BYTES: u64 = 64 << 20;
 const APPEND_ONLY_FILE_BYTES: u64 = 256 << 20;
 const LEVELS: usize = 7;
@@ -98,6 +100,11 @@ pub(super) fn family(options: &RocksOptions, space: &SpaceOptions, cache: &Cache
             family.set_level_zero_stop_writes_trigger(i32::MAX);
             family.set_soft_pending_compaction_bytes_limit(0);
             family.set_hard_pending_compaction_bytes_limit(0);
+        }
+        Role::State if space.random_content => {
+            family.set_compression_type(DBCompressionType::None);
+            // Each compaction into the first level rewrites all of it.
+            family.set_level_zero_file_num_compaction_trigger(RANDOM_LEVEL_ZERO_FILES);
         }
         Role::State if space.append_only => family.set_compression_type(DBCompressionType::Lz4),
         Role::State => {

@@ -39,6 +39,10 @@ impl Overlay {
         }
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
     pub(super) fn get(&self, space: Space, key: &Bytes) -> Result<Option<Bytes>, tandem_storage::Error> {
         let place = (space.0, key.clone());
         if let Some(value) = self.points.get(&place).or_else(|| self.changed.get(&place)) {
