@@ -118,7 +118,8 @@ impl Routes {
         if let Some(known) = self.producers.decide(state, &self.workspace, &record)? {
             return Ok(Some(known));
         }
-        if let Some(known) = dedupe::by_id(state, &self.workspace, &record)? {
+        let id = if record.id.is_empty() { None } else { Some(keys::text_hash(record.id)) };
+        if let Some(known) = dedupe::by_id(state, &self.workspace, &record, id)? {
             return match known {
                 Exception::Duplicate { sequence, .. } => {
                     let refused = request::wait_on(state, self.workspace.number, &record, sequence)?;
@@ -131,9 +132,9 @@ impl Routes {
             return Ok(Some(why));
         }
         let sequence = batch.sequence(index);
-        if !record.id.is_empty() {
+        if let Some(id) = id {
             let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
-            state.remember_id(&self.workspace, keys::text_hash(record.id), known);
+            state.remember_id(&self.workspace, id, known);
             self.has_ids = true;
         }
         self.producers.accept(&record, sequence, batch.time_ms);

@@ -24,11 +24,11 @@ use crate::{
     encoding::{Field as _, encoded},
 };
 
-/// Ids of a lot: two lots are in memory, of 64 bytes an id. Part of the format, as everything here that decides what is
+/// Ids of a lot: two lots are in memory, of about a hundred bytes an id. Part of the format, as everything here that decides what is
 /// written when. Small where the rules are tested, so that lots come and go.
-const LOT_IDS: usize = if cfg!(test) { 6 } else { 65_536 };
+const LOT_IDS: usize = if cfg!(test) { 6 } else { 16_384 };
 /// Bytes of the log of a shard after which a lot is full in any case: about what a start reads again for a lot.
-const LOT_BYTES: u64 = 64 << 20;
+const LOT_BYTES: u64 = 32 << 20;
 /// Ids that are written with a batch of messages, at least; and for each of its messages.
 const WRITTEN_AT_LEAST: usize = if cfg!(test) { 2 } else { 256 };
 const WRITTEN_PER_MESSAGE: usize = 2;
@@ -121,7 +121,7 @@ pub(crate) struct RecentIds {
     current: Lot,
     older: Lot,
     /// What of the older lot is not written, by falling place.
-    unwritten: Vec<Place>,
+    unwritten: Vec<(Place, KnownId)>,
     /// Written, but the engine may not show it yet.
     leaving: Vec<Lot>,
 }
@@ -170,9 +170,11 @@ impl RecentIds {
 
     /// What is known of an id, if it came in this window or in the one before.
     pub(crate) fn find(&self, workspace: u32, hash: u128, window: u32) -> Option<KnownId> {
-        let lots = [&self.current, &self.older].into_iter().chain(&self.leaving);
-        let mut found = lots.filter_map(|lot| if lot.is_empty() { None } else { lot.get(&(workspace, hash)) });
-        found.find(|id| id.window.saturating_add(1) >= window).map(|id| id.known)
+        let find = |lot: &Lot| {
+            let id = lot.get(&(workspace, hash))?;
+            (id.window.saturating_add(1) >= window).then_some(id.known)
+        };
+        find(&self.current).or_else(|| find(&self.older)).or_else(|| self.leaving.iter().find_map(find))
     }
 
     pub(super) fn insert(&mut self, workspace: u32, window: u32, hash: u128, known: KnownId) {
@@ -208,16 +210,13 @@ impl RecentIds {
         let mut left = limit;
         let mut pairs = Pairs::for_about(limit.min(self.unwritten.len()));
         while left > 0
-            && let Some(at) = self.unwritten.pop()
+            && let Some((at, known)) = self.unwritten.pop()
         {
             let (workspace, window) = ((at.0 >> 32) as u32, at.0 as u32);
-            // Its workspace may be gone.
-            if let Some(id) = self.older.get(&(workspace, at.1)) {
-                let (key, value) = pairs.pair(workspace, window, at.1, &id.known);
-                write(key, value);
-                progress.written = at;
-                left -= 1;
-            }
+            let (key, value) = pairs.pair(workspace, window, at.1, &known);
+            write(key, value);
+            progress.written = at;
+            left -= 1;
         }
         if self.unwritten.is_empty() && !self.older.is_empty() {
             self.leaving.push(std::mem::take(&mut self.older));
@@ -227,6 +226,7 @@ impl RecentIds {
     /// Writes all ids of a workspace, because a part of its log goes.
     pub(super) fn settle(&mut self, workspace: u32, marks: &mut LotMarks, mut write: impl FnMut(Bytes, Bytes)) {
         let mut leaving = Lot::default();
+        self.unwritten.retain(|(place, _)| place.0 >> 32 != u64::from(workspace));
         // The older first: of two under one id the newer one is found.
         for lot in [&mut self.older, &mut self.current] {
             leaving.extend(lot.extract_if(|(of, _), _| *of == workspace));
@@ -244,6 +244,7 @@ impl RecentIds {
 
     /// A workspace is gone.
     pub(super) fn forget(&mut self, workspace: u32) {
+        self.unwritten.retain(|(place, _)| place.0 >> 32 != u64::from(workspace));
         for lot in [&mut self.older, &mut self.current] {
             lot.retain(|(of, _), _| *of != workspace);
         }
@@ -255,9 +256,9 @@ impl RecentIds {
     }
 
     fn sort_older(&mut self) {
-        let places = self.older.iter().map(|((workspace, hash), id)| place(*workspace, id.window, *hash));
-        self.unwritten = places.collect();
-        self.unwritten.sort_unstable_by(|one, other| other.cmp(one));
+        let ids = self.older.iter();
+        self.unwritten = ids.map(|((of, hash), id)| (place(*of, id.window, *hash), id.known)).collect();
+        self.unwritten.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(*place));
     }
 }
 

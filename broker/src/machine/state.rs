@@ -440,13 +440,11 @@ impl State {
     ) -> Result<(), StateError> {
         let mut shard = self.shard()?;
         self.written_ids.load_some(self.overlay.engine())?;
-        let (writes, written) = (self.overlay.unread(), &mut self.written_ids);
-        let write = |key: Bytes, value| {
-            written.add(&key);
-            writes.put(REMEMBERED, key, value);
-        };
+        let mut pairs = Vec::new();
+        let write = |key, value| pairs.push((key, value));
         self.ids.write().appended(&mut shard.lots, &mut workspace.lots, batch, has_ids, write);
         self.put_shard(shard);
+        self.write_ids(pairs);
         Ok(())
     }
 
@@ -459,14 +457,19 @@ impl State {
     /// A batch goes from the log of a workspace, or a part of it. The ids in it stay.
     pub(super) fn settle_ids(&mut self, workspace: &mut Workspace, first_sequence: u64) -> Result<(), StateError> {
         if workspace.lots.reach(self.shard()?.lots, first_sequence) {
-            let (writes, written) = (self.overlay.unread(), &mut self.written_ids);
-            let write = |key: Bytes, value| {
-                written.add(&key);
-                writes.put(REMEMBERED, key, value);
-            };
+            let mut pairs = Vec::new();
+            let write = |key, value| pairs.push((key, value));
             self.ids.write().settle(workspace.number, &mut workspace.lots, write);
+            self.write_ids(pairs);
         }
         Ok(())
+    }
+
+    fn write_ids(&mut self, pairs: Vec<(Bytes, Bytes)>) {
+        // By themselves: each is somewhere else in memory, and several are fetched at once.
+        pairs.iter().for_each(|(key, _)| self.written_ids.add(key));
+        let writes = self.overlay.unread();
+        pairs.into_iter().for_each(|(key, value)| writes.put(REMEMBERED, key, value));
     }
 
     /// What is remembered under a hash: in the window of this time or in the one before, so that nothing is forgotten

@@ -7,7 +7,7 @@ use crate::{
     command::publish::Exception,
     encoding::encoded,
     machine::{
-        keys::{self, Remembered},
+        keys::Remembered,
         state::{KnownId, State, StateError},
         workspace::Workspace,
     },
@@ -114,16 +114,15 @@ impl Producers {
     }
 }
 
-/// Decides on a message with an id: none when it is new or has none.
+/// Decides on a message by the hash of its id: none when it is new or has none.
 pub(super) fn by_id(
     state: &State,
     workspace: &Workspace,
     record: &Record<'_>,
+    id: Option<u128>,
 ) -> Result<Option<Exception>, StateError> {
-    if record.id.is_empty() {
-        return Ok(None);
-    }
-    let known = state.known_id(workspace, keys::text_hash(record.id))?;
+    let Some(id) = id else { return Ok(None) };
+    let known = state.known_id(workspace, id)?;
     Ok(known.map(|known| repeated(record, known)))
 }
 
