@@ -221,6 +221,8 @@ pub(crate) struct Batch {
     pub(crate) time_ms: u64,
     bytes: Bytes,
     offsets: Vec<u32>,
+    /// Whether a record has an explicit id.
+    pub(crate) has_ids: bool,
 }
 
 impl Batch {
@@ -233,14 +235,15 @@ impl Batch {
         }
         let (time_ms, count) = (head.u64()?, head.u32()?);
         let mut offsets = Vec::with_capacity((count as usize).min(bytes.len() / 16));
-        let mut offset = BATCH_HEADER;
+        let (mut offset, mut has_ids) = (BATCH_HEADER, false);
         for _ in 0..count {
             offsets.push(offset as u32);
-            let (_, length) = parse(&bytes[offset..])?;
+            let (record, length) = parse(&bytes[offset..])?;
+            has_ids |= !record.id.is_empty();
             offset += length;
         }
         match bytes.len() - offset {
-            0 => Ok(Self { first_sequence, time_ms, bytes, offsets }),
+            0 => Ok(Self { first_sequence, time_ms, bytes, offsets, has_ids }),
             count => Err(DecodeError::Trailing { what: "batch", count }),
         }
     }

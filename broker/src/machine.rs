@@ -18,6 +18,7 @@ pub(crate) mod parked;
 pub(crate) mod publish;
 pub(crate) mod recent_ids;
 pub(crate) mod registry;
+mod remembered_filter;
 pub(crate) mod request;
 pub(crate) mod state;
 mod tick;
@@ -25,7 +26,6 @@ pub(crate) mod topic;
 mod trim;
 pub(crate) mod wanted;
 pub(crate) mod workspace;
-mod written_ids;
 
 use std::sync::Arc;
 

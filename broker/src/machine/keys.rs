@@ -100,7 +100,7 @@ pub(crate) fn spaces() -> Vec<SpaceOptions> {
         SpaceOptions::named("messages").with_append_only(),
         SpaceOptions::named("runs"),
         SpaceOptions::named("inboxes").with_point_reads(),
-        SpaceOptions::named("remembered").with_point_reads().with_random_content(),
+        SpaceOptions::named("remembered").with_random_point_reads(),
         SpaceOptions::named("records").with_point_reads(),
         SpaceOptions::named("ready"),
         SpaceOptions::named("deferred").with_point_reads(),
@@ -165,11 +165,16 @@ pub(crate) fn put_remembered(workspace: u32, window: u32, kind: Remembered, hash
     key.put_u128(hash);
 }
 
-/// Workspace and hash of a key of REMEMBERED; none when it is not that of an id.
-pub(crate) fn remembered_id(key: &[u8]) -> Option<(u32, u128)> {
-    let (head, hash) = (key.first_chunk::<9>()?, key.last_chunk::<16>()?);
-    let [a, b, c, d, _, _, _, _, kind] = *head;
-    (kind == Remembered::Id as u8).then(|| (u32::from_be_bytes([a, b, c, d]), u128::from_be_bytes(*hash)))
+/// Workspace, kind and hash of a key of REMEMBERED.
+pub(crate) fn remembered_parts(key: &[u8]) -> Option<(u32, Remembered, u128)> {
+    let ([a, b, c, d, _, _, _, _, kind], hash) = (*key.first_chunk()?, key.last_chunk::<16>()?);
+    let kind = match kind {
+        0 => Remembered::Id,
+        1 => Remembered::Producer,
+        2 => Remembered::Conversation,
+        _ => return None,
+    };
+    Some((u32::from_be_bytes([a, b, c, d]), kind, u128::from_be_bytes(*hash)))
 }
 
 /// All that is remembered since before a window: from, to.

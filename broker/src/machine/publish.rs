@@ -43,8 +43,9 @@ pub(super) struct Routes {
     conversations: BTreeMap<u128, Conversation>,
     producers: Producers,
     expiries: Expiries,
-    /// A message with an explicit id was accepted.
-    has_ids: bool,
+    /// Hashes of the explicit ids, by index, and which of them may be known. Empty when there are none.
+    ids: Vec<Option<u128>>,
+    may_be_known: Vec<bool>,
 }
 
 /// Messages of the batch to one topic.
@@ -73,6 +74,7 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
         batch = Batch::decode(first_sequence, batch.with_time(state.now_ms()))?;
     }
     let mut routes = Routes::new(workspace, by_broker);
+    routes.look_up_ids(state, &batch);
     for index in 0..batch.len() {
         if let Some(exception) = routes.accept(state, &batch, index)? {
             routes.exceptions.push((index as u32, exception));
@@ -108,7 +110,17 @@ impl Routes {
             conversations: BTreeMap::new(),
             producers: Producers::default(),
             expiries: Expiries::default(),
-            has_ids: false,
+            ids: Vec::new(),
+            may_be_known: Vec::new(),
+        }
+    }
+
+    /// Asks after all ids of the batch in one go: each lies somewhere else in memory.
+    fn look_up_ids(&mut self, state: &State, batch: &Batch) {
+        if batch.has_ids {
+            let ids = (0..batch.len()).map(|index| batch.record(index).id);
+            self.ids = ids.map(|id| Some(id).filter(|id| !id.is_empty()).map(keys::text_hash)).collect();
+            self.may_be_known = state.may_know_ids(&self.workspace, &self.ids);
         }
     }
 
@@ -118,8 +130,12 @@ impl Routes {
         if let Some(known) = self.producers.decide(state, &self.workspace, &record)? {
             return Ok(Some(known));
         }
-        let id = if record.id.is_empty() { None } else { Some(keys::text_hash(record.id)) };
-        if let Some(known) = dedupe::by_id(state, &self.workspace, &record, id)? {
+        let id = self.ids.get(index).copied().flatten();
+        let known = match id {
+            Some(id) => state.known_id(&self.workspace, id, !self.may_be_known[index])?,
+            None => None,
+        };
+        if let Some(known) = known.map(|known| dedupe::repeated(&record, known)) {
             return match known {
                 Exception::Duplicate { sequence, .. } => {
                     let refused = request::wait_on(state, self.workspace.number, &record, sequence)?;
@@ -135,7 +151,6 @@ impl Routes {
         if let Some(id) = id {
             let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
             state.remember_id(&self.workspace, id, known);
-            self.has_ids = true;
         }
         self.producers.accept(&record, sequence, batch.time_ms);
         Ok(None)
@@ -150,7 +165,7 @@ impl Routes {
 
     /// Writes the batch, its runs, and the workspace.
     fn append(self, state: &mut State, name: &str, batch: Batch) -> Result<(), StateError> {
-        let Self { workspace: Workspace { number, .. }, direct, broadcast, topics, expiries, has_ids, .. } = self;
+        let Self { workspace: Workspace { number, .. }, direct, broadcast, topics, expiries, .. } = self;
         let first = batch.first_sequence;
         state.put(MESSAGES, keys::message(number, first), batch.bytes().clone());
         expiries.write(state, number, first)?;
@@ -194,7 +209,7 @@ impl Routes {
             state.forget_before(number, window.saturating_sub(1));
             workspace.newest_window = window;
         }
-        state.file_ids(&mut workspace, &batch, has_ids)?;
+        state.file_ids(&mut workspace, &batch)?;
         state.put_workspace(name, workspace);
         let batch = Arc::new(batch);
         state.effect(Effect::Appended(Appended { workspace: number, batch, direct, shared }));

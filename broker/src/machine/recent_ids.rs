@@ -26,7 +26,7 @@ use crate::{
 
 /// Ids of a lot: two lots are in memory, of about a hundred bytes an id. Part of the format, as everything here that decides what is
 /// written when. Small where the rules are tested, so that lots come and go.
-const LOT_IDS: usize = if cfg!(test) { 6 } else { 16_384 };
+const LOT_IDS: usize = if cfg!(test) { 6 } else { 28_672 };
 /// Bytes of the log of a shard after which a lot is full in any case: about what a start reads again for a lot.
 const LOT_BYTES: u64 = 32 << 20;
 /// Ids that are written with a batch of messages, at least; and for each of its messages.
@@ -69,8 +69,6 @@ encoded! {
         from: u64,
         /// The same of the lot before it; 0 none.
         before: u64,
-        /// There may be ids in REMEMBERED.
-        written: bool,
     }
 }
 
@@ -81,7 +79,6 @@ impl LotMarks {
             return;
         }
         self.before = if self.number + 1 == current { self.from } else { 0 };
-        self.written |= self.number != 0;
         (self.number, self.from) = (current, first_sequence);
     }
 
@@ -100,10 +97,6 @@ impl LotMarks {
     pub(super) fn reach(&self, current: LotProgress, first_sequence: u64) -> bool {
         let (older, newer) = self.lots(current.number);
         older.or(newer).is_some_and(|from| first_sequence >= from)
-    }
-
-    pub(super) fn is_written(&self) -> bool {
-        self.written
     }
 }
 
@@ -177,6 +170,12 @@ impl RecentIds {
         find(&self.current).or_else(|| find(&self.older)).or_else(|| self.leaving.iter().find_map(find))
     }
 
+    /// Whether it holds an id, of whatever window.
+    pub(super) fn holds(&self, workspace: u32, hash: u128) -> bool {
+        let holds = |lot: &Lot| lot.contains_key(&(workspace, hash));
+        holds(&self.current) || holds(&self.older) || self.leaving.iter().any(holds)
+    }
+
     pub(super) fn insert(&mut self, workspace: u32, window: u32, hash: u128, known: KnownId) {
         self.current.insert((workspace, hash), RecentId { window, known });
     }
@@ -187,10 +186,9 @@ impl RecentIds {
         progress: &mut LotProgress,
         marks: &mut LotMarks,
         batch: &Batch,
-        has_ids: bool,
         mut write: impl FnMut(Bytes, Bytes),
     ) {
-        if has_ids {
+        if batch.has_ids {
             marks.begin(progress.number, batch.first_sequence);
         }
         self.write_some(progress, WRITTEN_AT_LEAST.max(batch.len() * WRITTEN_PER_MESSAGE), &mut write);
@@ -239,7 +237,7 @@ impl RecentIds {
             write(key, value);
         }
         self.leaving.push(leaving);
-        *marks = LotMarks { written: true, ..LotMarks::default() };
+        *marks = LotMarks::default();
     }
 
     /// A workspace is gone.

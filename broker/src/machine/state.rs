@@ -22,8 +22,8 @@ use super::{
     keys::{self, DUE, DueKind, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
     notice::Notice,
     recent_ids::{LotProgress, RecentIds},
+    remembered_filter::RememberedFilter,
     workspace::Workspace,
-    written_ids::WrittenIds,
 };
 use crate::{
     batch::{Batch, MessageRef},
@@ -107,7 +107,7 @@ impl Sandbox {
 pub(super) struct State {
     overlay: Overlay,
     ids: Arc<RwLock<RecentIds>>,
-    written_ids: WrittenIds,
+    filter: RememberedFilter,
     shard: Option<Shard>,
     header: Header,
     clock_is_behind: bool,
@@ -131,7 +131,7 @@ impl State {
         Ok(Self {
             overlay: Overlay::new(engine),
             ids: Arc::new(RwLock::new(ids)),
-            written_ids: WrittenIds::new(),
+            filter: RememberedFilter::new(),
             shard: None,
             header: Header::default(),
             clock_is_behind: false,
@@ -186,7 +186,7 @@ impl State {
     pub(super) fn visible(&mut self) {
         self.overlay.visible();
         self.ids.write().visible();
-        self.written_ids.visible();
+        self.filter.visible();
         if self.workspaces.len() > MAX_CACHED {
             self.workspaces.clear();
         }
@@ -418,10 +418,24 @@ impl State {
         self.delete(INBOXES, keys::inbox(workspace, sandbox));
     }
 
-    /// What is known of an explicit message id.
-    pub(super) fn known_id(&self, workspace: &Workspace, hash: u128) -> Result<Option<KnownId>, StateError> {
+    /// Whether ids with these hashes may be known; the next ones ask again when messages of one batch share an id.
+    pub(super) fn may_know_ids(&self, workspace: &Workspace, hashes: &[Option<u128>]) -> Vec<bool> {
+        let ids = self.ids.read();
+        let may_know = |hash: u128| {
+            ids.holds(workspace.number, hash) || self.filter.may_hold((workspace.number, Remembered::Id, hash))
+        };
+        hashes.iter().map(|hash| hash.is_some_and(may_know)).collect()
+    }
+
+    /// What is known of an explicit message id; `is_new`: nothing, unless this batch brought it.
+    pub(super) fn known_id(
+        &self,
+        workspace: &Workspace,
+        hash: u128,
+        is_new: bool,
+    ) -> Result<Option<KnownId>, StateError> {
         let found = self.ids.read().find(workspace.number, hash, workspace.window(self.now_ms()));
-        if found.is_some() || !workspace.lots.is_written() || !self.written_ids.may_hold(workspace.number, hash) {
+        if found.is_some() || is_new {
             return Ok(found);
         }
         self.remembered(workspace, Remembered::Id, hash)
@@ -431,18 +445,13 @@ impl State {
         self.ids.write().insert(workspace.number, workspace.window(known.time_ms), hash, known);
     }
 
-    /// A batch of a workspace is in the log, perhaps with ids.
-    pub(super) fn file_ids(
-        &mut self,
-        workspace: &mut Workspace,
-        batch: &Batch,
-        has_ids: bool,
-    ) -> Result<(), StateError> {
+    /// A batch of a workspace is in the log.
+    pub(super) fn file_ids(&mut self, workspace: &mut Workspace, batch: &Batch) -> Result<(), StateError> {
         let mut shard = self.shard()?;
-        self.written_ids.load_some(self.overlay.engine())?;
+        self.filter.load_some(self.overlay.engine())?;
         let mut pairs = Vec::new();
         let write = |key, value| pairs.push((key, value));
-        self.ids.write().appended(&mut shard.lots, &mut workspace.lots, batch, has_ids, write);
+        self.ids.write().appended(&mut shard.lots, &mut workspace.lots, batch, write);
         self.put_shard(shard);
         self.write_ids(pairs);
         Ok(())
@@ -451,7 +460,7 @@ impl State {
     /// A window of a workspace is over: whatever is older than the one before is forgotten.
     pub(super) fn forget_before(&mut self, workspace: u32, window: u32) {
         self.delete_range(REMEMBERED, keys::remembered_before(workspace, window));
-        self.written_ids.forget_some();
+        self.filter.forget_some();
     }
 
     /// A batch goes from the log of a workspace, or a part of it. The ids in it stay.
@@ -467,7 +476,7 @@ impl State {
 
     fn write_ids(&mut self, pairs: Vec<(Bytes, Bytes)>) {
         // By themselves: each is somewhere else in memory, and several are fetched at once.
-        pairs.iter().for_each(|(key, _)| self.written_ids.add(key));
+        pairs.iter().for_each(|(key, _)| self.filter.add(key));
         let writes = self.overlay.unread();
         pairs.into_iter().for_each(|(key, value)| writes.put(REMEMBERED, key, value));
     }
@@ -480,6 +489,9 @@ impl State {
         kind: Remembered,
         hash: u128,
     ) -> Result<Option<T>, StateError> {
+        if !self.filter.may_hold((workspace.number, kind, hash)) {
+            return Ok(None);
+        }
         let window = workspace.window(self.now_ms());
         // A workspace that began in this window has none before it.
         let before = window.checked_sub(1).filter(|before| *before >= workspace.window(workspace.create_time_ms));
@@ -500,6 +512,7 @@ impl State {
         value.put(&mut pair);
         let mut value = pair.freeze();
         let key = value.split_to(keys::REMEMBERED_BYTES);
+        self.filter.add(&key);
         self.overlay.put_point(REMEMBERED, key, value);
     }
 }

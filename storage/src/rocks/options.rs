@@ -86,7 +86,7 @@ pub struct SpaceOptions {
     /// on every level, so that a file can move down a level without being rewritten. Default no.
     pub append_only: bool,
     /// Keys and values are hashes: not compressed, and merged with what is there less often, because nothing comes in
-    /// order. Default no.
+    /// order. The reader knows what is not there, so a memtable has no filter. Default no.
     pub random_content: bool,
 }
 
@@ -101,9 +101,9 @@ impl SpaceOptions {
         Self { point_reads: true, ..self }
     }
 
-    /// Sets `random_content`.
-    pub const fn with_random_content(self) -> Self {
-        Self { random_content: true, ..self }
+    /// Sets `point_reads` and `random_content`.
+    pub const fn with_random_point_reads(self) -> Self {
+        Self { point_reads: true, random_content: true, ..self }
     }
 
     /// Sets `append_only`.

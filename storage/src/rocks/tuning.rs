@@ -84,8 +84,8 @@ pub(super) fn family(options: &RocksOptions, space: &SpaceOptions, cache: &Cache
     family.set_level_compaction_dynamic_level_bytes(true);
     family.set_target_file_size_base(if space.append_only { APPEND_ONLY_FILE_BYTES } else { FILE_BYTES });
     family.set_block_based_table_factory(&table(space, cache));
-    if space.point_reads {
-        // Most keys that are looked for are not there (is this message id new?): a memtable says so without a search. About
+    if space.point_reads && !space.random_content {
+        // Most keys that are looked for are not there: a memtable says so without a search. About
         // 13 bits for each pair of a hundred bytes.
         family.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
         family.set_memtable_whole_key_filtering(true);

@@ -114,19 +114,8 @@ impl Producers {
     }
 }
 
-/// Decides on a message by the hash of its id: none when it is new or has none.
-pub(super) fn by_id(
-    state: &State,
-    workspace: &Workspace,
-    record: &Record<'_>,
-    id: Option<u128>,
-) -> Result<Option<Exception>, StateError> {
-    let Some(id) = id else { return Ok(None) };
-    let known = state.known_id(workspace, id)?;
-    Ok(known.map(|known| repeated(record, known)))
-}
-
-fn repeated(record: &Record<'_>, known: KnownId) -> Exception {
+/// The answer to a message whose id is known.
+pub(super) fn repeated(record: &Record<'_>, known: KnownId) -> Exception {
     if known.digest == record.digest {
         return Exception::Duplicate { sequence: known.sequence, time_ms: known.time_ms };
     }
