@@ -98,6 +98,8 @@ reasons! {
     TooManyRequests = 33, "TOO_MANY_REQUESTS";
     /// The conversation of a broadcast went to and fro too often.
     TooManyHops = 34, "TOO_MANY_HOPS";
+    /// The message at this position of the producer was refused when it came first.
+    PositionRefused = 35, "POSITION_REFUSED";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

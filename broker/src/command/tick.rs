@@ -6,7 +6,7 @@ use crate::encoding::encoded;
 
 encoded! {
     /// A message that somebody is working on, and that must not expire meanwhile.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) struct Leased {
         pub(crate) workspace: u32,
         pub(crate) sandbox: u32,

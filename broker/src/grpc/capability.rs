@@ -4,7 +4,7 @@ use super::Edge;
 use crate::{
     machine::{keys, workspace::Workspace},
     message::{Capability, MessageView},
-    query::{QueryError, registry::Candidate},
+    query::QueryError,
     rejection::Rejection,
     shard::Shard,
 };
@@ -42,7 +42,8 @@ impl Edge {
         let chosen = if view.ordering_key.is_empty() {
             candidates.into_iter().min_by_key(|candidate| (candidate.held, candidate.number))
         } else {
-            candidates.into_iter().max_by_key(|candidate| weight(view.ordering_key, candidate))
+            let ordering = keys::ordering_hash(view.ordering_key);
+            candidates.into_iter().max_by_key(|candidate| keys::weight(ordering, candidate.number))
         };
         match chosen {
             Some(candidate) => Ok(Choice::One(candidate.name)),
@@ -50,11 +51,6 @@ impl Edge {
             None => Err(nobody(wanted)),
         }
     }
-}
-
-/// Highest random weight: a key stays where it is unless that sandbox goes, and only then moves.
-fn weight(ordering_key: &str, candidate: &Candidate) -> u64 {
-    keys::ordering_hash(&format!("{ordering_key}/{}", candidate.number))
 }
 
 fn nobody(wanted: Capability<'_>) -> QueryError {

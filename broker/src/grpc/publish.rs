@@ -171,11 +171,16 @@ fn check(edge: &Edge, context: &PublishContext<'_>, request: &PublishStreamReque
         return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into() });
     }
     let (producer, first) = producer(request.producer.as_ref())?;
+    if first.checked_add(messages.len() as u64).is_none() {
+        let text =
+            format!("producer.sequence is {first}; positions end before the last of {} messages", messages.len());
+        return Err(Rejection::field("producer.sequence", text));
+    }
     let mut records = BytesMut::with_capacity(bytes + messages.len() * 64);
     let mut refused = Vec::new();
     for (position, message) in messages.iter().enumerate() {
         let before = records.len();
-        let producer = (producer, first.saturating_add(position as u64));
+        let producer = (producer, first + position as u64);
         if let Err(error) = edge.encode(context, message, producer, 0, &mut records) {
             let RequestError::Rejected(rejection) = error else { return Err(unreadable(&error)) };
             records.truncate(before);

@@ -58,6 +58,7 @@ fn code(reason: Reason) -> Code {
         | Reason::NoCredit
         | Reason::LeaseLost
         | Reason::ProducerGap
+        | Reason::PositionRefused
         | Reason::NoCapableSandbox
         | Reason::TooManyHops => Code::FailedPrecondition,
     }

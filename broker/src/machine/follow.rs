@@ -56,7 +56,9 @@ impl Field for TopicCursors {
         let mut read = Self::new(reader.u64()?, reader.u64()?);
         for _ in 0..reader.u8()? {
             let priority = reader.u8()?;
-            read.cursors.insert(priority, Cursor::get(reader)?);
+            if priority > 9 || read.cursors.insert(priority, Cursor::get(reader)?).is_some() {
+                return Err(DecodeError::Unknown { what: "priority of a topic cursor", value: priority });
+            }
         }
         Ok(read)
     }

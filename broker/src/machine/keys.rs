@@ -238,6 +238,11 @@ pub(crate) fn ordering_hash(key: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key.as_bytes()).max(1)
 }
 
+/// Highest random weight: who of several gets the messages of an ordering key. It stays with a sandbox unless that one goes.
+pub(crate) fn weight(ordering: u64, sandbox: u32) -> u64 {
+    ordering_hash(&format!("{ordering}/{sandbox}"))
+}
+
 /// The first key behind this one.
 pub(crate) fn behind(key: &[u8]) -> Bytes {
     let mut next = BytesMut::with_capacity(key.len() + 1);

@@ -11,7 +11,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub(super) use self::expiry::{Expiring, bury_or_tell, expire_leased, expire_runs};
-use self::{conversation::Conversation, dedupe::Producers, expiry::Expiries};
+use self::{
+    conversation::Conversation,
+    dedupe::{Position, Producers},
+    expiry::Expiries,
+};
 use super::{
     Appended, Effect, SharedRun,
     keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
@@ -127,9 +131,11 @@ impl Routes {
     /// Decides on one message: where it goes, or why it goes nowhere.
     fn accept(&mut self, state: &mut State, batch: &Batch, index: usize) -> Result<Option<Exception>, StateError> {
         let record = batch.record(index);
-        if let Some(known) = self.producers.decide(state, &self.workspace, &record)? {
-            return Ok(Some(known));
-        }
+        let not_accepted = match self.producers.decide(state, &self.workspace, &record)? {
+            Position::Next => None,
+            Position::Known(known) => return Ok(Some(known)),
+            Position::NotAccepted { next } => Some(dedupe::not_accepted(record.producer.1, next)),
+        };
         let id = self.ids.get(index).copied().flatten();
         let known = match id {
             Some(id) => state.known_id(&self.workspace, id, !self.may_be_known[index])?,
@@ -143,6 +149,9 @@ impl Routes {
                 }
                 Exception::Refused(_) => Ok(Some(known)),
             };
+        }
+        if not_accepted.is_some() {
+            return Ok(not_accepted);
         }
         if let Err(why) = self.route(state, batch, index, &record)? {
             return Ok(Some(why));

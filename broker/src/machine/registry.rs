@@ -77,7 +77,7 @@ pub(super) fn register(state: &mut State, verb: &RegisterSandbox) -> Result<Resu
         events::raise(state, workspace_number, EventKind::SandboxRegistered, &verb.sandbox, (0, 0), "")?;
     }
     hear(state, workspace_number, number, verb.heartbeat_timeout_ms)?;
-    wanted::assign(state, workspace_number, number)?;
+    wanted::come(state, workspace_number, number)?;
     Ok(Ok(Registered { created }))
 }
 
@@ -114,7 +114,7 @@ fn hear(state: &mut State, workspace: u32, sandbox: u32, timeout_ms: u64) -> Res
         Some(_) => {
             let name = state.sandbox_name(workspace, sandbox)?;
             events::raise(state, workspace, EventKind::SandboxOnline, &name, (0, 0), "")?;
-            wanted::assign(state, workspace, sandbox)?;
+            wanted::come(state, workspace, sandbox)?;
         }
         None => {}
     }

@@ -35,25 +35,22 @@ impl Filter {
         Self { blocks: vec![[0; 8]; BLOCKS], keys: 0 }
     }
 
-    fn block((workspace, kind, hash): Name) -> usize {
+    /// The place of a key: its block, and in it words and their bits.
+    fn place((workspace, kind, hash): Name) -> (usize, [(usize, u64); BITS as usize]) {
         // The hash is evenly spread; the rest is stirred in by a multiplication with the golden ratio.
-        let place = u64::from(workspace) << 8 | kind as u64;
-        let low = (hash as u64) ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (low % BLOCKS as u64) as usize
-    }
-
-    /// The bits of a key: word of its block, and bit in it.
-    fn bits(hash: u128) -> [(usize, u64); BITS as usize] {
-        let high = (hash >> 64) as u64;
-        std::array::from_fn(|number| {
+        let rest = (u64::from(workspace) << 8 | kind as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let (low, high) = (hash as u64 ^ rest.rotate_left(32), (hash >> 64) as u64 ^ rest);
+        let bits = std::array::from_fn(|number| {
             let bit = (high >> (number as u32 * 9)) % 512;
             ((bit / 64) as usize, 1 << (bit % 64))
-        })
+        });
+        ((low % BLOCKS as u64) as usize, bits)
     }
 
     fn add(&mut self, name: Name) {
-        let (block, mut news) = (&mut self.blocks[Self::block(name)], 0);
-        for (word, bit) in Self::bits(name.2) {
+        let (block, bits) = Self::place(name);
+        let (block, mut news) = (&mut self.blocks[block], 0);
+        for (word, bit) in bits {
             news |= bit & !block[word];
             block[word] |= bit;
         }
@@ -62,8 +59,9 @@ impl Filter {
 
     fn may_hold(&self, name: Name) -> bool {
         // With no branch between the bits several questions are under way at the same time.
-        let block = &self.blocks[Self::block(name)];
-        Self::bits(name.2).into_iter().fold(0, |missing, (word, bit)| missing | (bit & !block[word])) == 0
+        let (block, bits) = Self::place(name);
+        let block = &self.blocks[block];
+        bits.into_iter().fold(0, |missing, (word, bit)| missing | (bit & !block[word])) == 0
     }
 }
 

@@ -248,6 +248,11 @@ impl State {
         Ok(Some(batch))
     }
 
+    /// A batch is another one now, or gone.
+    pub(super) fn forget_batch(&mut self, workspace: u32, first: u64) {
+        self.last_batch.take_if(|(known, batch)| (*known, batch.first_sequence) == (workspace, first));
+    }
+
     pub(super) fn get(&self, space: Space, key: &Bytes) -> Result<Option<Bytes>, StateError> {
         Ok(self.overlay.get(space, key)?)
     }
@@ -277,6 +282,20 @@ impl State {
     /// Writes that no command will ever read.
     pub(super) fn unread(&mut self) -> &mut WriteBatch {
         self.overlay.unread()
+    }
+
+    /// Visits the entries of a range, by rising key.
+    pub(super) fn visit(
+        &self,
+        space: Space,
+        (from, to): &(Bytes, Bytes),
+        mut visit: impl FnMut(&Bytes, &Bytes),
+    ) -> Result<(), StateError> {
+        self.overlay.scan(space, from, to, &mut |key, value| {
+            visit(key, value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
     }
 
     /// Up to `limit` entries of a range, by rising key.

@@ -1,5 +1,7 @@
 //! What happens because time has passed. Entries come up in the order of their times; nothing is looked for.
 
+use std::collections::BTreeSet;
+
 use super::{
     Effect, dead_letter,
     events::{self, EventKind},
@@ -29,6 +31,7 @@ pub(super) fn apply(state: &mut State, verb: &Tick) -> Result<Result<Ticked, Rej
     let floor_ms = state.shard()?.due_floor_ms;
     let range = keys::due_between(floor_ms, now_ms);
     let due = state.scan(DUE, &range, verb.max_entries as usize + 1)?;
+    let leased: BTreeSet<Leased> = verb.leased.iter().copied().collect();
     let (mut entries, mut weight) = (0, 0);
     let mut next_floor_ms = now_ms;
     let mut more = false;
@@ -41,7 +44,7 @@ pub(super) fn apply(state: &mut State, verb: &Tick) -> Result<Result<Ticked, Rej
         }
         state.delete(DUE, key);
         entries += 1;
-        weight += happen(state, workspace, kind, value, verb)?;
+        weight += happen(state, workspace, kind, value, verb, &leased)?;
     }
     let mut shard = state.shard()?;
     shard.due_floor_ms = shard.due_floor_ms.max(next_floor_ms);
@@ -50,28 +53,35 @@ pub(super) fn apply(state: &mut State, verb: &Tick) -> Result<Result<Ticked, Rej
 }
 
 /// Lets one thing happen. Returns how many messages were looked at.
-fn happen(state: &mut State, workspace: u32, kind: DueKind, value: Bytes, verb: &Tick) -> Result<usize, StateError> {
+fn happen(
+    state: &mut State,
+    workspace: u32,
+    kind: DueKind,
+    value: Bytes,
+    verb: &Tick,
+    leased: &BTreeSet<Leased>,
+) -> Result<usize, StateError> {
     match kind {
         DueKind::Parked { sandbox, priority, sequence } => {
-            parked(state, Place { workspace, sandbox, priority, sequence }, &verb.leased)?;
+            parked(state, Place { workspace, sandbox, priority, sequence }, leased)?;
         }
         DueKind::Runs { first_sequence } => {
             let expiring = Vec::<Expiring>::from_bytes(value, "expiring messages")?;
-            return publish::expire_runs(state, workspace, first_sequence, &expiring, &verb.leased);
+            return publish::expire_runs(state, workspace, first_sequence, &expiring, leased);
         }
         DueKind::Leased { sandbox, lane, sequence } => {
             let place = <(u64, u64)>::from_bytes(value, "leased message")?;
-            publish::expire_leased(state, (workspace, sandbox, lane, sequence), place, &verb.leased)?;
+            publish::expire_leased(state, (workspace, sandbox, lane, sequence), place, leased)?;
         }
         DueKind::Liveness { sandbox } => registry::check_alive(state, workspace, sandbox, verb.heartbeat_timeout_ms)?,
-        DueKind::Assign { sandbox } => wanted::assign(state, workspace, sandbox)?,
+        DueKind::Assign { sandbox } => return wanted::assign(state, workspace, sandbox, &value),
         DueKind::Request { sandbox, correlation } => request::end(state, workspace, sandbox, correlation)?,
     }
     Ok(1)
 }
 
 /// A message on its own may be delivered, or has expired, or has moved on since.
-fn parked(state: &mut State, place: Place, leased: &[Leased]) -> Result<(), StateError> {
+fn parked(state: &mut State, place: Place, leased: &BTreeSet<Leased>) -> Result<(), StateError> {
     let Some((parked, deferred)) = park::find(state, place)? else { return Ok(()) };
     let now_ms = state.now_ms();
     if parked.expires_ms == 0 || parked.expires_ms > now_ms {

@@ -199,11 +199,11 @@ fn count_from(state: &State, workspace: u32, topic: &Topic, sequence: u64) -> Re
         // The batch that holds the sequence may begin before it.
         let from = keys::run(workspace, topic.number, priority, sequence.saturating_sub(MAX_BATCH_LEN));
         let to = keys::behind(&keys::run(workspace, topic.number, priority, u64::MAX));
-        for (key, run) in state.scan(RUNS, &(from, to), usize::MAX)? {
-            let first = keys::sequence_of(&key);
-            let indexes = super::publish::decode_run(&run);
+        state.visit(RUNS, &(from, to), |key, run| {
+            let first = keys::sequence_of(key);
+            let indexes = super::publish::decode_run(run);
             count += indexes.iter().filter(|index| first + u64::from(**index) >= sequence).count() as u64;
-        }
+        })?;
     }
     Ok(count)
 }

@@ -49,6 +49,7 @@ fn shrink(state: &mut State, workspace: u32, spent: &SpentBatch) -> Result<bool,
         state.delete(RECORDS, keys::held(workspace, spent.first_sequence, *sandbox, *sequence));
     }
     if spent.keep.is_empty() {
+        state.forget_batch(workspace, spent.first_sequence);
         state.delete(MESSAGES, key);
         for (source, priority) in &spent.runs {
             state.delete(RUNS, keys::run(workspace, *source, *priority, spent.first_sequence));
@@ -58,6 +59,7 @@ fn shrink(state: &mut State, workspace: u32, spent: &SpentBatch) -> Result<bool,
     if let Some(batch) = state.batch(workspace, spent.first_sequence)? {
         let rest = batch.without(|index| spent.keep.binary_search(&(index as u16)).is_err());
         state.put(MESSAGES, key, rest);
+        state.forget_batch(workspace, spent.first_sequence);
     }
     Ok(false)
 }

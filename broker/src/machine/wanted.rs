@@ -26,7 +26,7 @@ const NEVER_MS: u64 = u64::MAX;
 /// Sandboxes that are looked at for one message.
 const MAX_CANDIDATES: usize = 1_000;
 /// Messages that are looked at when somebody comes; the next tick goes on.
-const MAX_ASSIGNED: usize = 1_024;
+const MAX_ASSIGNED: usize = if cfg!(test) { 3 } else { 1_024 };
 /// Until the next try when there was no room, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
 
@@ -56,7 +56,7 @@ pub(super) fn online(
         let Some(inbox) = state.inbox(workspace, number)? else { continue };
         let weight = match record.ordering {
             0 => (inbox.held(), u64::from(number)),
-            ordering => (u64::MAX - keys::ordering_hash(&format!("{ordering}/{number}")), u64::from(number)),
+            ordering => (u64::MAX - keys::weight(ordering, number), u64::from(number)),
         };
         if chosen.is_none_or(|(lightest, _)| weight < lightest) {
             chosen = Some((weight, number));
@@ -76,6 +76,7 @@ pub(super) fn wait(
     let (sequence, record) = message;
     if let Some(inbox) = state.inbox_mut(workspace, NOBODY)? {
         inbox.counters.bytes += u64::from(parked.bytes);
+        inbox.counters.full = false;
     }
     let place = Place { workspace, sandbox: NOBODY, priority: record.priority, sequence };
     parked.due_ms = NEVER_MS;
@@ -89,32 +90,44 @@ pub(super) fn forget(state: &mut State, place: Place, message: &MessageRef) {
     state.delete(RECORDS, keys::wanted(place.workspace, record.to, record.priority, place.sequence));
 }
 
-/// A sandbox is there: it gets what waits for what it can do.
-pub(super) fn assign(state: &mut State, workspace: u32, sandbox: u32) -> Result<(), StateError> {
+/// A sandbox is there: it gets what waits for what it can do, with the next tick.
+pub(super) fn come(state: &mut State, workspace: u32, sandbox: u32) -> Result<(), StateError> {
     if state.inbox(workspace, NOBODY)?.is_none_or(|inbox| inbox.counters.deferred == 0) {
         return Ok(());
     }
+    state.put_due(state.now_ms(), workspace, DueKind::Assign { sandbox }, Bytes::new())
+}
+
+/// Gives to a sandbox what waits behind a place in what it can do; empty: from the beginning. Returns how many messages were
+/// looked at.
+pub(super) fn assign(state: &mut State, workspace: u32, sandbox: u32, behind: &Bytes) -> Result<usize, StateError> {
     let name = state.sandbox_name(workspace, sandbox)?;
     let heard: Option<Heard> = state.read(RECORDS, &keys::heartbeat(workspace, sandbox), "heartbeat")?;
-    let Some(record) = state.get(RECORDS, &keys::sandbox(workspace, &name))? else { return Ok(()) };
+    let Some(record) = state.get(RECORDS, &keys::sandbox(workspace, &name))? else { return Ok(1) };
     if heard.is_none_or(|heard| !heard.online) {
-        return Ok(());
+        return Ok(1);
     }
-    let mut left = MAX_ASSIGNED;
-    for capability in Sandbox::decode(record)?.capabilities {
-        let waiting = state.scan(RECORDS, &keys::wanted_of(workspace, &capability), left)?;
-        left -= waiting.len();
-        for (key, sender) in waiting {
-            if u32::from_bytes(sender, "sender")? != sandbox && !give(state, workspace, sandbox, key)? {
-                let again_ms = state.now_ms() + AGAIN_MS;
-                return state.put_due(again_ms, workspace, DueKind::Assign { sandbox }, Bytes::new());
+    let capabilities = Sandbox::decode(record)?.capabilities;
+    let mut ranges: Vec<_> = capabilities.iter().map(|capability| keys::wanted_of(workspace, capability)).collect();
+    ranges.sort_unstable();
+    let from = if behind.is_empty() { Bytes::new() } else { keys::behind(behind) };
+    let mut looked_at = 0;
+    for (first, to) in ranges.into_iter().filter(|(_, to)| from < *to) {
+        for (key, sender) in state.scan(RECORDS, &(first.max(from.clone()), to), MAX_ASSIGNED - looked_at)? {
+            looked_at += 1;
+            if u32::from_bytes(sender, "sender")? != sandbox && !give(state, workspace, sandbox, key.clone())? {
+                // On the full second, so that whatever asked for it, there is one next try.
+                let again_ms = (state.now_ms() / AGAIN_MS + 1) * AGAIN_MS;
+                state.put_due(again_ms, workspace, DueKind::Assign { sandbox }, Bytes::new())?;
+                return Ok(looked_at);
+            }
+            if looked_at == MAX_ASSIGNED {
+                state.put_due(state.now_ms(), workspace, DueKind::Assign { sandbox }, key)?;
+                return Ok(looked_at);
             }
         }
-        if left == 0 {
-            return state.put_due(state.now_ms(), workspace, DueKind::Assign { sandbox }, Bytes::new());
-        }
     }
-    Ok(())
+    Ok(looked_at.max(1))
 }
 
 /// Gives one message to a sandbox. False when there is no room.
@@ -136,6 +149,7 @@ fn give(state: &mut State, workspace: u32, sandbox: u32, key: Bytes) -> Result<b
     state.delete(RECORDS, key);
     if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {
         inbox.counters.bytes += bytes;
+        inbox.counters.full = false;
     }
     if let Some(message) = message {
         let record = message.record();

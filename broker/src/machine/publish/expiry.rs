@@ -1,7 +1,7 @@
 //! Messages in lanes that expire. One entry for each batch and time, not for each message, and none is ever looked for: the
 //! entry comes up when its time has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{
     Effect, ack,
@@ -70,7 +70,7 @@ pub(in crate::machine) fn expire_runs(
     workspace: u32,
     first_sequence: u64,
     expiring: &[Expiring],
-    leased: &[Leased],
+    leased: &BTreeSet<Leased>,
 ) -> Result<usize, StateError> {
     let mut by_inbox: BTreeMap<u32, Expired> = BTreeMap::new();
     for message in expiring {
@@ -103,7 +103,7 @@ pub(in crate::machine) fn expire_leased(
     state: &mut State,
     (workspace, sandbox, lane, sequence): (u32, u32, Lane, u64),
     (after, first_sequence): (u64, u64),
-    leased: &[Leased],
+    leased: &BTreeSet<Leased>,
 ) -> Result<(), StateError> {
     let expiring = Expiring {
         recipient: sandbox,

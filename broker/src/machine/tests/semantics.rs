@@ -1,5 +1,7 @@
 //! What becomes of messages that are not simply taken and acknowledged: one rule, one test.
 
+use bytes::Bytes;
+
 use super::harness::*;
 use crate::{
     batch::{Kind, Record},
@@ -288,6 +290,7 @@ fn a_message_waits_for_a_capability_until_somebody_has_it() {
 
     shard.restart();
     shard.apply(&[register_with("b", &["other", "review"])]);
+    shard.tick();
     let inbox = shard.open("b");
     let taken = shard.take(&inbox, 9);
     assert_eq!(sequences(&taken), [2, 1], "what has expired is gone, and priority counts");
@@ -306,6 +309,25 @@ fn a_message_waits_for_a_capability_until_somebody_has_it() {
 }
 
 #[test]
+fn ones_own_messages_do_not_hold_back_what_others_want_done() {
+    let mut shard = TestShard::with_sandboxes();
+    let wanted = |from| Record { kind: Kind::Wanted, to: "review", ..direct(from, "") };
+    // More of its own than one tick looks at, in front of the others.
+    shard.publish_records(&[wanted("a"); 10]);
+    shard.publish_records(&[wanted("b"); 10]);
+    shard.apply(&[register_with("a", &["review", "test"])]);
+    (0..10).for_each(|_| shard.tick());
+    assert_eq!(shard.pending("a"), 10);
+    let taken = shard.take(&shard.open("a"), 20);
+    assert_eq!(sequences(&taken), (11..=20).collect::<Vec<_>>());
+    let before = shard.dump();
+    shard.tick();
+    let due =
+        |dump: &[(u8, Bytes, Bytes)]| dump.iter().filter(|(space, ..)| *space == crate::machine::keys::DUE.0).count();
+    assert_eq!(due(&shard.dump()), due(&before), "what is left waits for somebody else, not for the next tick");
+}
+
+#[test]
 fn what_waits_for_a_capability_is_given_as_far_as_there_is_room() {
     let mut shard = TestShard::with_sandboxes();
     let wanted = Record { kind: Kind::Wanted, to: "review", ..direct("a", "") };
@@ -313,6 +335,7 @@ fn what_waits_for_a_capability_is_given_as_far_as_there_is_room() {
     shard.max_inbox = 2;
     assert_eq!(refusal(&shard.publish_records(&[wanted]).exceptions[0].1), Reason::InboxFull);
     shard.apply(&[register_with("b", &["review"])]);
+    shard.tick();
     assert_eq!(shard.pending("b"), 2);
     let inbox = shard.open("b");
     let taken = shard.take(&inbox, 9);

@@ -103,6 +103,7 @@ impl Workspace {
     fn accept(&mut self, now: u64, message: &mut Message) -> Accepted {
         let window = self.window(now);
         let (producer, position) = message.producer;
+        let mut not_accepted = Ok(());
         if producer != 0 {
             let mut known = recall(&self.producers, &producer, window).unwrap_or_default();
             let decided = known.decide(position);
@@ -111,7 +112,10 @@ impl Workspace {
                 known.last = position;
             }
             self.producers.insert(producer, Remembered { window, value: known });
-            decided?;
+            match decided {
+                Err(NotNew::Refused(Reason::PositionRefused)) => not_accepted = decided,
+                decided => decided?,
+            }
         }
         if let Some(known) = recall(&self.ids, &message.id, window) {
             let repeated = known.repeated(message);
@@ -128,6 +132,7 @@ impl Workspace {
             }
             return Err(repeated);
         }
+        not_accepted?;
         self.route(now, message)?;
         let known = KnownId { sequence: message.sequence, digest: message.digest, time: now };
         if !message.id.is_empty() {
@@ -303,9 +308,11 @@ impl Producer {
         if position > self.last {
             return Err(NotNew::Refused(Reason::ProducerGap));
         }
-        // One that was refused has no sequence.
-        let (sequence, time) = self.accepted.get(&position).copied().unwrap_or_default();
-        Err(NotNew::Duplicate(sequence, time))
+        match self.accepted.get(&position) {
+            Some((sequence, time)) => Err(NotNew::Duplicate(*sequence, *time)),
+            None if self.accepted.keys().next().is_some_and(|first| position < *first) => Err(NotNew::Duplicate(0, 0)),
+            None => Err(NotNew::Refused(Reason::PositionRefused)),
+        }
     }
 }
 
