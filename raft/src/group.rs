@@ -73,6 +73,8 @@ pub(crate) struct Parts<A> {
     pub(crate) network: PeerNetwork,
 }
 
+/// No new snapshot is taken, and the log not purged, while one is being sent, but for no longer than this.
+const LONGEST_TRANSFER: Duration = Duration::from_secs(600);
 /// How long a follower waits for what its leader has applied already.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,7 @@ impl<A: Apply> Group<A> {
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
         let Parts { log, home, apply, network } = parts;
-        let (links, incoming) = (network.links.clone(), home.incoming());
+        let (links, incoming, sending) = (network.links.clone(), home.incoming(), network.sending.subscribe());
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
@@ -104,7 +106,7 @@ impl<A: Apply> Group<A> {
         begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
-        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
+        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
         Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, incoming }))
     }
 
@@ -337,9 +339,16 @@ async fn watch_core<A: Apply>(
     }
 }
 
-async fn take_snapshots<A: Apply>(raft: Raft<TypeConfig, StateMachine<A>>, wanted: Arc<Notify>) {
+async fn take_snapshots<A: Apply>(
+    raft: Raft<TypeConfig, StateMachine<A>>,
+    wanted: Arc<Notify>,
+    mut sending: watch::Receiver<usize>,
+) {
     loop {
         wanted.notified().await;
+        // Behind a newer snapshot the log is purged, and who gets the older one would need the newer one at once.
+        let idle = sending.wait_for(|sending| *sending == 0);
+        tokio::time::timeout(LONGEST_TRANSFER, idle).await.ok();
         if raft.trigger().snapshot().await.is_err() {
             return;
         }

@@ -108,7 +108,8 @@ impl LogStore {
         let first = if begin == 0 && purged.is_none() { 1 } else { begin };
         let next = entries.last().map_or(first, |entry| entry.index() + 1);
         // A short read must not become a hole in a follower's log (openraft#1795).
-        let stopped_by_limit = entries.iter().map(entry_bytes).sum::<usize>() >= limit_bytes;
+        let left = limit_bytes.saturating_sub(entries.iter().map(entry_bytes).sum());
+        let stopped_by_limit = left == 0;
         if next < on_disk.end.min(last + 1) && !stopped_by_limit {
             return Err(FatalError::MissingEntry { shard: self.shard, index: next, last });
         }
@@ -116,7 +117,7 @@ impl LogStore {
             let tail = self.tail.lock();
             // Entries may have left memory since; the caller asks again for what is not handed out.
             if tail.first_index() <= next {
-                entries.extend(tail.read(next..range.end).cloned());
+                entries.extend(limited(tail.read(next..range.end).cloned(), left));
             }
         }
         Ok(entries)

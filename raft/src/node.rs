@@ -165,7 +165,8 @@ impl<A: Apply> Node<A> {
         for shard in 0..options.shards {
             let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
             let home = StateHome::prepare(options.data_dir.join(format!("shard-{shard}")), Arc::clone(&opener))?;
-            let network = PeerNetwork { shard, links: links.clone(), metrics: peer_metrics.clone() };
+            let (links, metrics) = (links.clone(), peer_metrics.clone());
+            let network = PeerNetwork { shard, links, metrics, sending: watch::Sender::new(0) };
             let parts = Parts { log, home, apply: apply(shard), network };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }

@@ -10,6 +10,7 @@ use crate::{
     encoding::decode_position,
     error::FatalError,
     state_home::{StateHome, TakenSnapshot},
+    state_machine::EngineSlot,
     type_config::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
@@ -33,7 +34,7 @@ pub(crate) fn position(engine: &dyn Engine) -> Result<(Option<LogId>, StoredMemb
 }
 
 /// Up to where a state engine reaches, as openraft wants to know it of a snapshot.
-pub(crate) fn meta(engine: &dyn Engine) -> Result<SnapshotMeta, FatalError> {
+pub(crate) fn position_of(engine: &dyn Engine) -> Result<SnapshotMeta, FatalError> {
     let (last_log_id, last_membership) = position(engine)?;
     Ok(SnapshotMeta { last_log_id, last_membership })
 }
@@ -47,15 +48,15 @@ impl From<TakenSnapshot> for Snapshot {
 /// Takes one snapshot.
 pub(crate) struct SnapshotBuilder {
     pub(crate) home: StateHome,
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) slot: EngineSlot,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotDir;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (home, engine) = (self.home.clone(), Arc::clone(&self.engine));
-        let built = tokio::task::spawn_blocking(move || home.take_snapshot(engine.as_ref()));
+        let (home, slot) = (self.home.clone(), Arc::clone(&self.slot));
+        let built = tokio::task::spawn_blocking(move || home.take_snapshot(&slot));
         let taken = built.await.map_err(io::Error::other)??;
         tracing::debug!(last_log_id = ?taken.meta.last_log_id, path = %taken.path.display(), "snapshot taken");
         Ok(taken.into())

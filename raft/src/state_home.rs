@@ -12,12 +12,18 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use tandem_storage::{Engine, Error};
 
-use crate::{apply::OpenState, error::FatalError, snapshot::meta, type_config::SnapshotMeta};
+use crate::{
+    apply::OpenState, error::FatalError, snapshot::position_of, state_machine::EngineSlot, type_config::SnapshotMeta,
+};
+
+/// Between two looks at who still reads from a state that was replaced.
+const UNUSED_POLL: Duration = Duration::from_millis(100);
 
 /// A complete snapshot on disk.
 #[derive(Debug, Clone)]
@@ -70,21 +76,71 @@ impl StateHome {
         self.opener.open(&path)
     }
 
-    /// Replaces the state by a copy of a snapshot. The old one goes once the new one is in use.
-    pub(crate) fn install(&self, snapshot: &Path) -> Result<Arc<dyn Engine>, Error> {
+    /// Replaces the state by a copy of a snapshot, which becomes the newest one of this shard. Returns what it replaced: its
+    /// engine, which readers may still hold, and its directory.
+    pub(crate) fn install(
+        &self,
+        received: &Path,
+        meta: &SnapshotMeta,
+        slot: &EngineSlot,
+    ) -> Result<(Arc<dyn Engine>, Option<PathBuf>), FatalError> {
+        // No snapshot is taken of a state that is being replaced.
+        let _one_at_a_time = self.making.lock();
         let old = self.current()?;
         let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
         let new = self.state(number);
         remove(&new)?;
-        self.opener.open(snapshot)?.checkpoint(&new)?;
+        self.opener.open(received)?.checkpoint(&new)?;
         let engine = self.opener.open(&new)?;
+        let found = position_of(engine.as_ref())?;
+        if found.last_log_id != meta.last_log_id {
+            let detail = format!("reaches {:?}, not {:?} as announced", found.last_log_id, meta.last_log_id);
+            return Err(FatalError::Record { place: "snapshot".into(), detail });
+        }
+        // The snapshot before the state: a log that begins behind it may be on disk by then, and a follower needs one that
+        // reaches that far.
+        let path = self.keep(received, &found)?;
+        *self.newest.lock() = Some(TakenSnapshot { meta: found, path: path.clone() });
         self.switch_to(number)?;
-        Ok(engine)
+        let old_engine = std::mem::replace(&mut *slot.lock(), engine);
+        self.keep_only(&path)?;
+        Ok((old_engine, old))
     }
 
-    /// Removes state directories that are not in use.
-    pub(crate) fn remove_old_states(&self) -> Result<(), Error> {
-        self.remove_stale_states()
+    /// Gives a received snapshot its name among those of this shard.
+    fn keep(&self, received: &Path, meta: &SnapshotMeta) -> Result<PathBuf, Error> {
+        let path = self.snapshot_path(meta);
+        if received == path || path.exists() {
+            return Ok(path);
+        }
+        if received.starts_with(self.incoming()) {
+            fs::rename(received, &path).map_err(failed("naming a snapshot"))?;
+        } else {
+            // Somebody else's: it stays where it is.
+            let building = self.building();
+            remove(&building)?;
+            self.opener.open(received)?.checkpoint(&building)?;
+            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
+        }
+        sync_dir(&self.snapshots())?;
+        Ok(path)
+    }
+
+    fn snapshot_path(&self, meta: &SnapshotMeta) -> PathBuf {
+        self.snapshots().join(format!("{:020}", meta.last_log_id.map_or(0, |id| id.index)))
+    }
+
+    /// Removes a state directory once nobody reads from it any more. What is left at the end of the process goes with the
+    /// next start.
+    pub(crate) async fn remove_unused(engine: Arc<dyn Engine>, dir: PathBuf) {
+        while Arc::strong_count(&engine) > 1 {
+            tokio::time::sleep(UNUSED_POLL).await;
+        }
+        drop(engine);
+        let removed = tokio::task::spawn_blocking(move || remove(&dir)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "an old state was not removed; the next start does it");
+        }
     }
 
     /// Where a snapshot that comes from another node is put together.
@@ -92,16 +148,17 @@ impl StateHome {
         self.dir.join("incoming")
     }
 
-    /// Takes a snapshot of `engine`; it replaces the one before.
-    pub(crate) fn take_snapshot(&self, engine: &dyn Engine) -> Result<TakenSnapshot, FatalError> {
+    /// Takes a snapshot of the state; it replaces the one before.
+    pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<TakenSnapshot, FatalError> {
         // They share a directory while they are made.
         let _one_at_a_time = self.making.lock();
+        let engine = Arc::clone(&slot.lock());
         let building = self.building();
         remove(&building)?;
         engine.checkpoint(&building)?;
         // The copy may be newer than anything known before it was taken, so it is asked itself.
-        let meta = meta(self.opener.open(&building)?.as_ref())?;
-        let path = self.snapshots().join(format!("{:020}", meta.last_log_id.map_or(0, |id| id.index)));
+        let meta = position_of(self.opener.open(&building)?.as_ref())?;
+        let path = self.snapshot_path(&meta);
         if path.exists() {
             remove(&building)?;
         } else {
@@ -128,7 +185,7 @@ impl StateHome {
             }
         }
         let Some(path) = newest else { return Ok(None) };
-        Ok(Some(TakenSnapshot { meta: meta(self.opener.open(&path)?.as_ref())?, path }))
+        Ok(Some(TakenSnapshot { meta: position_of(self.opener.open(&path)?.as_ref())?, path }))
     }
 
     /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names

@@ -155,25 +155,22 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { home: self.home.clone(), engine: Arc::clone(&self.slot.lock()) }
+        SnapshotBuilder { home: self.home.clone(), slot: Arc::clone(&self.slot) }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> Result<(), io::Error> {
-        let engine = self.home.install(&snapshot.path).map_err(FatalError::from).map_err(|error| self.fail(error))?;
+        let (home, slot, meta) = (self.home.clone(), Arc::clone(&self.slot), meta.clone());
+        let installing = tokio::task::spawn_blocking(move || home.install(&snapshot.path, &meta, &slot));
+        let (old, dir) = installing.await.map_err(io::Error::other)?.map_err(|error| self.fail(error))?;
+        let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;
-        if self.applied != meta.last_log_id {
-            let detail = format!("reaches {:?}, not {:?} as announced", self.applied, meta.last_log_id);
-            return Err(self.fail(FatalError::Record { place: "snapshot".into(), detail }));
-        }
-        *self.slot.lock() = Arc::clone(&engine);
         let index = self.applied.map_or(0, |id| id.index);
         self.apply
             .open(engine)
             .map_err(|error| self.fail(FatalError::Apply { shard: self.shard, index, detail: error.to_string() }))?;
-        // What was received may be removed by whoever brought it; this node keeps a snapshot of its own.
-        let engine = Arc::clone(&self.slot.lock());
-        self.home.take_snapshot(engine.as_ref())?;
-        self.home.remove_old_states().map_err(FatalError::from)?;
+        if let Some(dir) = dir {
+            tokio::spawn(StateHome::remove_unused(old, dir));
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use super::{
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// A connection on which nothing came for this long is given up: a cut network says nothing, and the next one that is dialed
 /// does not wait for the resends of the old.
-const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// Frames are gathered up to this size before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -250,6 +250,12 @@ async fn read_answers<R: AsyncRead + Unpin>(connection: &Connection, mut from: F
 pub(super) async fn write_frames<W: AsyncWrite + Unpin>(mut to: W, mut queue: mpsc::UnboundedReceiver<Bytes>) {
     let mut gathered = BytesMut::new();
     while let Some(first) = queue.recv().await {
+        if first.len() >= WRITE_BYTES {
+            if to.write_all(&first).await.is_err() || to.flush().await.is_err() {
+                return;
+            }
+            continue;
+        }
         gathered.clear();
         gathered.extend_from_slice(&first);
         while gathered.len() < WRITE_BYTES

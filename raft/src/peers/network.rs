@@ -15,6 +15,8 @@ use openraft::{
     },
 };
 
+use tokio::sync::watch;
+
 use super::{
     connection::{CallError, Connection, Exchange},
     frame::kind,
@@ -47,6 +49,24 @@ pub(crate) struct PeerNetwork {
     /// None on a node that is alone.
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) metrics: PeerMetrics,
+    /// Snapshots that are being sent.
+    pub(crate) sending: watch::Sender<usize>,
+}
+
+/// A snapshot is being sent for as long as this lives.
+struct Sending(watch::Sender<usize>);
+
+impl Sending {
+    fn begin(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// The way of one shard to one node.
@@ -149,6 +169,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let connection = self.connection()?;
+        let _sending = Sending::begin(&self.network.sending);
         let sending = snapshot::send(&connection, self.network.shard, &vote, &snapshot, &self.network.metrics);
         tokio::select! {
             sent = sending => match sent {

@@ -82,7 +82,9 @@ impl<A: Apply> PeerServer<A> {
         tasks.spawn(connection::write_frames(write, queue));
         let mut session = Session { server: self, answers, streams: HashMap::new(), tasks };
         loop {
-            match from.next().await {
+            // The other side pings: who says nothing for so long is gone, though nobody closed the connection.
+            let Ok(next) = tokio::time::timeout(4 * connection::SILENCE_LIMIT, from.next()).await else { return };
+            match next {
                 Ok(Some(frame)) => {
                     if session.handle(frame).is_err() {
                         tracing::warn!(peer, "a peer sent what it must not; its connection is closed");
@@ -203,9 +205,9 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
         kind::SNAPSHOT_BEGIN => {
             let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;
             let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
-            server.receivers[frame.shard as usize]
-                .begin(transfer, offer, group.incoming_dir())
-                .map_err(|error| text(&error))?;
+            let (receiver, dir) =
+                (&server.receivers[frame.shard as usize], group.incoming_dir().join(transfer.to_string()));
+            tokio::task::block_in_place(|| receiver.begin(transfer, offer, dir)).map_err(|error| text(&error))?;
             out.put_u64(transfer);
         }
         kind::SNAPSHOT_PIECE => {
@@ -219,6 +221,7 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
                 tokio::task::block_in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
             let dir = snapshot.snapshot.path.clone();
             let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
+            // Unless it became the snapshot of this node.
             tokio::task::block_in_place(|| std::fs::remove_dir_all(dir)).ok();
             wire::put_vote(&mut out, &installed.vote);
         }

@@ -113,13 +113,11 @@ struct Receiving {
 }
 
 impl Receiver {
-    /// Begins to receive into `dir`, which is emptied.
+    /// Begins to receive into `dir`, which is new. What broke off goes; what is complete and being installed stays.
     pub(super) fn begin(&self, transfer: u64, offer: SnapshotOffer, dir: PathBuf) -> io::Result<()> {
         let mut current = self.current.lock();
-        *current = None;
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        if let Some(broken_off) = current.take() {
+            fs::remove_dir_all(&broken_off.dir)?;
         }
         fs::create_dir_all(&dir)?;
         *current = Some(Receiving { transfer, offer, dir, file: None });

@@ -127,7 +127,28 @@ async fn line_10_batches_of_a_producer_overlap() {
     let known: Vec<u64> = [0, 2, 3, 4].iter().map(|index| again.sequence(*index).unwrap().0).collect();
     let first: Vec<u64> = [0, 2, 3, 4].iter().map(|index| receipt.sequence(*index).unwrap().0).collect();
     assert_eq!(known, first);
+    let refused = again.exceptions.iter().find(|exception| exception.index == 1).map(|exception| &exception.kind);
+    let Some(ExceptionKind::Refused(error)) = refused else { panic!("what was refused is no duplicate: {again:?}") };
+    assert_eq!(error.reason(), "POSITION_REFUSED", "{error}");
+    assert!(error.to_string().contains("position 21"), "{error}");
     assert_eq!(stage.pending("bob").await, 19);
+}
+
+#[tokio::test]
+async fn line_10_the_last_position_there_is_can_be_taken_and_not_passed() {
+    let stage = Stage::with(&["alice", "bob"]).await;
+    let receipt = publish_as(&stage, "last", u64::MAX).await.unwrap();
+    assert!(publish_as(&stage, "last", u64::MAX).await.unwrap().duplicate);
+    let mut stream = stage.client.publisher(WORKSPACE).batch_stream_as(position("other", u64::MAX));
+    stream.send([numbered(1), numbered(2)].iter().collect()).unwrap();
+    stream.finish();
+    let refused = match stream.next().await {
+        Ok(answer) => panic!("two messages have no room at the last position: {answer:?}"),
+        Err(error) => Refused::from(error),
+    };
+    refused.expect(Code::InvalidArgument, "INVALID_FIELD", &["positions end before"]).at("producer.sequence");
+    let stage = stage.crash_and_start().await;
+    assert_eq!(publish_as(&stage, "last", u64::MAX).await.unwrap().sequence, receipt.sequence);
 }
 
 /// What an SDK does: a stream breaks in the middle, by a cut and by a kill, and a new one goes on at the first message without
