@@ -62,7 +62,7 @@ pub struct Group<A: Apply> {
     leadership: watch::Receiver<Leadership>,
     snapshots: tokio::task::AbortHandle,
     links: Option<Arc<Links>>,
-    incoming: PathBuf,
+    home: StateHome,
 }
 
 /// What a shard is made of.
@@ -88,11 +88,11 @@ impl<A: Apply> Group<A> {
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
         let Parts { log, home, apply, network } = parts;
-        let (links, incoming, sending) = (network.links.clone(), home.incoming(), network.sending.subscribe());
+        let (links, sending) = (network.links.clone(), network.sending.subscribe());
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
-        let state = StateMachine::open(shard, home, apply, trigger, fatal.clone())?;
+        let state = StateMachine::open(shard, home.clone(), apply, trigger, fatal.clone())?;
         let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
@@ -107,7 +107,7 @@ impl<A: Apply> Group<A> {
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, incoming }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home }))
     }
 
     /// The number of this shard.
@@ -191,7 +191,7 @@ impl<A: Apply> Group<A> {
 
     /// Where a snapshot from another node is put together.
     pub(crate) fn incoming_dir(&self) -> PathBuf {
-        self.incoming.clone()
+        self.home.incoming()
     }
 
     /// Follows who leads.
@@ -230,8 +230,12 @@ impl<A: Apply> Group<A> {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }
-        let engine = Arc::clone(&self.engine.lock());
-        let flushed = tokio::task::spawn_blocking(move || engine.flush()).await;
+        let (home, engine) = (self.home.clone(), Arc::clone(&self.engine.lock()));
+        let ended = tokio::task::spawn_blocking(move || {
+            home.end();
+            engine.flush()
+        });
+        let flushed = ended.await;
         match flushed {
             Ok(result) => Ok(result?),
             Err(error) => Err(FatalError::Raft { shard: self.shard, detail: error.to_string() }),

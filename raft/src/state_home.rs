@@ -32,12 +32,18 @@ pub(crate) struct TakenSnapshot {
     pub(crate) path: PathBuf,
 }
 
+/// Whether snapshots are made; one at a time, because they share a directory.
+#[derive(Default)]
+struct Making {
+    has_ended: bool,
+}
+
 /// The directory of one shard.
 #[derive(Clone)]
 pub(crate) struct StateHome {
     dir: PathBuf,
     opener: Arc<dyn OpenState>,
-    making: Arc<Mutex<()>>,
+    making: Arc<Mutex<Making>>,
     newest: Arc<Mutex<Option<TakenSnapshot>>>,
 }
 
@@ -85,7 +91,7 @@ impl StateHome {
         slot: &EngineSlot,
     ) -> Result<(Arc<dyn Engine>, Option<PathBuf>), FatalError> {
         // No snapshot is taken of a state that is being replaced.
-        let _one_at_a_time = self.making.lock();
+        let _making = self.making.lock();
         let old = self.current()?;
         let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
         let new = self.state(number);
@@ -150,8 +156,12 @@ impl StateHome {
 
     /// Takes a snapshot of the state; it replaces the one before.
     pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<TakenSnapshot, FatalError> {
-        // They share a directory while they are made.
-        let _one_at_a_time = self.making.lock();
+        let making = self.making.lock();
+        if making.has_ended {
+            return Err(
+                Error::Io { doing: "taking a snapshot", source: io::Error::other("the shard has ended") }.into()
+            );
+        }
         let engine = Arc::clone(&slot.lock());
         let building = self.building();
         remove(&building)?;
@@ -169,6 +179,11 @@ impl StateHome {
         *self.newest.lock() = Some(taken.clone());
         self.keep_only(&taken.path)?;
         Ok(taken)
+    }
+
+    /// Waits until nothing works on the directory, and lets nothing begin: another node may open it.
+    pub(crate) fn end(&self) {
+        self.making.lock().has_ended = true;
     }
 
     /// The newest complete snapshot. From memory: it may be replaced at any time, so nobody opens it to ask.
