@@ -92,7 +92,7 @@ fn commands_that_wait_end_when_nobody_reads_on() {
     let dev = Dev::with_alice_and_bob();
     dev.tandem(&["pub", "--from", "alice", "--to", "bob", "hello"]);
     let waiting: [&[&str]; 3] =
-        [&["sub", "bob", "--no-ack"], &["history", "--follow"], &["events", "--follow", "--from", "1"]];
+        [&["sub", "bob", "--no-ack"], &["history", "--follow"], &["events", "--follow", "--from-event", "1"]];
     for arguments in waiting {
         let mut child =
             dev.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the command runs");
