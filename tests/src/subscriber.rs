@@ -138,7 +138,8 @@ impl Subscriber {
         self.ready.drain(..count).collect()
     }
 
-    /// The deliveries that come, at most so many; fewer, when nothing more comes for a while.
+    /// The deliveries that come, at most so many; fewer, when nothing more comes for a while. For where nobody can know how
+    /// many come: on a busy machine the next may just take longer. Where the number is known, [`take`](Self::take).
     ///
     /// # Panics
     /// When the stream ends or something else comes.
@@ -146,6 +147,7 @@ impl Subscriber {
         while self.ready.len() < count {
             match tokio::time::timeout(SILENCE, self.answer()).await {
                 Ok(Ok(Some(subscribe_response::Kind::DeliveryBatch(batch)))) => self.keep(batch.deliveries),
+                Ok(Ok(Some(subscribe_response::Kind::LeasesLost(lost)))) => self.lost.push_back(lost),
                 Ok(other) => panic!("deliveries were expected, and this came: {other:?}"),
                 Err(_) => break,
             }
@@ -165,7 +167,7 @@ impl Subscriber {
     }
 
     /// Acknowledges, and waits for the outcomes of this and all earlier acks. Returns the outcome of this one. Deliveries
-    /// that come before it are kept.
+    /// that come before it are kept, and so is news of leases that were lost.
     ///
     /// # Panics
     /// When the stream ends.
@@ -180,6 +182,7 @@ impl Subscriber {
                     }
                 }
                 Ok(Some(subscribe_response::Kind::DeliveryBatch(batch))) => self.keep(batch.deliveries),
+                Ok(Some(subscribe_response::Kind::LeasesLost(lost))) => self.lost.push_back(lost),
                 other => panic!("an ack was to be answered, and this came: {other:?}"),
             }
         }

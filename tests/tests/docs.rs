@@ -76,6 +76,55 @@ fn every_reason_is_explained() {
     assert!(missing.is_empty(), "docs/errors/README.md has no row for {missing:?}");
 }
 
+/// Sources of the codes that are no reasons of refusals, by folder or file.
+const CODE_SOURCES: [&str; 6] = [
+    "broker/src/error.rs",
+    "storage/src/error.rs",
+    "raft/src/error.rs",
+    "raft/src/peers/refusal.rs",
+    "clients/rust/src/error.rs",
+    "clients/cli/src",
+];
+/// Ends the command without a word, so nobody sees it.
+const NEVER_PRINTED: &str = "OUTPUT_CLOSED";
+
+/// Rust sources, without what stands behind the mark of their unit tests.
+fn sources(path: &Path) -> Vec<String> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).expect("a folder of sources can be listed");
+        return entries.flat_map(|entry| sources(&entry.expect("a folder of sources can be listed").path())).collect();
+    }
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    vec![text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()]
+}
+
+/// The codes that a source gives to errors: words in capitals as arms of `match`, as a field `code`, or in `failed(...)`.
+fn codes(source: &str) -> Vec<String> {
+    let is_code = |word: &str| word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let parts: Vec<_> = source.split('"').collect();
+    let literals = parts.windows(2).filter(|pair| {
+        let before = pair[0].trim_end();
+        is_code(pair[1]) && ["=>", "code:", "failed("].iter().any(|end| before.ends_with(end))
+    });
+    literals.map(|pair| pair[1].to_owned()).collect()
+}
+
+#[test]
+fn every_code_of_a_start_a_stop_and_the_clients_is_explained() {
+    let page = read("docs/errors/README.md");
+    let mut found = Vec::new();
+    for path in CODE_SOURCES {
+        let here: Vec<_> = sources(&root().join(path)).iter().flat_map(|source| codes(source)).collect();
+        assert!(here.len() > 2, "only {here:?} were found in {path}");
+        found.extend(here);
+    }
+    for known in ["INVALID_CONFIG", "STORAGE_LOCKED", "NODE_ID_REUSED", "UNREACHABLE", "NOT_A_CLUSTER", "BAD_RECORD"] {
+        assert!(found.iter().any(|code| code == known), "{known} is not found in the sources any more");
+    }
+    found.retain(|code| code != NEVER_PRINTED && !page.contains(&format!("`{code}`")));
+    assert!(found.is_empty(), "docs/errors/README.md does not explain {found:?}");
+}
+
 #[test]
 fn every_setting_is_documented_with_its_default() {
     let page = read("docs/guides/configuration.md");

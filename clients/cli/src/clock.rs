@@ -19,6 +19,11 @@ pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// An id that nothing else has, a UUID of version 7.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 /// A short id that no other run uses: the time in milliseconds and 16 random bits, in base 36. Sorts by time.
 pub(crate) fn run_id() -> String {
     let id = uuid::Uuid::now_v7().as_u128();

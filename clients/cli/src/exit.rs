@@ -23,6 +23,13 @@ standard error.";
 pub enum Failure {
     /// The broker said no, or could not be reached.
     Broker(Error),
+    /// The same, with a next step that only the command knows.
+    Advised {
+        /// What the broker said.
+        error: Error,
+        /// What to do.
+        next: String,
+    },
     /// The command line asks for something that cannot be.
     Usage(String),
     /// Time ran out.
@@ -64,10 +71,18 @@ impl Failure {
         }
     }
 
+    /// What the broker said, or the client about it.
+    pub fn broker(&self) -> Option<&Error> {
+        match self {
+            Self::Broker(error) | Self::Advised { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
     /// A stable code in capitals.
     pub fn code(&self) -> &str {
         match self {
-            Self::Broker(error) => error.reason(),
+            Self::Broker(error) | Self::Advised { error, .. } => error.reason(),
             Self::Usage(_) => "USAGE",
             Self::TimedOut(_) => "TIMEOUT",
             Self::OutputClosed => "OUTPUT_CLOSED",
@@ -82,7 +97,7 @@ impl Failure {
             Self::TimedOut(_) => 5,
             Self::OutputClosed => 0,
             Self::Failed { .. } => 1,
-            Self::Broker(error) => match error.code() {
+            Self::Broker(error) | Self::Advised { error, .. } => match error.code() {
                 Code::NotFound => 3,
                 Code::InvalidArgument
                 | Code::AlreadyExists
@@ -110,6 +125,7 @@ impl Failure {
             },
             Self::Usage(_) => Some("tandem --help".to_owned()),
             Self::TimedOut(_) | Self::OutputClosed => None,
+            Self::Advised { next, .. } => Some(next.clone()),
             Self::Failed { next, .. } => next.clone(),
         }
     }
@@ -123,9 +139,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "UNKNOWN_MESSAGE" => Some("tandem history"),
         "UNKNOWN_DEAD_LETTER" => Some("tandem dlq list"),
         "UNKNOWN_FOLLOW" => Some("tandem topic follows SANDBOX"),
-        "EVENT_GAP" => Some("begin later with --from, or now with --follow alone"),
+        "EVENT_GAP" => Some("begin later with --from-event, or now with --follow alone"),
         "HISTORY_GAP" => Some("begin later, behind what was trimmed"),
-        "RESPONSE_TIMEOUT" => Some("a later response goes to the inbox of the sender: tandem sub SANDBOX"),
         "NO_CAPABLE_SANDBOX" => Some("tandem agents --capability NAME, or wait for one: --wait-for-capable"),
         "UNKNOWN_TOPIC" => Some("tandem topic list, or create it: tandem topic create NAME"),
         "LEASE_LOST" => Some("the message comes again; allow more time with --ack-wait, or use --lenient"),
@@ -137,7 +152,7 @@ fn hint(reason: &str) -> Option<&'static str> {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broker(error) => error.fmt(f),
+            Self::Broker(error) | Self::Advised { error, .. } => error.fmt(f),
             Self::Usage(text) | Self::TimedOut(text) | Self::Failed { text, .. } => f.write_str(text),
             Self::OutputClosed => f.write_str("standard output was closed"),
         }

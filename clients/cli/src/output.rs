@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 pub(crate) use self::closed::output_closed;
 use crate::exit::Failure;
 
+/// What a list says that ends before everything is told.
+pub(crate) const MORE: &str = "more are there: --limit 0 for all";
+
 /// How to speak: results on standard output, everything else on standard error.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -69,7 +72,7 @@ impl Output {
             if let Some(next) = failure.next() {
                 error["next"] = next.into();
             }
-            if let Failure::Broker(tandem_client::Error::Refused(refusal)) = failure {
+            if let Some(tandem_client::Error::Refused(refusal)) = failure.broker() {
                 error["grpc_code"] = format!("{:?}", refusal.code).into();
                 error["field_violations"] = refusal
                     .field_violations

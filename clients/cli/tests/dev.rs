@@ -1,8 +1,8 @@
 //! The command as a user runs it, against a broker of its own (`tandem dev`).
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Output, Stdio},
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -73,13 +73,26 @@ impl Dev {
     }
 }
 
+/// How a child ended that must end by itself.
+fn ended(child: &mut Child, otherwise: &str) -> ExitStatus {
+    for _ in 0..LOOKS {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return status;
+        }
+        thread::sleep(GLANCE);
+    }
+    child.kill().ok();
+    child.wait().ok();
+    panic!("{otherwise}");
+}
+
 /// As in `tandem sub bob --no-ack | head -1`: with one message in the inbox nothing more is ever printed.
 #[test]
 fn commands_that_wait_end_when_nobody_reads_on() {
     let dev = Dev::with_alice_and_bob();
     dev.tandem(&["pub", "--from", "alice", "--to", "bob", "hello"]);
     let waiting: [&[&str]; 3] =
-        [&["sub", "bob", "--no-ack"], &["history", "--follow"], &["events", "--follow", "--from", "1"]];
+        [&["sub", "bob", "--no-ack"], &["history", "--follow"], &["events", "--follow", "--from-event", "1"]];
     for arguments in waiting {
         let mut child =
             dev.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the command runs");
@@ -89,19 +102,7 @@ fn commands_that_wait_end_when_nobody_reads_on() {
             reader.read_line(&mut line).expect("a line");
         }
         drop(reader);
-        let mut looks = 0;
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                break status;
-            }
-            looks += 1;
-            if looks == LOOKS {
-                child.kill().ok();
-                child.wait().ok();
-                panic!("tandem {arguments:?} goes on although nobody reads");
-            }
-            thread::sleep(GLANCE);
-        };
+        let status = ended(&mut child, &format!("tandem {arguments:?} goes on although nobody reads"));
         assert_eq!(status.code(), Some(0), "{arguments:?}");
     }
     let bob = dev.json(&["sub", "bob", "--count", "1"]);
@@ -166,4 +167,64 @@ fn a_reader_goes_on_when_its_sandbox_follows_another_topic() {
     drop(lines);
     let status = reader.wait().expect("a child can be waited for");
     assert_eq!(status.code(), Some(0));
+}
+
+/// Three nodes with the first one's port for clients, in a directory of their own.
+fn three_nodes(port: &str, data: &TempDir) -> Command {
+    let ports = ["dev", "--nodes", "3", "--port", port, "--metrics-port", "0", "--peer-port", "0", "--data-dir"];
+    let mut nodes = command(&ports);
+    nodes.arg(data.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    nodes
+}
+
+/// What answers there is no node of this cluster, however ready it is.
+#[test]
+fn a_cluster_does_not_take_another_broker_for_its_own() {
+    let other = Dev::start();
+    let port = other.server.rsplit(':').next().expect("a port");
+    let data = TempDir::new().expect("a directory");
+    let mut nodes = three_nodes(port, &data).spawn().expect("the command runs");
+    let status = ended(&mut nodes, "the nodes run beside the broker that has their port");
+    let Output { stdout, stderr, .. } = nodes.wait_with_output().expect("its output can be read");
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert_eq!((status.code(), stdout.len()), (Some(1), 0), "{stderr}");
+    for says in ["code: ADDRESS_IN_USE", &format!("127.0.0.1:{port}"), "--port 0"] {
+        assert!(stderr.contains(says), "it does not say {says:?}: {stderr}");
+    }
+}
+
+/// The processes that this one has started.
+#[cfg(target_os = "linux")]
+fn children_of(parent: u32) -> Vec<u32> {
+    let is_child = |stat: &str| {
+        // The second field is the name, in parentheses; the parent is the second one behind it.
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(parent.to_string().as_str())
+    };
+    let processes = std::fs::read_dir("/proc").expect("the processes can be listed").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    pids.filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| is_child(&stat))).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cluster_whose_nodes_have_all_ended_ends_too() {
+    let data = TempDir::new().expect("a directory");
+    let mut nodes = three_nodes("0", &data).spawn().expect("the command runs");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(nodes.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut line).expect("the nodes say where they are");
+    assert_eq!(line, "3 brokers are ready, one cluster. Ctrl-C stops them.\n");
+    let children = children_of(nodes.id());
+    assert_eq!(children.len(), 3, "{children:?}");
+    for child in children {
+        let killed = Command::new("kill").args(["-9", &child.to_string()]).status().expect("a node can be killed");
+        assert!(killed.success());
+    }
+    let status = ended(&mut nodes, "no node is left, and the command goes on");
+    let mut stderr = String::new();
+    nodes.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    for says in ["node 1 has ended", "node 2 has ended", "node 3 has ended", "code: NODE_ENDED"] {
+        assert!(stderr.contains(says), "it does not say {says:?}: {stderr}");
+    }
 }

@@ -15,7 +15,7 @@ async fn bury(desk: &Desk) -> [u64; 4] {
     ];
     desk.json(&["nack", "bob", "--count", "2", "--dead-letter", "--reason", "no"]).await;
     desk.json(&["nack", "carol", "--count", "1", "--dead-letter", "--reason", "never"]).await;
-    let expired = ["events", "--follow", "--from", "1", "--type", "message-dead-lettered", "--count", "4"];
+    let expired = ["events", "--follow", "--from-event", "1", "--type", "message-dead-lettered", "--limit", "4"];
     assert_eq!(column(&desk.json(&expired).await, "/sandbox_id")[3], "dave");
     sequences
 }
@@ -39,6 +39,9 @@ async fn line_15_dlq_lists_by_every_filter_and_shows_one() {
         let found = desk.json(&[&["dlq", "list"], filter].concat()).await;
         assert_eq!(column(&found, "/message/sequence"), expected, "{filter:?}");
     }
+    let (some, all) =
+        (desk.run(&["dlq", "list", "--limit", "3"]).await, desk.run(&["dlq", "list", "--limit", "4"]).await);
+    assert_eq!((some.stderr.as_str(), all.stderr.as_str()), ("more are there: --limit 0 for all\n", ""));
     let table = desk.text(&["dlq", "list"]).await;
     assert!(table.starts_with("SANDBOX  SEQUENCE  REASON") && table.lines().count() == 5, "{table}");
 

@@ -64,6 +64,8 @@ async fn line_15_history_filters_and_follows() {
         let found = desk.json(&[&["history"], filter].concat()).await;
         assert_eq!(column(&found, "/sequence"), expected, "{filter:?}");
     }
+    let (some, all) = (desk.run(&["history", "--limit", "4"]).await, desk.run(&["history", "--limit", "5"]).await);
+    assert_eq!((some.stderr.as_str(), all.stderr.as_str()), ("more are there: --limit 0 for all\n", ""));
     // What is committed while somebody follows.
     let (live, _) = tokio::join!(
         desk.json(&["history", "--follow", "--from-sequence", "5", "--limit", "2"]),
@@ -80,11 +82,25 @@ async fn line_15_history_filters_and_follows() {
 async fn line_15_replay_range_puts_messages_into_an_inbox_once_more() {
     let desk = Desk::with(&["alice", "bob", "carol", "reader"]).await;
     write_log(&desk).await;
-    let replayed = desk.one(&["replay-range", "reader", "--from", "1", "--to", "2"]).await;
+    let replayed = desk.one(&["replay-range", "reader", "--from-sequence", "1", "--to-sequence", "2"]).await;
     assert_eq!(replayed, json!({ "sandbox_id": "reader", "from_sequence": 1, "to_sequence": 2, "replayed": 2 }));
-    assert_eq!(desk.one(&["replay-range", "reader", "--from", "1", "--to", "2"]).await["replayed"], 0);
+    assert_eq!(
+        desk.one(&["replay-range", "reader", "--from-sequence", "1", "--to-sequence", "2"]).await["replayed"],
+        0
+    );
     // The broadcast waits for the reader anyhow.
-    let filtered = ["replay-range", "reader", "--from", "1", "--to", "5", "--sandbox", "carol", "--type", "command"];
+    let filtered = [
+        "replay-range",
+        "reader",
+        "--from-sequence",
+        "1",
+        "--to-sequence",
+        "5",
+        "--sandbox",
+        "carol",
+        "--type",
+        "command",
+    ];
     assert_eq!(desk.one(&filtered).await["replayed"], 1);
     let mut seen: Vec<u64> = desk
         .json(&["sub", "reader", "--count", "4"])
@@ -94,12 +110,12 @@ async fn line_15_replay_range_puts_messages_into_an_inbox_once_more() {
         .collect();
     seen.sort_unstable();
     assert_eq!(seen, [1, 2, 3, 4]);
-    let text = desk.text(&["replay-range", "reader", "--from", "3", "--to", "5"]).await;
+    let text = desk.text(&["replay-range", "reader", "--from-sequence", "3", "--to-sequence", "5"]).await;
     assert_eq!(text, "3 messages of #3 to #5 put into the inbox of reader\n");
     assert_eq!(desk.one(&["sandbox", "show", "bob"]).await["pending_messages"], 3);
 
-    let backwards = ["replay-range", "reader", "--from", "5", "--to", "1"];
-    desk.refused(&backwards, 2, "USAGE", &["--from 5 is behind --to 1"]).await;
-    let nobody = ["replay-range", "nobody", "--from", "1", "--to", "5"];
+    let backwards = ["replay-range", "reader", "--from-sequence", "5", "--to-sequence", "1"];
+    desk.refused(&backwards, 2, "USAGE", &["--from-sequence 5 is behind --to-sequence 1"]).await;
+    let nobody = ["replay-range", "nobody", "--from-sequence", "1", "--to-sequence", "5"];
     desk.refused(&nobody, 3, "UNKNOWN_SANDBOX", &["\"nobody\"", "tandem sandbox register"]).await;
 }

@@ -32,7 +32,7 @@ async fn line_15_request_prints_the_response() {
 async fn line_15_request_says_why_there_is_no_response() {
     let desk = Desk::with(&["alice", "bob"]).await;
     let ask = ["request", "--from", "alice", "--to", "bob", "--timeout", "300ms", "?"];
-    desk.refused(&ask, 5, "RESPONSE_TIMEOUT", &["within 300 ms", "tandem sub SANDBOX"]).await;
+    desk.refused(&ask, 5, "RESPONSE_TIMEOUT", &["within 300 ms", "tandem sub alice"]).await;
     let rejected =
         ["request", "--command", "--from", "alice", "--to", "bob", "--timeout", "20s", "--priority", "9", "?"];
     let nack = ["nack", "bob", "--count", "1", "--timeout", "20s", "--dead-letter", "--reason", "not me"];
@@ -50,6 +50,18 @@ async fn line_15_request_says_why_there_is_no_response() {
     desk.refused(&["request", "--from", "alice", "?"], 2, "USAGE", &["--to"]).await;
 }
 
+/// The ids that it made up itself are told when they are needed.
+#[tokio::test]
+async fn line_15_request_tells_the_ids_to_wait_on_with() {
+    let desk = Desk::with(&["alice", "bob"]).await;
+    let ask = ["request", "--from", "alice", "--to", "bob", "--timeout", "200ms", "?"];
+    let timed_out = desk.run(&ask).await;
+    let asked = desk.one(&["sub", "bob", "--count", "1"]).await;
+    let (id, correlation_id) = (asked["message_id"].as_str().unwrap(), asked["correlation_id"].as_str().unwrap());
+    let told = format!("--id {id} --correlation-id {correlation_id}; ");
+    assert!(timed_out.code == Some(5) && timed_out.stderr.contains(&told), "{timed_out:#?}");
+}
+
 /// As its help says: after a timeout the command is repeated with the same ids, and waits on.
 #[tokio::test]
 async fn line_15_request_waits_on_when_it_is_repeated_after_its_timeout() {
@@ -57,6 +69,7 @@ async fn line_15_request_waits_on_when_it_is_repeated_after_its_timeout() {
     let ask = |timeout| [&ASK[..], &["--timeout", timeout, "what is it?"]].concat();
     let timed_out = desk.run(&ask("200ms")).await;
     assert_eq!(timed_out.code, Some(5), "{timed_out:#?}");
+    assert!(timed_out.stderr.contains("--id question --correlation-id c-1;"), "{timed_out:#?}");
     let answer = [&ANSWER[..], &["42"]].concat();
     assert_eq!(desk.one(&["sub", "bob", "--count", "1"]).await["message_id"], "question");
     // An answer that comes before the repeated call goes to the inbox, so there is one until the call has one.

@@ -64,17 +64,7 @@ async fn promise_2_a_retry_through_another_node_is_a_duplicate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_are_spread_and_every_node_says_so() {
     let trio = Trio::start().await;
-    trio.until("each node leads what it should", async |trio: &Trio| {
-        for node in 0..3 {
-            let info = trio.client(node).server_info().await.unwrap();
-            let leaders: Vec<_> = info.shards.iter().map(|shard| shard.leader_node_id).collect();
-            if leaders != [1, 2, 3, 1] || info.members.iter().any(|member| !member.connected) {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
+    trio.until_spread().await;
     for node in 0..3 {
         assert!(trio.process(node).metric("tandem_peer_appends_total").await > 0.0);
         assert!(trio.process(node).get("/ready").await.body.contains("ready"));

@@ -58,13 +58,14 @@ impl Trio {
         Self { seats: (1..=3).map(seat).collect() }
     }
 
-    /// Three nodes that serve.
+    /// Three nodes that serve, each of which leads what it should: no leader moves by itself any more.
     pub(crate) async fn start() -> Self {
         let mut trio = Self::prepare();
         for node in 0..3 {
             trio.run(node).await;
         }
         trio.until_served().await;
+        trio.until_spread().await;
         trio
     }
 
@@ -95,6 +96,21 @@ impl Trio {
             })
             .await;
         }
+    }
+
+    /// Waits until all three run, are connected, and say that each leads the shards that it should.
+    pub(crate) async fn until_spread(&self) {
+        self.until("each node leads what it should", async |trio: &Self| {
+            for node in 0..3 {
+                let Ok(info) = trio.client(node).server_info().await else { return false };
+                let leaders: Vec<_> = info.shards.iter().map(|shard| shard.leader_node_id).collect();
+                if leaders != [1, 2, 3, 1] || info.members.iter().any(|member| !member.connected) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {

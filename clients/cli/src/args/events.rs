@@ -6,24 +6,24 @@ use tandem_client::EventType;
 /// `tandem events`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Events are numbered from 1. To miss none over a break, go on with --from, one above the last that
-was printed. The broker keeps the newest 100000 of a workspace.")]
+Events are numbered from 1. To miss none over a break, go on with --from-event, one above the
+last that was printed. The broker keeps the newest 100000 of a workspace.")]
 pub struct EventsArgs {
     /// Go on with what happens from now on
     #[arg(long, short)]
     pub follow: bool,
     /// The first event; unless given: the first of all, with --follow the next that happens
     #[arg(long, value_name = "EVENT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub from: Option<u64>,
+    pub from_event: Option<u64>,
     /// Only these; may be repeated
     #[arg(long = "type", value_enum)]
     pub kinds: Vec<EventName>,
     /// Only events about this sandbox
     #[arg(long, value_name = "ID")]
     pub sandbox: Option<String>,
-    /// Stop after so many
+    /// At most so many; 0 for all; unless given: 100, and all with --follow
     #[arg(long)]
-    pub count: Option<u64>,
+    pub limit: Option<usize>,
 }
 
 /// What happens in a workspace.

@@ -70,10 +70,10 @@ pub struct ReplayRangeArgs {
     pub inbox: String,
     /// The first sequence
     #[arg(long, value_name = "SEQUENCE")]
-    pub from: u64,
+    pub from_sequence: u64,
     /// The last sequence, included
     #[arg(long, value_name = "SEQUENCE")]
-    pub to: u64,
+    pub to_sequence: u64,
     /// Which of them.
     #[command(flatten)]
     pub filter: FilterArgs,

@@ -127,9 +127,10 @@ pub struct PubArgs {
 #[command(
     group(ArgGroup::new("destination").required(true).args(["to", "capability"])),
     after_help = "\
-Publishes the message and prints the response that carries its correlation id, made up unless
-given. A response after --timeout goes to the inbox of the sender; repeat the command with the same
---id and --correlation-id to wait on.
+Publishes the message and prints the response that carries its correlation id. --id and
+--correlation-id are made up unless given. A response after --timeout goes to the inbox of the
+sender; repeat the command with the same --id and --correlation-id, which are printed then, to wait
+on.
 
 Exit code 5 when no response came in time, 4 when the request became a dead letter or expired."
 )]

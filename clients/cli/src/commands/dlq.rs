@@ -12,7 +12,7 @@ use tandem_client::{
 use crate::{
     args::{DlqArgs, DlqCommand, LetterFilterArgs},
     exit::Failure,
-    output::{Output, dead_letter},
+    output::{MORE, Output, dead_letter},
     run::Context,
 };
 
@@ -52,7 +52,14 @@ async fn list(output: Output, letters: &DeadLetters, query: DeadLetterQuery, lim
             rows.push((Value::Null, dead_letter::row(&letter)));
         }
     }
-    if output.json { Ok(()) } else { output.rows(&dead_letter::HEADINGS, &rows) }
+    if output.json {
+        return Ok(());
+    }
+    output.rows(&dead_letter::HEADINGS, &rows)?;
+    if listed == limit && found.try_next().await?.is_some() {
+        output.note(MORE);
+    }
+    Ok(())
 }
 
 /// What to change. A filter that was forgotten must not mean everything.

@@ -6,15 +6,21 @@ use tandem_client::{Event, EventQuery, EventType};
 use crate::{
     args::EventsArgs,
     exit::Failure,
-    output::{output_closed, time, word},
+    output::{MORE, output_closed, time, word},
     run::Context,
 };
 
+/// What is printed without `--limit`, because a broker keeps many.
+const DEFAULT_LIMIT: usize = 100;
+
 pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failure> {
-    let count = args.count.unwrap_or(u64::MAX);
+    let limit = match (args.limit, args.follow) {
+        (Some(0), _) | (None, true) => usize::MAX,
+        (limit, _) => limit.unwrap_or(DEFAULT_LIMIT),
+    };
     let query = EventQuery {
         // 0 is from now on, which a stream that does not stay would end with.
-        from_event: args.from.unwrap_or(u64::from(!args.follow)),
+        from_event: args.from_event.unwrap_or(u64::from(!args.follow)),
         types: args.kinds.into_iter().map(EventType::from).collect(),
         sandbox_id: args.sandbox,
         follow: args.follow,
@@ -25,7 +31,7 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failu
     }
     let mut printed = 0;
     let mut unread = Box::pin(output_closed());
-    while printed < count {
+    while printed < limit {
         let event = tokio::select! {
             event = events.next() => event?,
             () = &mut unread => return Err(Failure::OutputClosed),
@@ -36,6 +42,9 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failu
     }
     if printed == 0 {
         context.output.note("nothing found");
+    }
+    if printed == limit && !args.follow && events.next().await?.is_some() {
+        context.output.note(MORE);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use tandem_client::{Client, Error, HistoryQuery, Message, MessageFilter, Message
 use crate::{
     args::{FilterArgs, GetArgs, HistoryArgs},
     exit::Failure,
-    output::{message, output_closed},
+    output::{MORE, message, output_closed},
     run::Context,
 };
 
@@ -25,6 +25,7 @@ pub(crate) async fn list(context: &Context, args: HistoryArgs) -> Result<(), Fai
         (Some(0), _) | (None, true) => usize::MAX,
         (limit, _) => limit.unwrap_or(DEFAULT_LIMIT),
     };
+    let follow = args.follow;
     let client = context.client()?;
     let mut messages = pin!(open(context, &client, args, limit));
     let mut printed = 0;
@@ -40,6 +41,9 @@ pub(crate) async fn list(context: &Context, args: HistoryArgs) -> Result<(), Fai
     }
     if printed == 0 {
         context.output.note("nothing found");
+    }
+    if printed == limit && !follow && messages.try_next().await?.is_some() {
+        context.output.note(MORE);
     }
     Ok(())
 }
@@ -68,7 +72,8 @@ fn open(
         correlation_id: filter.correlation_id,
         message_type: filter.message_type,
         descending: args.reverse,
-        page_size: u16::try_from(limit).unwrap_or(u16::MAX).min(1000),
+        // With the one that tells whether there are more.
+        page_size: u16::try_from(limit).unwrap_or(u16::MAX).saturating_add(1).min(1000),
     }))
 }
 

@@ -6,9 +6,10 @@ use super::history::filter;
 use crate::{args::ReplayRangeArgs, exit::Failure, run::Context};
 
 pub(crate) async fn run(context: &Context, args: ReplayRangeArgs) -> Result<(), Failure> {
-    let (from, to, inbox) = (args.from, args.to, args.inbox);
+    let (from, to, inbox) = (args.from_sequence, args.to_sequence, args.inbox);
     if from > to {
-        return Err(Failure::usage(format!("--from {from} is behind --to {to}; give the lower sequence first")));
+        let text = format!("--from-sequence {from} is behind --to-sequence {to}; give the lower sequence first");
+        return Err(Failure::usage(text));
     }
     let history = context.client()?.history(context.workspace.as_str());
     let replayed = history.replay_messages(inbox.as_str(), from, to, filter(args.filter)).await?;

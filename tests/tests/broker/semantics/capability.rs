@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tandem_client::{Agent, Code, Message, MessageBuilder, to_capability, to_capability_all};
-use tandem_tests::{Refused, direct};
+use tandem_tests::{Refused, direct, now};
 
 use super::scene::{texts, until};
 use crate::stage::{Stage, WORKSPACE};
@@ -77,27 +77,23 @@ async fn line_8_an_ordering_key_sticks_to_its_sandbox_while_that_is_online() {
             stage.publish(review(key).ordering_key(key.as_str()).build()).await;
         }
     }
-    let places = async |stage: &Stage| {
-        let mut places: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for sandbox in names {
-            let history = stage.pending(sandbox).await;
-            let mut stream = stage.subscribe(sandbox).await;
-            // One of each key at a time: the key shows with its first message.
-            for delivery in stream.take_up_to(history as usize).await {
-                places.entry(delivery.message.ordering_key.clone()).or_default().push(sandbox);
+    // One of each key at a time: the key shows with its first message, and nothing comes behind that.
+    let mut before: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let started = now();
+    while before.len() < keys.len() {
+        assert!(started.elapsed() < Duration::from_secs(20), "not all keys came: {before:?}");
+        for (sandbox, stream) in &mut streams {
+            for delivery in stream.take_up_to(keys.len()).await {
+                before.entry(delivery.message.ordering_key).or_default().push(sandbox);
             }
-            stream.finish();
-            while stream.answer().await.unwrap().is_some() {}
         }
-        places
-    };
-    for (_, stream) in std::mem::take(&mut streams) {
-        let mut stream = stream;
+    }
+    for stream in streams.values_mut() {
+        stream.expect_silence().await;
         stream.finish();
         while stream.answer().await.unwrap().is_some() {}
     }
-    let before = places(&stage).await;
-    assert_eq!(before.len(), 12);
+    drop(streams);
     assert!(before.values().all(|sandboxes| sandboxes.len() == 1), "each key has one place: {before:?}");
     assert!(names.iter().filter(|name| before.values().any(|at| at[0] == **name)).count() > 1, "{before:?}");
 
@@ -152,7 +148,10 @@ async fn line_8_to_all_reaches_everyone_who_can_online_or_not() {
 
 #[tokio::test]
 async fn line_8_nobody_there_is_an_error() {
-    let stage = Stage::set_up(&["idle"], |config| config.limits.heartbeat_timeout_ms = 1_000).await;
+    // Long enough for a busy machine to publish what must find bob online.
+    let silent = Duration::from_secs(3);
+    let timeout_ms = silent.as_millis() as u64;
+    let stage = Stage::set_up(&["idle"], |config| config.limits.heartbeat_timeout_ms = timeout_ms).await;
     stage.register_able("alice", &["review"]).await;
     let refuse = async |stage: &Stage, message: Message| {
         let refused = Refused::from(stage.try_publish(message).await.unwrap_err());
@@ -163,7 +162,6 @@ async fn line_8_nobody_there_is_an_error() {
     refuse(&stage, to_all("review")).await;
     stage.register_able("bob", &["review"]).await;
     let registry = stage.client.registry(WORKSPACE);
-    let silent = Duration::from_millis(1_000);
     stage.publish(review("now").build()).await;
     until("bob is offline", async || registry.get("bob").await.unwrap().liveness() == tandem_client::Liveness::Offline)
         .await;
@@ -173,7 +171,7 @@ async fn line_8_nobody_there_is_an_error() {
     // An open subscription is as good as a heartbeat, for as long as it is open.
     let mut bob = stage.subscribe("bob").await;
     assert_eq!(texts(&bob.take(2).await), ["now", "back"]);
-    let started = tandem_tests::now();
+    let started = now();
     until("longer than the timeout", async || started.elapsed() > silent + Duration::from_millis(200)).await;
     stage.publish(review("subscribed").build()).await;
     assert_eq!(texts(&bob.take(1).await), ["subscribed"]);

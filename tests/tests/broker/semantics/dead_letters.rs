@@ -201,13 +201,16 @@ async fn line_3_the_sender_of_what_requires_a_response_is_told() {
 #[tokio::test]
 async fn promise_3_a_kill_around_the_move_leaves_a_message_in_exactly_one_place() {
     const MESSAGES: u64 = 400;
+    const ROUNDS: u32 = 8;
     let mut random = Random::from_environment();
     let mut stage = Stage::with(&["alice", "bob"]).await;
     stage.publish_all((0..MESSAGES).map(|number| direct("alice", "bob", number.to_string()))).await;
-    let mut moves = 0;
-    for round in 0..8 {
+    let (mut moves, mut round) = (0, 0);
+    // A kill may come before or after all the moves, and then says nothing.
+    while round < ROUNDS || (moves == 0 && round < 5 * ROUNDS) {
+        round += 1;
         let mut inbox = stage.client.subscribe(WORKSPACE, "bob", Default::default()).await.unwrap();
-        let redrives = round % 2 == 1;
+        let redrives = round % 2 == 0;
         let letters = stage.client.dead_letters(WORKSPACE);
         let work = tokio::spawn(async move {
             if redrives {
@@ -240,5 +243,5 @@ async fn promise_3_a_kill_around_the_move_leaves_a_message_in_exactly_one_place(
         moves += u64::from(!dead.is_empty() && !waiting.is_empty());
         println!("round {round}: {} dead, {} waiting", dead.len(), waiting.len());
     }
-    println!("{moves} of 8 kills left messages in both places");
+    assert!(moves > 0, "none of {round} kills came in the middle of the moves");
 }

@@ -30,8 +30,10 @@ async fn line_4_what_has_expired_is_never_delivered() {
     let stage = Stage::with(&["alice", "bob"]).await;
     let query = EventQuery { types: vec![EventType::MessageExpired], ..EventQuery::default() };
     let mut events = stage.client.events(WORKSPACE, query).await.unwrap();
+    // Long enough for a busy machine to look at them while they wait.
+    let mortal = |text: &str| to_bob(text).ttl(3 * SECOND).build();
     stage
-        .publish_all([brief("1"), direct("alice", "bob", "2"), brief("3"), to_bob("4").ttl(60 * SECOND).build()])
+        .publish_all([mortal("1"), direct("alice", "bob", "2"), mortal("3"), to_bob("4").ttl(60 * SECOND).build()])
         .await;
     // Known to the queue in memory, and not sent for want of credit.
     let mut bob = stage.subscribe_with_credit("bob", 0).await;
@@ -196,7 +198,7 @@ async fn line_4_the_ttl_of_a_delayed_message_begins_with_its_time() {
 #[tokio::test]
 async fn line_4_what_is_worked_on_does_not_expire_and_what_waits_for_a_retry_does() {
     let stage = Stage::with(&["alice", "bob"]).await;
-    let mut bob = stage.subscribe_as_with_credit(deadline("bob", 2), 3).await;
+    let mut bob = stage.subscribe_as_with_credit(deadline("bob", 4), 3).await;
     stage.publish_all([brief("worked on"), brief("retried"), brief("lapses")]).await;
     bob.take(3).await;
     assert_eq!(bob.nack(2, 2, after(60 * SECOND)).await.deferred, 1);

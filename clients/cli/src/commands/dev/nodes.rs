@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::json;
-use tandem_client::Client;
+use tandem_client::{Client, ServerInfo};
 
 use crate::{args::DevArgs, exit::Failure, run::Context};
 
@@ -28,17 +28,17 @@ struct Place {
     data_dir: PathBuf,
 }
 
-/// Runs the nodes until the user stops them or one ends.
+/// Runs the nodes until the user stops them or all have ended; while they start, until one has.
 pub(super) async fn run(context: &Context, args: &DevArgs) -> Result<(), Failure> {
     let places = places(args)?;
     let cluster = places.iter().map(|place| format!("n{}=127.0.0.1:{}", place.node_id, place.peer_port));
     let cluster = cluster.collect::<Vec<_>>().join(",");
     let mut children = Vec::new();
     for place in &places {
-        children.push(start(args, place, &cluster)?);
+        children.push(start(context, args, place, &cluster)?);
     }
     let ready = tokio::select! {
-        ready = wait_until_ready(&places[0]) => ready,
+        ready = wait_until_ready(&places) => ready,
         ended = first_end(&mut children) => Err(ended),
         () = super::asked_to_stop() => Ok(false),
     };
@@ -46,14 +46,9 @@ pub(super) async fn run(context: &Context, args: &DevArgs) -> Result<(), Failure
         Ok(true) => {
             welcome(context, &places)?;
             tokio::select! {
-                ended = first_end(&mut children) => {
-                    // The others go on: this is how to see what a cluster does without a node.
-                    context.output.note(&format!("{ended}; the others go on"));
-                    super::asked_to_stop().await;
-                }
-                () = super::asked_to_stop() => {}
+                ended = last_end(context, &mut children) => Err(ended),
+                () = super::asked_to_stop() => Ok(()),
             }
-            Ok(())
         }
         Ok(false) => Ok(()),
         Err(failure) => Err(failure),
@@ -63,34 +58,47 @@ pub(super) async fn run(context: &Context, args: &DevArgs) -> Result<(), Failure
     outcome
 }
 
+/// All ports are held together and let go only then, so that none is given out twice and one in use is found now: a broker
+/// that answers there already must not be taken for a node of this cluster.
 fn places(args: &DevArgs) -> Result<Vec<Place>, Failure> {
-    let behind = |first: u16, node: u16| {
-        if first == 0 { free_port() } else { Ok(first.saturating_add(node)) }
+    let mut held = Vec::new();
+    let mut port = |option: &str, first: u16, node: u16| -> Result<u16, Failure> {
+        let wanted = if first == 0 { 0 } else { first.saturating_add(node) };
+        let in_use = |error: std::io::Error| in_use(option, wanted, &error);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).map_err(in_use)?;
+        let port = listener.local_addr().map_err(in_use)?.port();
+        held.push(listener);
+        Ok(port)
     };
     (0..args.nodes)
         .map(|node| {
             Ok(Place {
                 node_id: u64::from(node) + 1,
-                port: behind(args.port, node)?,
-                metrics_port: behind(args.metrics_port, node)?,
-                peer_port: behind(args.peer_port, node)?,
+                port: port("--port", args.port, node)?,
+                metrics_port: port("--metrics-port", args.metrics_port, node)?,
+                peer_port: port("--peer-port", args.peer_port, node)?,
                 data_dir: args.data_dir.join(format!("n{}", node + 1)),
             })
         })
         .collect()
 }
 
-/// Others must know a node's port before it has it.
-fn free_port() -> Result<u16, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(|error| Failure::failed("START_FAILED", error.to_string()))
+fn in_use(option: &str, port: u16, error: &std::io::Error) -> Failure {
+    Failure::Failed {
+        code: "ADDRESS_IN_USE",
+        text: format!("cannot listen on {}: {error}", SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        next: Some(format!("stop what listens there, or choose others: {option} 0 takes any free ones")),
+    }
 }
 
-fn start(args: &DevArgs, place: &Place, cluster: &str) -> Result<Child, Failure> {
+fn start(context: &Context, args: &DevArgs, place: &Place, cluster: &str) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| Failure::failed("START_FAILED", format!("node {}: {error}", place.node_id));
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
-    command.args(["--json", "dev"]).arg("--data-dir").arg(&place.data_dir);
+    if context.output.json {
+        command.arg("--json");
+    }
+    command.args(["--quiet", "dev"]).arg("--data-dir").arg(&place.data_dir);
     command.args(["--log", &args.log, "--cluster", cluster]);
     command.arg("--node-id").arg(place.node_id.to_string());
     command.arg("--port").arg(place.port.to_string());
@@ -100,12 +108,13 @@ fn start(args: &DevArgs, place: &Place, cluster: &str) -> Result<Child, Failure>
     command.spawn().map_err(failed)
 }
 
-/// True once the default workspace, and so a leader, is there.
-async fn wait_until_ready(place: &Place) -> Result<bool, Failure> {
-    let client = Client::connect(format!("http://127.0.0.1:{}", place.port))?;
+/// True once the first node knows all of them, and the default workspace, and so a leader, is there.
+async fn wait_until_ready(places: &[Place]) -> Result<bool, Failure> {
+    let client = Client::connect(format!("http://127.0.0.1:{}", places[0].port))?;
+    let is_ours = |info: ServerInfo| info.node_id == places[0].node_id && info.members.len() == places.len();
     let ready = async {
-        while client.workspaces().get("default").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        while !client.server_info().await.is_ok_and(is_ours) || client.workspaces().get("default").await.is_err() {
+            tokio::time::sleep(GLANCE).await;
         }
     };
     let late =
@@ -113,12 +122,30 @@ async fn wait_until_ready(place: &Place) -> Result<bool, Failure> {
     tokio::time::timeout(READY_TIMEOUT, ready).await.map_err(late).map(|()| true)
 }
 
+/// The end of the first node that ends.
 async fn first_end(children: &mut [Child]) -> Failure {
     loop {
         for (node, child) in children.iter_mut().enumerate() {
             if let Some(how) = end_of(child) {
                 return Failure::failed("NODE_ENDED", format!("node {} has ended ({how})", node + 1));
             }
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Tells of each node that ends. The others go on: this is how to see what a cluster does without a node. Returns once none
+/// is left.
+async fn last_end(context: &Context, children: &mut [Child]) -> Failure {
+    let mut running: Vec<_> = children.iter_mut().enumerate().collect();
+    loop {
+        running.retain_mut(|(node, child)| {
+            let Some(how) = end_of(child) else { return true };
+            context.output.note(&format!("node {} has ended ({how})", *node + 1));
+            false
+        });
+        if running.is_empty() {
+            return Failure::failed("NODE_ENDED", "all nodes have ended");
         }
         tokio::time::sleep(GLANCE).await;
     }
