@@ -1,0 +1,243 @@
+//! Members come, go, and take each other's place; nothing that was acknowledged is lost or there twice.
+
+use bytes::Bytes;
+
+use super::{
+    cluster::{applied, command, insist},
+    hub::{NODES, Trio, address, until},
+    journal::rocks_states,
+};
+use crate::{Change, ChangeCode, ChangeError, MemberState, Roll};
+
+fn add(node: u64) -> Change {
+    Change::Add { node, address: address(node) }
+}
+
+/// Asks a node for a change until somebody has decided it: a busy machine may have no leader for a while.
+async fn change(trio: &Trio, at: u64, change: &Change) -> Result<Roll, ChangeError> {
+    let cluster = trio.nodes[&at].cluster().unwrap();
+    for _ in 0..20 {
+        match cluster.change(change).await {
+            Err(ChangeError::Unavailable(_)) => {}
+            decided => return decided,
+        }
+    }
+    panic!("nobody decides on {change:?}");
+}
+
+#[track_caller]
+fn code(changed: Result<Roll, ChangeError>) -> ChangeCode {
+    match changed {
+        Err(ChangeError::Refused { code, .. }) => code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Who should be a member and is one, of every shard, as every node that runs knows.
+async fn until_members_are(trio: &Trio, expected: &[u64]) {
+    let done = |trio: &Trio| {
+        expected.iter().filter_map(|id| trio.nodes.get(id)).all(|node| {
+            let roll = node.cluster().unwrap().roll();
+            let listed: Vec<u64> = roll.members.keys().copied().collect();
+            let voters = |group: &std::sync::Arc<crate::Group<_>>| {
+                let standing = group.standing();
+                standing.voters == [expected.iter().copied().collect()] && standing.nodes.len() == expected.len()
+            };
+            listed == expected && roll.changing().is_none() && node.groups().iter().all(voters)
+        })
+    };
+    for _ in 0..6_000 {
+        if done(trio) {
+            return;
+        }
+        trio.expect_health();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let seen: Vec<_> = trio
+        .nodes
+        .iter()
+        .map(|(id, node)| {
+            let shards: Vec<_> = node.groups().iter().map(|group| group.standing()).collect();
+            (id, node.cluster().unwrap().roll(), shards)
+        })
+        .collect();
+    panic!("the members are not {expected:?} within 30 s: {seen:#?}");
+}
+
+async fn write(trio: &Trio, shards: u32, name: &str, count: u32, written: &mut Vec<Bytes>) {
+    for number in 0..count {
+        let command = command(format!("{name}/{number:0400}"));
+        for shard in 0..shards {
+            insist(trio, shard, &command).await;
+        }
+        written.push(command);
+    }
+}
+
+async fn until_all_have(trio: &Trio, shards: u32, written: &[Bytes]) {
+    for id in trio.nodes.keys() {
+        for shard in 0..shards {
+            until("every node has everything, once, in order", || applied(trio, *id, shard) == written).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_join_and_the_cluster_survives_what_three_would_not() {
+    let mut trio = Trio::with(2, 20_000, rocks_states).await;
+    let mut written = Vec::new();
+    write(&trio, 2, "before", 100, &mut written).await;
+    for (joining, asked) in [(4, 1), (5, 2)] {
+        trio.wipe(joining);
+        // In either order: the node is there first, or the cluster knows of it first.
+        if joining == 4 {
+            trio.run(joining).await;
+        }
+        let roll = change(&trio, asked, &add(joining)).await.unwrap();
+        assert_eq!(roll.members[&joining].state, MemberState::Joining);
+        if joining == 5 {
+            trio.run(joining).await;
+        }
+        write(&trio, 2, &format!("while {joining} joins"), 50, &mut written).await;
+        let members: Vec<u64> = (1..=joining).collect();
+        until_members_are(&trio, &members).await;
+    }
+    trio.stop(1).await;
+    trio.stop(2).await;
+    write(&trio, 2, "three of five", 20, &mut written).await;
+    trio.run(1).await;
+    trio.run(2).await;
+    until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_removed_stops_and_never_comes_back() {
+    let mut trio = Trio::start(3).await;
+    let mut written = Vec::new();
+    write(&trio, 3, "before", 20, &mut written).await;
+    // Whoever leads shard 0 decides, and so parts with itself.
+    let leader = trio.leader(0).await;
+    let other = leader % 3 + 1;
+    change(&trio, other, &Change::Remove { node: leader, force: false }).await.unwrap();
+    trio.expect_removal(leader).await;
+    let rest: Vec<u64> = NODES.into_iter().filter(|id| *id != leader).collect();
+    until_members_are(&trio, &rest).await;
+    write(&trio, 3, "after", 20, &mut written).await;
+    until_all_have(&trio, 3, &written).await;
+    assert_eq!(code(change(&trio, other, &add(leader)).await), ChangeCode::NodeIdReused);
+    change(&trio, other, &Change::Remove { node: leader, force: false }).await.unwrap();
+    // It is started again, with the disk that it had.
+    trio.run(leader).await;
+    trio.expect_removal(leader).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_is_replaced() {
+    let mut trio = Trio::start(2).await;
+    let mut written = Vec::new();
+    write(&trio, 2, "before", 20, &mut written).await;
+    let lost = trio.leader(1).await;
+    let other = lost % 3 + 1;
+    trio.stop(lost).await;
+    trio.wipe(lost);
+    trio.wipe(4);
+    trio.run(4).await;
+    let replace = Change::Replace { old: lost, new: 4, address: address(4), force: false };
+    loop {
+        // A connection that was just closed may still count.
+        change(&trio, other, &replace).await.unwrap();
+        write(&trio, 2, "while it joins", 20, &mut written).await;
+        break;
+    }
+    let rest: Vec<u64> = NODES.into_iter().filter(|id| *id != lost).chain([4]).collect();
+    until_members_are(&trio, &rest).await;
+    change(&trio, other, &replace).await.unwrap();
+    write(&trio, 2, "after", 20, &mut written).await;
+    until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_goes_on_when_leaders_die_in_the_middle() {
+    let mut trio = Trio::start(2).await;
+    let mut written = Vec::new();
+    write(&trio, 2, "before", 10, &mut written).await;
+    trio.wipe(4);
+    trio.run(4).await;
+    change(&trio, 1, &add(4)).await.unwrap();
+    for round in 0..4 {
+        let dying = trio.leader(round % 2).await;
+        if !NODES.contains(&dying) {
+            continue;
+        }
+        trio.stop(dying).await;
+        write(&trio, 2, &format!("without {dying}, {round}"), 2, &mut written).await;
+        trio.run(dying).await;
+    }
+    until_members_are(&trio, &[1, 2, 3, 4]).await;
+    let asked = trio.leader(0).await;
+    let gone = asked % 3 + 1;
+    change(&trio, asked, &Change::Remove { node: gone, force: false }).await.unwrap();
+    let dying = (gone % 3) + 1;
+    trio.stop(dying).await;
+    trio.run(dying).await;
+    trio.expect_removal(gone).await;
+    let rest: Vec<u64> = (1..=4).filter(|id| *id != gone).collect();
+    until_members_are(&trio, &rest).await;
+    write(&trio, 2, "after", 10, &mut written).await;
+    until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_connected_voters_refuse_a_removal_and_force_waits_for_them() {
+    let mut trio = Trio::start(1).await;
+    let leader = trio.leader(0).await;
+    let (away, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    trio.stop(away).await;
+    let remove = |force| Change::Remove { node: other, force };
+    let refused = async {
+        loop {
+            let asked = change(&trio, leader, &remove(false)).await;
+            // The closed connection is noticed at once, but not before it is.
+            if let Err(ChangeError::Refused { code, text }) = asked {
+                break (code, text);
+            }
+        }
+    };
+    until("its end is noticed", || !trio.nodes[&leader].cluster().unwrap().is_connected(away)).await;
+    let (code, text) = refused.await;
+    assert_eq!(code, ChangeCode::QuorumAtRisk, "{text}");
+    assert!(text.contains(&format!("node {away} is not connected")) && text.contains("--force"), "{text}");
+    change(&trio, leader, &remove(true)).await.unwrap();
+    trio.run(away).await;
+    trio.expect_removal(other).await;
+    let mut rest = [leader, away];
+    rest.sort_unstable();
+    until_members_are(&trio, &rest).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_go_where_they_are_sent_and_a_drained_node_leads_nothing() {
+    let mut trio = Trio::start(3).await;
+    let leads = |trio: &Trio, id: u64, shard| trio.group(id, shard).leadership().borrow().is_leader;
+    until("leaders are spread", || (0..3).all(|shard| leads(&trio, u64::from(shard) + 1, shard))).await;
+    change(&trio, 2, &Change::Transfer { shard: 0, to: 3 }).await.unwrap();
+    until("it leads what it was given", || leads(&trio, 3, 0)).await;
+    change(&trio, 2, &Change::Drain { node: 3 }).await.unwrap();
+    until("it leads nothing", || (0..3).all(|shard| !leads(&trio, 3, shard))).await;
+    assert_eq!(code(change(&trio, 3, &Change::Transfer { shard: 0, to: 3 }).await), ChangeCode::NodeNotReady);
+    until("the others lead", || (0..3).all(|shard| leads(&trio, 1, shard) || leads(&trio, 2, shard))).await;
+    // A restart ends it.
+    trio.stop(3).await;
+    trio.run(3).await;
+    until("it may lead again", || trio.nodes[&1].cluster().unwrap().roll().members.values().all(|m| !m.drained)).await;
+    change(&trio, 1, &Change::Transfer { shard: 1, to: 1 }).await.unwrap();
+    until("it leads what it was given", || leads(&trio, 1, 1)).await;
+    change(&trio, 3, &Change::Rebalance).await.unwrap();
+    until("leaders are spread again", || (0..3).all(|shard| leads(&trio, u64::from(shard) + 1, shard))).await;
+    trio.shutdown().await;
+}
