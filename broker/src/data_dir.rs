@@ -163,9 +163,7 @@ fn id_of(member: &str) -> Option<String> {
 }
 
 fn check_members(path: &Path, found: &Identity, wanted: &Identity) -> Result<(), StartError> {
-    let ids = |members: &[String]| {
-        members.iter().filter_map(|member| id_of(member)).collect::<BTreeSet<_>>()
-    };
+    let ids = |members: &[String]| members.iter().filter_map(|member| id_of(member)).collect::<BTreeSet<_>>();
     let (has, asked) = (ids(&found.members), ids(&wanted.members));
     // Members come and go, so the settings may be older or newer than the directory.
     if asked.is_empty() || has.iter().any(|id| asked.contains(id) && *id != found.node_id.to_string()) {

@@ -19,8 +19,8 @@ use tokio::{
 
 use super::journal::{Journal, commands, memory_states};
 use crate::{
-    Accept, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node, NodeOptions,
-    OpenState, PeerMetrics, Secret, Wire,
+    Accept, Application, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node,
+    NodeOptions, OpenState, PeerMetrics, Secret, Wire,
 };
 
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
@@ -158,13 +158,7 @@ impl Trio {
     pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) -> Result<(), FatalError> {
         let (door, queue) = mpsc::unbounded_channel();
         self.hub.doors.lock().insert(id, door);
-        let own = Introduction {
-            cluster_id: "test".into(),
-            node_id: id,
-            disk_id: disk_id.into(),
-            shards: self.shards,
-            service_address: format!("service-{id}"),
-        };
+        let own = self.introduction(id, disk_id);
         let cluster = ClusterOptions {
             own,
             secret: Secret::new(b"a secret of the test".to_vec()),
@@ -183,6 +177,26 @@ impl Trio {
         let started = Node::start_member(&options, cluster, log, states, apply, CommitMetrics::default(), fatal).await;
         self.nodes.insert(id, started?);
         Ok(())
+    }
+
+    /// What a new node asks with.
+    pub(crate) fn application(&self, id: u64) -> Application {
+        Application {
+            own: Introduction { cluster_id: String::new(), ..self.introduction(id, &format!("disk-{id}")) },
+            secret: Secret::new(b"a secret of the test".to_vec()),
+            members: NODES.into_iter().chain([id]).map(|id| (id, address(id))).collect(),
+            dial: Arc::new(Caller(Arc::clone(&self.hub), id)),
+        }
+    }
+
+    fn introduction(&self, id: u64, disk_id: &str) -> Introduction {
+        Introduction {
+            cluster_id: "test".into(),
+            node_id: id,
+            disk_id: disk_id.into(),
+            shards: self.shards,
+            service_address: format!("service-{id}"),
+        }
     }
 
     /// Ends a node.

@@ -7,7 +7,7 @@ use super::{
     hub::{NODES, Trio, address, until},
     journal::rocks_states,
 };
-use crate::{Change, ChangeCode, ChangeError, MemberState, Roll};
+use crate::{Change, ChangeCode, ChangeError, MemberState, RefusalCode, Roll};
 
 fn add(node: u64) -> Change {
     Change::Add { node, address: address(node) }
@@ -36,6 +36,8 @@ fn code(changed: Result<Roll, ChangeError>) -> ChangeCode {
 /// Who should be a member and is one, of every shard, as every node that runs knows.
 async fn until_members_are(trio: &Trio, expected: &[u64]) {
     let done = |trio: &Trio| {
+        let known = |id: &&u64| trio.nodes.contains_key(id);
+        assert!(expected.iter().any(|id| known(&id)), "nobody runs");
         expected.iter().filter_map(|id| trio.nodes.get(id)).all(|node| {
             let roll = node.cluster().unwrap().roll();
             let listed: Vec<u64> = roll.members.keys().copied().collect();
@@ -89,15 +91,9 @@ async fn nodes_join_and_the_cluster_survives_what_three_would_not() {
     write(&trio, 2, "before", 100, &mut written).await;
     for (joining, asked) in [(4, 1), (5, 2)] {
         trio.wipe(joining);
-        // In either order: the node is there first, or the cluster knows of it first.
-        if joining == 4 {
-            trio.run(joining).await;
-        }
         let roll = change(&trio, asked, &add(joining)).await.unwrap();
         assert_eq!(roll.members[&joining].state, MemberState::Joining);
-        if joining == 5 {
-            trio.run(joining).await;
-        }
+        trio.run(joining).await;
         write(&trio, 2, &format!("while {joining} joins"), 50, &mut written).await;
         let members: Vec<u64> = (1..=joining).collect();
         until_members_are(&trio, &members).await;
@@ -108,6 +104,41 @@ async fn nodes_join_and_the_cluster_survives_what_three_would_not() {
     trio.run(1).await;
     trio.run(2).await;
     until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_waits_until_it_is_named_and_learns_where_it_is() {
+    let trio = Trio::start(1).await;
+    let (said, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let application = trio.application(4);
+    let waiting = tokio::spawn(async move { application.wait(|refusal| said.send(refusal.code).unwrap()).await });
+    // Until all run, some are not reached.
+    while hears.recv().await.unwrap() != RefusalCode::NotAMember {}
+    assert!(!waiting.is_finished());
+    change(&trio, 2, &add(4)).await.unwrap();
+    let admission = waiting.await.unwrap().unwrap();
+    assert_eq!(admission.cluster_id, "test");
+    assert_eq!(admission.members, (1..=4).map(|id| (id, address(id))).collect());
+    for member in NODES {
+        let mut once_more = trio.application(4);
+        once_more.members.retain(|id, _| *id == member);
+        once_more.wait(|_| ()).await.unwrap();
+    }
+    change(&trio, 2, &Change::Remove { node: 4, force: false }).await.unwrap();
+    until("it is taken out", || {
+        trio.nodes.values().all(|node| node.cluster().unwrap().roll().retired.contains_key(&4))
+    })
+    .await;
+    let refused = trio.application(4).wait(|_| ()).await.unwrap_err();
+    assert_eq!(refused.code(), "NODE_ID_REUSED", "{refused}");
+    // Nor does its disk come back under a new id.
+    change(&trio, 2, &add(5)).await.unwrap();
+    until("all know", || trio.nodes.values().all(|node| node.cluster().unwrap().roll().members.contains_key(&5))).await;
+    let mut other = trio.application(5);
+    other.own.disk_id = "disk-4".into();
+    let refused = other.wait(|_| ()).await.unwrap_err();
+    assert_eq!(refused.code(), "DISK_ID_REUSED", "{refused}");
     trio.shutdown().await;
 }
 
@@ -143,14 +174,10 @@ async fn a_node_that_lost_its_disk_is_replaced() {
     trio.stop(lost).await;
     trio.wipe(lost);
     trio.wipe(4);
-    trio.run(4).await;
     let replace = Change::Replace { old: lost, new: 4, address: address(4), force: false };
-    loop {
-        // A connection that was just closed may still count.
-        change(&trio, other, &replace).await.unwrap();
-        write(&trio, 2, "while it joins", 20, &mut written).await;
-        break;
-    }
+    change(&trio, other, &replace).await.unwrap();
+    trio.run(4).await;
+    write(&trio, 2, "while it joins", 20, &mut written).await;
     let rest: Vec<u64> = NODES.into_iter().filter(|id| *id != lost).chain([4]).collect();
     until_members_are(&trio, &rest).await;
     change(&trio, other, &replace).await.unwrap();
@@ -165,8 +192,8 @@ async fn a_change_goes_on_when_leaders_die_in_the_middle() {
     let mut written = Vec::new();
     write(&trio, 2, "before", 10, &mut written).await;
     trio.wipe(4);
-    trio.run(4).await;
     change(&trio, 1, &add(4)).await.unwrap();
+    trio.run(4).await;
     for round in 0..4 {
         let dying = trio.leader(round % 2).await;
         if !NODES.contains(&dying) {
