@@ -53,6 +53,10 @@ fn wanted<A: Apply>(group: &Group<A>, links: &Links) -> Option<u64> {
     }
     let own = links.gate.own.node_id;
     let roll = links.gate.roster.roll();
+    // Who leaves hands over as a step of that (`conform`).
+    if roll.is_leaving(own) {
+        return None;
+    }
     let near = |id: u64| {
         let matched = group.matched().get(&id).copied();
         links.connection(id).is_some()

@@ -280,10 +280,7 @@ impl Roll {
     /// Whether enough of those who will vote are connected. `arriving` counts as connected: it becomes a voter only once it has
     /// what the others have.
     fn keeps_a_majority(&self, arriving: Option<u64>, sight: &Sight, once: &str) -> Result<(), ChangeError> {
-        let votes =
-            |id: &u64, member: &RollMember| member.state != MemberState::Leaving && self.replaced_by(*id).is_none();
-        let voters: BTreeSet<u64> =
-            self.members.iter().filter(|(id, member)| votes(id, member)).map(|(id, _)| *id).collect();
+        let voters: BTreeSet<u64> = self.members.keys().copied().filter(|id| !self.is_leaving(*id)).collect();
         let connected = |id: &u64| sight.connected.contains(id) || Some(*id) == arriving;
         let (there, needed) = (voters.iter().filter(|id| connected(id)).count(), voters.len() / 2 + 1);
         if there >= needed {
@@ -336,7 +333,7 @@ impl Roll {
         if member.drained {
             return not_ready("it is drained; undrain it first");
         }
-        if member.state != MemberState::Voting || self.replaced_by(to).is_some() {
+        if member.state != MemberState::Voting || self.is_leaving(to) {
             return not_ready("it joins or leaves the cluster");
         }
         if !sight.connected.contains(&to) {

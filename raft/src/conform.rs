@@ -107,10 +107,7 @@ fn next_step(own: u64, shard: &Standing, near: &BTreeSet<u64>, roll: &Roll) -> O
     if shard.is_joint() {
         return if voters.contains(&own) { Some(Step::EndJoint) } else { follower(voters.clone()) };
     }
-    let stays = |id: &u64| {
-        let member = roll.members.get(id);
-        member.is_some_and(|member| member.state != MemberState::Leaving) && roll.replaced_by(*id).is_none()
-    };
+    let stays = |id: &u64| roll.members.contains_key(id) && !roll.is_leaving(*id);
     // Not "is not on the roll": that could be a roll that does not know a newcomer yet.
     let goes = |id: &u64| {
         roll.retired.contains_key(id) || roll.members.get(id).is_some_and(|member| member.state == MemberState::Leaving)

@@ -74,11 +74,15 @@ impl Roll {
         self.members.iter().find(|(_, member)| member.replaces == Some(id)).map(|(new, _)| *new)
     }
 
+    /// Whether a member is to go: it is taken out, or another one takes its place.
+    pub fn is_leaving(&self, id: u64) -> bool {
+        let leaves = self.members.get(&id).is_some_and(|member| member.state == MemberState::Leaving);
+        leaves || self.replaced_by(id).is_some()
+    }
+
     /// Whether a node may be given leaderships: it stays, and is not drained.
     pub(crate) fn may_lead(&self, id: u64) -> bool {
-        let member = self.members.get(&id);
-        let stays = member.is_some_and(|member| member.state != MemberState::Leaving && !member.drained);
-        stays && self.replaced_by(id).is_none()
+        self.members.get(&id).is_some_and(|member| !member.drained) && !self.is_leaving(id)
     }
 
     pub(crate) fn encode(&self) -> Bytes {

@@ -53,7 +53,7 @@ impl Membership {
         let node = data_dir.identity.node_id;
         let waiting = application.wait(|reason| {
             let command = format!("tandem cluster add {node} --peer {own_address}");
-            tracing::warn!(code = reason.code.code(), %reason, command, "waiting for the cluster to take this node in");
+            tracing::warn!(code = reason.code.code(), %reason, command, "waiting for the cluster to take this node in, by add or replace");
         });
         let admission = waiting.await?;
         tracing::info!(cluster = admission.cluster_id, "the cluster takes this node in");

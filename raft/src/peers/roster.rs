@@ -60,6 +60,17 @@ impl Roster {
         if roll.revision == 0 { Roll::bootstrapped(&self.settings) } else { roll.clone() }
     }
 
+    /// The same with the addresses that this node uses: what it tells a node that joins.
+    pub(super) fn roll_for_a_newcomer(&self) -> Roll {
+        let mut roll = self.roll();
+        for (id, address) in self.members() {
+            if let Some(member) = roll.members.get_mut(&id) {
+                member.address = address;
+            }
+        }
+        roll
+    }
+
     pub(crate) fn is_member(&self, node_id: u64) -> bool {
         let roll = self.roll.borrow();
         let members = &roll.members;

@@ -212,7 +212,7 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             out.put_u64(group.status().applied_index);
         }
         kind::STANDING => group.standing().put(&mut out),
-        kind::ROLL => out.put(server.gate.roster.roll().encode()),
+        kind::ROLL => out.put(server.gate.roster.roll_for_a_newcomer().encode()),
         kind::CHANGE => {
             let change = question::take_change(frame.body).map_err(|error| text(&error))?;
             let changed = server.council.decide(&change).await;

@@ -1,13 +1,16 @@
 //! Members come, go, and take each other's place; nothing that was acknowledged is lost or there twice.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use openraft::impls::BasicNode;
 
 use super::{
     cluster::{applied, command, insist},
     hub::{NODES, Trio, address, until},
     journal::rocks_states,
 };
-use crate::{Change, ChangeCode, ChangeError, MemberState, RefusalCode, Roll};
+use crate::{Change, ChangeCode, ChangeError, MemberState, RefusalCode, Roll, type_config::Membership};
 
 fn add(node: u64) -> Change {
     Change::Add { node, address: address(node) }
@@ -213,6 +216,27 @@ async fn a_change_goes_on_when_leaders_die_in_the_middle() {
     trio.expect_removal(gone).await;
     let rest: Vec<u64> = (1..=4).filter(|id| *id != gone).collect();
     until_members_are(&trio, &rest).await;
+    write(&trio, 2, "after", 10, &mut written).await;
+    until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_leader_left_is_ended_and_what_the_roll_does_not_say_is_undone() {
+    let mut trio = Trio::start(2).await;
+    let mut written = Vec::new();
+    write(&trio, 2, "before", 10, &mut written).await;
+    change(&trio, 1, &Change::Rebalance).await.unwrap();
+    let leader = trio.leader(1).await;
+    let others: std::collections::BTreeSet<u64> = NODES.into_iter().filter(|id| *id != leader).collect();
+    let nodes: BTreeMap<u64, BasicNode> = NODES.map(|id| (id, BasicNode { addr: address(id) })).into();
+    // Half of a change that parts with the leader, and nobody who asked for it.
+    let joint = Membership::new(vec![NODES.into(), others], nodes).unwrap();
+    let raft = trio.group(leader, 1).raft().clone();
+    raft.append_membership(joint, openraft::EntryPayload::Blank, []).await.ok();
+    trio.stop(leader).await;
+    trio.run(leader).await;
+    until_members_are(&trio, &NODES).await;
     write(&trio, 2, "after", 10, &mut written).await;
     until_all_have(&trio, 2, &written).await;
     trio.shutdown().await;

@@ -197,6 +197,36 @@ async fn promise_1_2_a_node_that_lost_its_disk_is_replaced_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_1_2_a_change_goes_on_when_its_leaders_are_killed() {
+    let mut trio = Trio::start().await;
+    trio.register("alice").await;
+    trio.register("bob").await;
+    let load = Load::begin(&trio, ["a", "b"]).await;
+    let (node, peer) = trio.prepare_node(4);
+    let accepted = tandem(&trio, 0, &["add", "4", "--peer", &peer, "--no-wait"]).await;
+    assert_eq!(accepted.code, Some(0), "{accepted:#?}");
+    trio.run(node).await;
+    for _ in 0..2 {
+        let leaders = state(&trio, node).await.shards;
+        let leader = leaders.iter().map(|shard| shard.leader_node_id).find(|id| (1..=3).contains(id)).unwrap_or(1);
+        let dying = leader as usize - 1;
+        trio.kill_nine(dying);
+        trio.run(dying).await;
+    }
+    until_voting(&trio, &[1, 2, 3, 4]).await;
+    let accepted = tandem(&trio, node, &["remove", "1", "--no-wait"]).await;
+    assert_eq!(accepted.code, Some(0), "{accepted:#?}");
+    trio.kill_nine(1);
+    trio.run(1).await;
+    let exit = trio.seats[0].process.take().unwrap().exit().await;
+    assert!(exit.stderr.contains("code: NODE_REMOVED"), "{exit:#?}");
+    until_voting(&trio, &[2, 3, 4]).await;
+    let all = load.end().await;
+    trio.until_served().await;
+    check(&trio, &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_could_not_decide_is_refused_unless_it_may_wait() {
     let mut trio = Trio::start().await;
     trio.register("alice").await;
