@@ -19,6 +19,8 @@ use crate::{
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How long the note that a change is done may take before it is looked at again.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Looks that a handover gets before it is asked for again.
 const LOOKS_AFTER_HANDOVER: u32 = 5;
 
@@ -62,7 +64,7 @@ pub(crate) async fn run<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>)
                 *looks -= 1;
                 continue;
             }
-            match take_step(group, &groups[0], &links, &mut rounds).await {
+            match take_step(group, &groups, &links, &mut rounds).await {
                 Ok(Some(Step::HandOver(_))) => drop(resting.insert(group.shard(), LOOKS_AFTER_HANDOVER)),
                 Ok(_) => {}
                 Err(error) => {
@@ -76,19 +78,26 @@ pub(crate) async fn run<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>)
 
 async fn take_step<A: Apply>(
     group: &Group<A>,
-    first: &Group<A>,
+    groups: &[Arc<Group<A>>],
     links: &Links,
     rounds: &mut Rounds,
 ) -> Result<Option<Step>, ProposeError> {
-    let own = links.gate.own.node_id;
-    let standing = group.standing();
-    let near = rounds.near(&standing, &links.connected());
-    if next_step(own, &standing, &near, &links.gate.roster.roll()).is_none() {
-        return Ok(None);
-    }
-    // A roll from before is not acted upon: it could take in again who was parted with.
-    first.read_barrier().await?;
-    let Some(step) = next_step(own, &group.standing(), &near, &links.gate.roster.roll()) else { return Ok(None) };
+    let near = rounds.near(&group.standing(), &links.connected());
+    let look = || {
+        let (shard, own) = (group.standing(), links.gate.own.node_id);
+        let kept = if group.shard() == 0 { elsewhere(groups) } else { BTreeSet::new() };
+        View { own, shard: &shard, near: &near, kept: &kept, roll: &links.gate.roster.roll() }.next_step()
+    };
+    let step = match look() {
+        None => return Ok(None),
+        Some(Step::HandOver(to)) => Step::HandOver(to),
+        Some(_) => {
+            // A roll from before is not acted upon: it could take in again who was parted with.
+            groups[0].read_barrier().await?;
+            let Some(step) = look() else { return Ok(None) };
+            step
+        }
+    };
     tracing::info!(shard = group.shard(), ?step, "a step of a change of members");
     match &step {
         Step::EndJoint => group.change_voters(BTreeSet::new(), BTreeSet::new()).await?,
@@ -100,34 +109,62 @@ async fn take_step<A: Apply>(
     Ok(Some(step))
 }
 
-/// The next step of a shard that `own` leads. `near`: the nodes that are connected and have the log.
-fn next_step(own: u64, shard: &Standing, near: &BTreeSet<u64>, roll: &Roll) -> Option<Step> {
-    let voters = shard.voters.last()?;
-    let follower = |of: BTreeSet<u64>| of.into_iter().find(|id| *id != own && near.contains(id)).map(Step::HandOver);
-    if shard.is_joint() {
-        return if voters.contains(&own) { Some(Step::EndJoint) } else { follower(voters.clone()) };
+/// Who belongs to another shard than the first.
+fn elsewhere<A: Apply>(groups: &[Arc<Group<A>>]) -> BTreeSet<u64> {
+    groups[1..].iter().flat_map(|group| group.standing().nodes.into_keys()).collect()
+}
+
+/// What the leader of a shard sees when it looks for its next step.
+struct View<'a> {
+    own: u64,
+    shard: &'a Standing,
+    /// Who is connected and has the log.
+    near: &'a BTreeSet<u64>,
+    /// Who must not be parted with yet: shard 0 comes last, because whoever leads another shard reads the roll in it.
+    kept: &'a BTreeSet<u64>,
+    roll: &'a Roll,
+}
+
+impl View<'_> {
+    fn next_step(&self) -> Option<Step> {
+        let Self { own, shard, near, roll, .. } = *self;
+        let voters = shard.voters.last()?;
+        if shard.is_joint() {
+            return if voters.contains(&own) { Some(Step::EndJoint) } else { self.hand_over(voters.clone()) };
+        }
+        let stays = |id: &u64| roll.members.contains_key(id) && !roll.is_leaving(*id);
+        let missing = roll.members.iter().find(|(id, _)| stays(id) && !shard.nodes.contains_key(id));
+        if let Some((id, member)) = missing {
+            return Some(Step::AddLearner(*id, member.address.clone()));
+        }
+        let waits = |id: &u64| roll.members[id].replaces.is_some_and(|old| self.kept.contains(&old));
+        let learners = shard.nodes.keys().copied().filter(|id| !voters.contains(id));
+        let ready = |id: &u64| stays(id) && near.contains(id) && !waits(id);
+        let add: BTreeSet<u64> = learners.clone().filter(ready).collect();
+        let replaced = |id: &u64| roll.replaced_by(*id).is_some_and(|new| voters.contains(&new) || add.contains(&new));
+        let parts = |id: &u64| (self.goes(*id) || replaced(id)) && !self.kept.contains(id);
+        let remove: BTreeSet<u64> = voters.iter().copied().filter(parts).collect();
+        if remove.contains(&own) || (voters.contains(&own) && self.goes(own)) {
+            return self.hand_over(voters.difference(&remove).copied().filter(|id| !self.goes(*id)).collect());
+        }
+        if !add.is_empty() || !remove.is_empty() {
+            let next: BTreeSet<u64> = voters.difference(&remove).chain(&add).copied().collect();
+            // Otherwise the shard would stand still in the middle.
+            let there = next.iter().filter(|id| **id == own || near.contains(id)).count();
+            return (there > next.len() / 2).then_some(Step::ChangeVoters { add, remove });
+        }
+        learners.clone().find(|id| self.goes(*id) && !self.kept.contains(id)).map(Step::RemoveLearner)
     }
-    let stays = |id: &u64| roll.members.contains_key(id) && !roll.is_leaving(*id);
-    // Not "is not on the roll": that could be a roll that does not know a newcomer yet.
-    let goes = |id: &u64| {
-        roll.retired.contains_key(id) || roll.members.get(id).is_some_and(|member| member.state == MemberState::Leaving)
-    };
-    let missing = roll.members.iter().find(|(id, _)| stays(id) && !shard.nodes.contains_key(id));
-    if let Some((id, member)) = missing {
-        return Some(Step::AddLearner(*id, member.address.clone()));
+
+    /// Not "is not on the roll": that could be a roll that does not know a newcomer yet.
+    fn goes(&self, id: u64) -> bool {
+        let leaves = self.roll.members.get(&id).is_some_and(|member| member.state == MemberState::Leaving);
+        leaves || self.roll.retired.contains_key(&id)
     }
-    let add: BTreeSet<u64> =
-        shard.nodes.keys().copied().filter(|id| !voters.contains(id) && stays(id) && near.contains(id)).collect();
-    let replaced = |id: &u64| roll.replaced_by(*id).is_some_and(|new| voters.contains(&new) || add.contains(&new));
-    let remove: BTreeSet<u64> = voters.iter().copied().filter(|id| goes(id) || replaced(id)).collect();
-    if remove.contains(&own) {
-        return follower(voters.difference(&remove).copied().collect());
+
+    fn hand_over(&self, followers: BTreeSet<u64>) -> Option<Step> {
+        followers.into_iter().find(|id| *id != self.own && self.near.contains(id)).map(Step::HandOver)
     }
-    if !add.is_empty() || !remove.is_empty() {
-        return Some(Step::ChangeVoters { add, remove });
-    }
-    let parted = shard.nodes.keys().copied().find(|id| !voters.contains(id) && goes(id));
-    parted.map(Step::RemoveLearner)
 }
 
 /// Whether the member that changes is what it should be in a shard.
@@ -151,7 +188,7 @@ async fn settle<A: Apply>(council: &Council<A>, groups: &[Arc<Group<A>>]) {
         return;
     }
     let Some(next) = roll.settled(&council.sight()) else { return };
-    match groups[0].propose_roll(&next).await {
+    match tokio::time::timeout(NOTE_TIMEOUT, groups[0].propose_roll(&next)).await.unwrap_or(Ok(false)) {
         Ok(true) => tracing::info!(revision = next.revision, node = id, "the change of members is done"),
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "the end of a change of members is noted later"),

@@ -20,6 +20,10 @@ fn set(ids: &[u64]) -> BTreeSet<u64> {
     ids.iter().copied().collect()
 }
 
+fn next_step(own: u64, shard: &Standing, near: &BTreeSet<u64>, roll: &Roll) -> Option<Step> {
+    View { own, shard, near, kept: &BTreeSet::new(), roll }.next_step()
+}
+
 const V: MemberState = MemberState::Voting;
 const J: MemberState = MemberState::Joining;
 const L: MemberState = MemberState::Leaving;
@@ -58,6 +62,39 @@ fn a_leader_that_goes_hands_over_first() {
     assert!(is_done(&done, 3, &roll) && next_step(1, &done, &set(&[2]), &roll).is_none());
     let learns = shard(&[&[1, 2]], &[1, 2, 3]);
     assert_eq!(next_step(1, &learns, &set(&[2]), &roll), Some(Step::RemoveLearner(3)));
+}
+
+#[test]
+fn a_change_does_not_begin_without_the_majority_that_has_to_end_it() {
+    let leaving = roll(&[(1, V), (2, L), (3, V)]);
+    let before = shard(&[&[1, 2, 3]], &[1, 2, 3]);
+    assert_eq!(next_step(1, &before, &set(&[2]), &leaving), None, "node 3 is away");
+    assert!(next_step(1, &before, &set(&[2, 3]), &leaving).is_some());
+    let joining = roll(&[(1, V), (2, V), (3, V), (4, J)]);
+    let learns = shard(&[&[1, 2, 3]], &[1, 2, 3, 4]);
+    assert_eq!(next_step(1, &learns, &set(&[4]), &joining), None, "three of four are needed");
+    assert!(next_step(1, &learns, &set(&[2, 4]), &joining).is_some());
+}
+
+#[test]
+fn the_first_shard_parts_with_a_node_when_the_others_have() {
+    let near = set(&[1, 2, 3, 4]);
+    let step = |own, shard: &Standing, kept: &[u64], roll: &Roll| {
+        View { own, shard, near: &near, kept: &set(kept), roll }.next_step()
+    };
+    let leaving = roll(&[(1, V), (2, V), (3, L)]);
+    let before = shard(&[&[1, 2, 3]], &[1, 2, 3]);
+    assert_eq!(step(1, &before, &[1, 2, 3], &leaving), None);
+    assert_eq!(step(3, &before, &[1, 2, 3], &leaving), Some(Step::HandOver(1)), "it need not wait for that");
+    assert!(step(1, &before, &[1, 2], &leaving).is_some());
+    let learner = shard(&[&[1, 2]], &[1, 2, 3]);
+    assert_eq!(step(1, &learner, &[1, 2, 3], &leaving), None);
+    let mut replacing = roll(&[(1, V), (2, V), (3, V), (4, J)]);
+    replacing.members.get_mut(&4).unwrap().replaces = Some(3);
+    let learns = shard(&[&[1, 2, 3]], &[1, 2, 3, 4]);
+    assert_eq!(step(1, &learns, &[1, 2, 3, 4], &replacing), None);
+    let change = Step::ChangeVoters { add: set(&[4]), remove: set(&[3]) };
+    assert_eq!(step(1, &learns, &[1, 2, 4], &replacing), Some(change));
 }
 
 #[test]

@@ -77,6 +77,13 @@ fn leaving(id: u64, roll: &Roll, shards: &[Standing], done: usize, connected: im
 
 /// A shard that cannot take a step, because it has no leader or a joint change lacks a majority.
 fn blocked(roll: &Roll, shards: &[Standing], connected: &impl Fn(u64) -> bool) -> Option<String> {
+    // Whoever joins becomes a voter only once it is connected, and is told of apart.
+    let voters: Vec<u64> = roll.members.keys().copied().filter(|id| !roll.is_leaving(*id)).collect();
+    let away = voters.iter().filter(|id| !connected(**id));
+    let away: Vec<_> = away.map(|id| format!("node {id}")).collect();
+    if away.len() * 2 >= voters.len() && !shards.iter().any(Standing::is_joint) {
+        return Some(format!("a majority of those who stay has to be connected; bring back {}", away.join(" or ")));
+    }
     if let Some(shard) = shards.iter().find(|shard| shard.leader.is_none()) {
         return Some(format!("shard {} has no leader: a majority of its voters must be connected", shard.shard));
     }
@@ -135,6 +142,8 @@ mod tests {
         assert!(done == 1 && step.contains("being noted"), "{step}");
         let (_, step) = said(MemberState::Joining, std::slice::from_ref(&joint), &|id| id == 1 || id == 4);
         assert!(step.contains("waits for a majority; bring back node 2 or node 3"), "{step}");
+        let (_, step) = said(MemberState::Leaving, std::slice::from_ref(&voter), &|id| id == 1 || id == 4);
+        assert!(step.contains("has to be connected; bring back node 2 or node 3"), "{step}");
         let (_, step) = said(MemberState::Leaving, &[Standing { leader: Some(4), ..voter.clone() }], &all);
         assert!(step.contains("hands over"), "{step}");
         let (_, step) = said(MemberState::Leaving, &[Standing { leader: None, ..voter }], &all);

@@ -244,7 +244,8 @@ async fn what_a_dead_leader_left_is_ended_and_what_the_roll_does_not_say_is_undo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_connected_voters_refuse_a_removal_and_force_waits_for_them() {
-    let mut trio = Trio::start(1).await;
+    let mut trio = Trio::start(3).await;
+    let mut written = Vec::new();
     let leader = trio.leader(0).await;
     let (away, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     trio.stop(away).await;
@@ -263,11 +264,16 @@ async fn too_few_connected_voters_refuse_a_removal_and_force_waits_for_them() {
     assert_eq!(code, ChangeCode::QuorumAtRisk, "{text}");
     assert!(text.contains(&format!("node {away} is not connected")) && text.contains("--force"), "{text}");
     change(&trio, leader, &remove(true)).await.unwrap();
+    // It waits, and nothing waits for it.
+    write(&trio, 3, "meanwhile", 200, &mut written).await;
+    assert!(trio.nodes[&leader].cluster().unwrap().roll().changing().is_some());
     trio.run(away).await;
     trio.expect_removal(other).await;
     let mut rest = [leader, away];
     rest.sort_unstable();
     until_members_are(&trio, &rest).await;
+    write(&trio, 3, "after", 10, &mut written).await;
+    until_all_have(&trio, 3, &written).await;
     trio.shutdown().await;
 }
 

@@ -9,11 +9,11 @@ use std::{
 };
 
 use tandem_client::{ClusterState, Code, NodeState};
-use tandem_tests::{BrokerProcess, Refused, tandem_command};
+use tandem_tests::{BrokerProcess, Refused, direct, tandem_command};
 
 use crate::{
     load::{check, publish},
-    trio::Trio,
+    trio::{Trio, WORKSPACE},
 };
 
 /// Messages that several publishers have acknowledged, while something else happens.
@@ -240,7 +240,10 @@ async fn a_change_that_could_not_decide_is_refused_unless_it_may_wait() {
     assert!(refused.stderr.contains("node 3 is not connected") && refused.stderr.contains("--force"), "{refused:#?}");
     assert_eq!(state(&trio, 0).await.revision, 0, "nothing was changed");
     let forced = tandem(&trio, 0, &["remove", "2", "--force", "--timeout", "1s"]).await;
-    assert!(matches!(forced.code, Some(5)), "it waits for node 3: {forced:#?}");
+    assert!(forced.code == Some(5) && forced.stderr.contains("bring back node 3"), "it waits for it: {forced:#?}");
+    // Nothing else waits.
+    trio.register("bob").await;
+    trio.client(0).publisher(WORKSPACE).publish(direct("alice", "bob", "meanwhile")).await.unwrap();
     trio.run(2).await;
     let exit = trio.seats[1].process.take().unwrap().exit().await;
     assert!(exit.stderr.contains("code: NODE_REMOVED"), "{exit:#?}");
