@@ -201,11 +201,12 @@ async fn promise_1_2_a_change_goes_on_when_its_leaders_are_killed() {
     let mut trio = Trio::start().await;
     trio.register("alice").await;
     trio.register("bob").await;
-    let load = Load::begin(&trio, ["a", "b"]).await;
     let (node, peer) = trio.prepare_node(4);
     let accepted = tandem(&trio, 0, &["add", "4", "--peer", &peer, "--no-wait"]).await;
     assert_eq!(accepted.code, Some(0), "{accepted:#?}");
     trio.run(node).await;
+    // Through the new node, too: the others come back at other addresses.
+    let load = Load::begin(&trio, ["a", "b"]).await;
     for _ in 0..2 {
         let leaders = state(&trio, node).await.shards;
         let leader = leaders.iter().map(|shard| shard.leader_node_id).find(|id| (1..=3).contains(id)).unwrap_or(1);
