@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     net::{Ipv4Addr, TcpListener},
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,13 +31,16 @@ pub(crate) struct Trio {
     pub(crate) seats: Vec<Seat>,
 }
 
-/// A port that nobody else of this process was given.
+/// A port that nobody else is likely to take before the broker does: below those that the system gives away for connections
+/// and for port 0, and beginning at another place in each process, because tests run in several at once.
 fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
+        let place = std::process::id() * 53 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = (FIRST + place % COUNT) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
