@@ -54,8 +54,8 @@ impl Broker {
         // The ports first: a mistake there should show before the data is touched.
         let grpc = bind(config.listen, "gRPC").await?;
         let metrics_http = bind(config.metrics_listen, "metrics").await?;
-        let data_dir = DataDir::open(&config)?;
-        let membership = Membership::prepare(&config, &data_dir, address(&grpc)).await?;
+        let mut data_dir = DataDir::open(&config)?;
+        let membership = Membership::prepare(&config, &mut data_dir, address(&grpc)).await?;
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
         let (node, readers, deliveries) = start_node(&config, &data_dir, membership, &metrics, &fatal).await?;

@@ -1,6 +1,7 @@
 //! This node among others: how it joins them, who leads which shard, and where a request goes.
 
 mod join;
+pub(crate) mod progress;
 mod reign;
 mod routing;
 

@@ -29,9 +29,15 @@ pub(crate) struct Identity {
     /// Drawn when the directory was created: tells it from another one of a node with the same id.
     #[serde(default)]
     pub(crate) disk_id: String,
-    /// The nodes of its cluster, as `n1=host:port`; none for a node that is alone.
+    /// The nodes that its cluster had when it became one of them, as `n1=host:port`; none for a node that is alone.
     #[serde(default)]
     pub(crate) members: Vec<String>,
+    /// Whether it joined a cluster that was there, and so never makes one.
+    #[serde(default)]
+    pub(crate) joined: bool,
+    /// Whether it still waits for that.
+    #[serde(default)]
+    pub(crate) waits: bool,
 }
 
 /// A data directory that this process owns.
@@ -59,12 +65,19 @@ impl DataDir {
             shards: config.storage.shards,
             disk_id: clock::new_id(),
             members: cluster.members.clone(),
+            joined: cluster.join,
+            waits: cluster.join,
         };
         let (mut identity, is_new) = match fs::read_to_string(&file) {
             Ok(text) => (check(path, &text, &wanted, &cluster.id)?, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut identity = wanted;
-                if cluster.id.is_empty() && !identity.members.is_empty() {
+                if cluster.join {
+                    identity.cluster_id.clone_from(&cluster.id);
+                } else {
+                    cluster.validate_bootstrap()?;
+                }
+                if cluster.id.is_empty() && !identity.members.is_empty() && !cluster.join {
                     identity.cluster_id = derived_id(&cluster.addresses()?);
                 }
                 write(&file, &identity).map_err(|error| unusable(path, format!("cannot be written: {error}")))?;
@@ -77,6 +90,16 @@ impl DataDir {
             identity.disk_id = clock::new_id();
         }
         Ok(Self { path: path.clone(), identity, is_new, _lock: lock })
+    }
+
+    /// Notes that a cluster has taken this node in, and who its members are.
+    pub(crate) fn admit(&mut self, cluster_id: String, members: &BTreeMap<u64, String>) -> Result<(), StartError> {
+        let members = members.iter().map(|(id, address)| format!("n{id}={address}")).collect();
+        let identity = Identity { cluster_id, members, waits: false, ..self.identity.clone() };
+        let file = self.path.join("IDENTITY");
+        write(&file, &identity).map_err(|error| unusable(&self.path, format!("cannot be written: {error}")))?;
+        self.identity = identity;
+        Ok(())
     }
 }
 
@@ -126,18 +149,24 @@ fn check(path: &Path, text: &str, wanted: &Identity, cluster_id: &str) -> Result
     if wanted.members.is_empty() {
         return Ok(found);
     }
-    // Addresses may change; who the members are may not.
-    Ok(Identity { members: wanted.members.clone(), ..found })
+    Ok(Identity { members: with_new_addresses(&found, &wanted.members), ..found })
+}
+
+/// Addresses may change by a setting; who the members are is what the cluster says.
+fn with_new_addresses(found: &Identity, wanted: &[String]) -> Vec<String> {
+    let newer = |member: &String| wanted.iter().find(|wanted| id_of(wanted) == id_of(member)).unwrap_or(member).clone();
+    if found.waits { wanted.to_vec() } else { found.members.iter().map(newer).collect() }
+}
+
+fn id_of(member: &str) -> Option<String> {
+    member.split_once('=').map(|(name, _)| name.trim().trim_start_matches('n').to_owned())
 }
 
 fn check_members(path: &Path, found: &Identity, wanted: &Identity) -> Result<(), StartError> {
-    let ids = |members: &[String]| {
-        let id =
-            |member: &String| member.split_once('=').map(|(name, _)| name.trim().trim_start_matches('n').to_owned());
-        members.iter().filter_map(id).collect::<BTreeSet<_>>()
-    };
+    let ids = |members: &[String]| members.iter().filter_map(|member| id_of(member)).collect::<BTreeSet<_>>();
     let (has, asked) = (ids(&found.members), ids(&wanted.members));
-    if asked.is_empty() || has == asked {
+    // Members come and go, so the settings may be older or newer than the directory.
+    if asked.is_empty() || has.iter().any(|id| asked.contains(id) && *id != found.node_id.to_string()) {
         return Ok(());
     }
     let list = |ids: &BTreeSet<String>| ids.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -148,7 +177,7 @@ fn check_members(path: &Path, found: &Identity, wanted: &Identity) -> Result<(),
         )
     } else {
         let fault = format!("was created for the nodes {}, not for {}", list(&has), list(&asked));
-        (fault, "name the same nodes in cluster.members; this version does not change who they are".to_owned())
+        (fault, "name nodes of its cluster in cluster.members, or choose another directory".to_owned())
     };
     Err(StartError::DataDirectory { path: path.to_owned(), fault, advice })
 }
@@ -192,12 +221,34 @@ mod tests {
         assert_eq!(open(dir.path(), 1, 4).unwrap().identity, first, "the flags may be left out");
         member.cluster.members[2] = "n3=b:9".into();
         let moved = DataDir::open(&member).unwrap().identity;
-        assert_eq!((moved.members[2].as_str(), moved.cluster_id), ("n3=b:9", first.cluster_id));
+        assert_eq!((moved.members[2].as_str(), moved.cluster_id), ("n3=b:9", first.cluster_id.clone()));
         member.cluster.members[2] = "n4=a:4".into();
+        assert_eq!(DataDir::open(&member).unwrap().identity, first, "who the members are is what the cluster says");
+        member.cluster.members = ["n1=a:1", "n8=a:2", "n9=a:3"].map(str::to_owned).to_vec();
         let text = DataDir::open(&member).unwrap_err().to_string();
-        assert!(text.contains("created for the nodes 1, 2, 3, not for 1, 2, 4"), "{text}");
+        assert!(text.contains("created for the nodes 1, 2, 3, not for 1, 8, 9"), "{text}");
         member.cluster = crate::config::ClusterConfig { id: "another".into(), ..Default::default() };
         assert!(DataDir::open(&member).unwrap_err().to_string().contains("not to cluster another"));
+    }
+
+    #[test]
+    fn a_node_that_joins_waits_once_and_never_makes_a_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut joining = config(dir.path(), 4, 4);
+        joining.cluster.members = ["n1=a:1", "n4=a:4"].map(str::to_owned).to_vec();
+        assert!(DataDir::open(&joining).unwrap_err().to_string().contains("cluster.join"), "two are no new cluster");
+        joining.cluster.join = true;
+        let waiting = DataDir::open(&joining).unwrap().identity;
+        assert_eq!((waiting.joined, waiting.waits, waiting.cluster_id.as_str()), (true, true, ""));
+        let mut again = DataDir::open(&joining).unwrap();
+        assert_eq!(again.identity, waiting, "the same disk after a restart");
+        let members = (1..=4).map(|id| (id, format!("a:{id}"))).collect();
+        again.admit("blue".into(), &members).unwrap();
+        drop(again);
+        joining.cluster = Default::default();
+        let member = DataDir::open(&joining).unwrap().identity;
+        assert_eq!((member.joined, member.waits, member.cluster_id.as_str()), (true, false, "blue"));
+        assert_eq!((member.members.len(), member.disk_id), (4, waiting.disk_id));
     }
 
     #[test]

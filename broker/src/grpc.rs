@@ -1,6 +1,7 @@
 //! The edge: one file per group of RPCs. Wire values become bounded domain values here, and domain errors a `Status`.
 
 mod capability;
+mod cluster;
 mod dead_letters;
 mod events;
 pub(crate) mod forward;
@@ -22,6 +23,7 @@ use std::sync::{
 };
 
 use tandem_proto::{
+    cluster::v1::cluster_service_server::ClusterServiceServer,
     raw::messaging::v1::{
         dead_letter_service_server::DeadLetterServiceServer, event_service_server::EventServiceServer,
         history_service_server::HistoryServiceServer, publish_service_server::PublishServiceServer,
@@ -131,6 +133,7 @@ impl Edge {
             .add_service(EventServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))
+            .add_service(ClusterServiceServer::new(self.clone()))
             .add_service(ServerServiceServer::new(self.clone()));
         routes.routes()
     }

@@ -33,6 +33,10 @@ struct Args {
     /// data directory is new.
     #[arg(long, env = "TANDEM_CLUSTER", value_name = "MEMBERS", value_delimiter = ',')]
     cluster: Vec<String>,
+    /// Join the cluster of these nodes instead of making a new one: this node waits until `tandem cluster add` or `replace`
+    /// names it. --cluster then names members to ask, and this node. Needed once, when the data directory is new.
+    #[arg(long, env = "TANDEM_JOIN", value_parser = clap::builder::BoolishValueParser::new())]
+    join: bool,
     /// File with the secret that the nodes share.
     #[arg(long, env = "TANDEM_CLUSTER_SECRET_FILE", value_name = "FILE")]
     cluster_secret_file: Option<PathBuf>,
@@ -99,6 +103,7 @@ fn settings(args: Args) -> Result<Config, String> {
     if !args.cluster.is_empty() {
         config.cluster.members = args.cluster;
     }
+    config.cluster.join |= args.join;
     config.cluster.secret_file = args.cluster_secret_file.unwrap_or(config.cluster.secret_file);
     config.log.filter = args.log.unwrap_or(config.log.filter);
     if args.log_json {

@@ -100,6 +100,26 @@ reasons! {
     TooManyHops = 34, "TOO_MANY_HOPS";
     /// The message at this position of the producer was refused when it came first.
     PositionRefused = 35, "POSITION_REFUSED";
+    /// The broker is no member of a cluster.
+    NotACluster = 50, "NOT_A_CLUSTER";
+    /// No member has this id.
+    UnknownNode = 51, "UNKNOWN_NODE";
+    /// There is no such shard.
+    UnknownShard = 52, "UNKNOWN_SHARD";
+    /// The id or the address belongs to a member.
+    NodeExists = 53, "NODE_EXISTS";
+    /// The id belonged to a node that was taken out.
+    NodeIdReused = 54, "NODE_ID_REUSED";
+    /// Another change of members is not done.
+    ChangeInProgress = 55, "CHANGE_IN_PROGRESS";
+    /// Too few of the voters that stay are connected.
+    QuorumAtRisk = 56, "QUORUM_AT_RISK";
+    /// It is the only member.
+    LastNode = 57, "LAST_NODE";
+    /// The cluster has as many nodes as it may.
+    TooManyNodes = 58, "TOO_MANY_NODES";
+    /// The node cannot lead right now.
+    NodeNotReady = 59, "NODE_NOT_READY";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

@@ -31,6 +31,12 @@ mod aintandem {
             include!(concat!(env!("OUT_DIR"), "/plain/aintandem.messaging.v1.rs"));
         }
     }
+    /// The nodes of a cluster.
+    pub mod cluster {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.cluster.v1.rs"));
+        }
+    }
     /// Sandboxes and their agents.
     pub mod registry {
         pub mod v1 {
@@ -51,7 +57,7 @@ mod aintandem {
     }
 }
 
-pub use aintandem::{messaging, registry, server, workspace};
+pub use aintandem::{cluster, messaging, registry, server, workspace};
 
 /// The messaging package as the broker reads it: messages inside requests and deliveries stay encoded.
 pub mod raw {
@@ -93,6 +99,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "ClusterService",
                 "DeadLetterService",
                 "EventService",
                 "HistoryService",

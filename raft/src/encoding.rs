@@ -31,6 +31,7 @@ mod kind {
     pub(super) const BLANK: u8 = 0;
     pub(super) const COMMAND: u8 = 1;
     pub(super) const MEMBERSHIP: u8 = 2;
+    pub(super) const ROLL: u8 = 3;
 }
 
 /// Checksum, term, node, index, kind.
@@ -43,8 +44,8 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
     match &entry.payload {
         EntryPayload::Blank => out.put_u8(kind::BLANK),
         EntryPayload::Normal(command) => {
-            out.put_u8(kind::COMMAND);
-            out.put_slice(&command.0);
+            out.put_u8(command_kind(command));
+            out.put_slice(command.bytes());
         }
         EntryPayload::Membership(membership) => {
             out.put_u8(kind::MEMBERSHIP);
@@ -59,18 +60,26 @@ pub(crate) fn decode_entry(record: &Bytes) -> Result<Entry, DecodeError> {
     let log_id = take_log_id(&mut body)?;
     let payload = match take_u8(&mut body)? {
         kind::BLANK => EntryPayload::Blank,
-        kind::COMMAND => EntryPayload::Normal(Command(body)),
+        kind::COMMAND => EntryPayload::Normal(Command::Apply(body)),
+        kind::ROLL => EntryPayload::Normal(Command::Roll(body)),
         kind::MEMBERSHIP => EntryPayload::Membership(take_membership(&mut body)?),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(Entry::new(log_id, payload))
 }
 
+fn command_kind(command: &Command) -> u8 {
+    match command {
+        Command::Apply(_) => kind::COMMAND,
+        Command::Roll(_) => kind::ROLL,
+    }
+}
+
 /// Bytes of the payload of an entry, for budgets.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Blank => 0,
-        EntryPayload::Normal(command) => command.0.len(),
+        EntryPayload::Normal(command) => command.bytes().len(),
         EntryPayload::Membership(_) => 256,
     }
 }
@@ -100,6 +109,14 @@ pub(crate) fn encode_log_id(log_id: &LogId) -> Bytes {
 
 pub(crate) fn decode_log_id(record: &Bytes) -> Result<LogId, DecodeError> {
     take_log_id(&mut unsealed(record)?)
+}
+
+/// A record that is not one of those above, with its checksum.
+pub(crate) fn seal(body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_u32(0);
+    body(&mut out);
+    sealed(out)
 }
 
 /// The position of a state: the newest entry applied to it and the membership at that point.
@@ -187,7 +204,7 @@ fn sealed(mut out: BytesMut) -> Bytes {
     out.freeze()
 }
 
-fn unsealed(record: &Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn unsealed(record: &Bytes) -> Result<Bytes, DecodeError> {
     let mut body = record.clone();
     let stored = take_u32(&mut body)?;
     let computed = crc32c::crc32c(&body);

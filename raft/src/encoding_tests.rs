@@ -13,7 +13,8 @@ fn membership() -> Membership {
 fn entries_come_back_as_they_were() {
     let payloads = [
         EntryPayload::Blank,
-        EntryPayload::Normal(Command(Bytes::from_static(b"abc"))),
+        EntryPayload::Normal(Command::Apply(Bytes::from_static(b"abc"))),
+        EntryPayload::Normal(Command::Roll(Bytes::from_static(b"abc"))),
         EntryPayload::Membership(membership()),
     ];
     for payload in payloads {
@@ -24,7 +25,7 @@ fn entries_come_back_as_they_were() {
 
 #[test]
 fn a_command_entry_has_these_bytes() {
-    let entry = Entry::new(log_id(2, 5), EntryPayload::Normal(Command(Bytes::from_static(b"hi"))));
+    let entry = Entry::new(log_id(2, 5), EntryPayload::Normal(Command::Apply(Bytes::from_static(b"hi"))));
     let golden = [
         0x9c, 0x4b, 0x1c, 0x2e, // crc32c of the rest
         0, 0, 0, 0, 0, 0, 0, 2, // term
@@ -38,7 +39,8 @@ fn a_command_entry_has_these_bytes() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let record = encode_entry(&Entry::new(log_id(2, 5), EntryPayload::Normal(Command(Bytes::from_static(b"hello")))));
+    let record =
+        encode_entry(&Entry::new(log_id(2, 5), EntryPayload::Normal(Command::Apply(Bytes::from_static(b"hello")))));
     for bit in 0..record.len() * 8 {
         let mut bad = record.to_vec();
         bad[bit / 8] ^= 1 << (bit % 8);

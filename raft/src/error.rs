@@ -77,6 +77,12 @@ pub enum FatalError {
         /// Why, for people.
         detail: String,
     },
+    /// This node was taken out of its cluster.
+    #[error("{detail}; its data directory is not needed any more")]
+    Removed {
+        /// Which node, and by whom.
+        detail: String,
+    },
     /// The Raft core has ended.
     #[error("shard {shard}: replication ended: {detail}")]
     Raft {
@@ -101,6 +107,7 @@ impl FatalError {
             Self::MissingEntry { .. } => "LOG_GAP",
             Self::Apply { .. } => "APPLY_FAILED",
             Self::Refused { code, .. } => code,
+            Self::Removed { .. } => "NODE_REMOVED",
             Self::Raft { .. } => "RAFT_STOPPED",
         }
     }

@@ -1,5 +1,7 @@
 //! One Raft group: a shard.
 
+mod membership;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
@@ -18,10 +20,13 @@ use crate::{
     log_store::LogStore,
     node::NodeOptions,
     peers::{Links, network::PeerNetwork, question},
+    roll::Roll,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
     type_config::{Command, TypeConfig},
 };
+
+pub use self::membership::Standing;
 
 /// Who leads a shard, as this node knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +76,10 @@ pub(crate) struct Parts<A> {
     pub(crate) home: StateHome,
     pub(crate) apply: A,
     pub(crate) network: PeerNetwork,
+    /// Where rolls go that this shard holds.
+    pub(crate) rolls: watch::Sender<Roll>,
+    /// Whether a new shard becomes a group by itself. Otherwise it waits for a leader that takes it in.
+    pub(crate) bootstraps: bool,
 }
 
 /// No new snapshot is taken, and the log not purged, while one is being sent, but for no longer than this.
@@ -87,12 +96,12 @@ impl<A: Apply> Group<A> {
         parts: Parts<A>,
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
-        let Parts { log, home, apply, network } = parts;
+        let Parts { log, home, apply, network, rolls, bootstraps } = parts;
         let (links, sending) = (network.links.clone(), network.sending.subscribe());
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
-        let state = StateMachine::open(shard, home.clone(), apply, trigger, fatal.clone())?;
+        let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, fatal.clone())?;
         let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
@@ -103,7 +112,9 @@ impl<A: Apply> Group<A> {
         let raft = Raft::new(options.node_id, Arc::new(config), network, log, state)
             .await
             .map_err(|error| stopped(error.to_string()))?;
-        begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
+        if bootstraps {
+            begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
+        }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
@@ -119,7 +130,7 @@ impl<A: Apply> Group<A> {
     /// several may be under way.
     pub async fn submit(&self, command: Bytes) -> Result<Pending, ProposeError> {
         let (responder, outcome) = ProgressResponder::complete_only();
-        let submitted = self.raft.client_write_ff(Command(command), Some(responder)).await;
+        let submitted = self.raft.client_write_ff(Command::Apply(command), Some(responder)).await;
         submitted.map_err(|error| ProposeError::Stopped(error.to_string()))?;
         Ok(Pending(outcome))
     }
@@ -172,10 +183,9 @@ impl<A: Apply> Group<A> {
 
     /// How far each voter's log is, by node; empty where this node does not lead.
     pub fn matched(&self) -> BTreeMap<u64, u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.iter().flatten();
-        replication.map(|(node, matched)| (*node, matched.as_ref().map_or(0, |id| id.index))).collect()
+        let standing = self.standing();
+        let voters = |node: &u64| standing.voters.last().is_some_and(|voters| voters.contains(node));
+        standing.matched.iter().filter(|(node, _)| voters(node)).map(|(node, index)| (*node, *index)).collect()
     }
 
     /// Peers that have just been connected need not wait out a backoff.
@@ -269,7 +279,7 @@ async fn begin<A: Apply>(
         None => BTreeMap::from([(own, BasicNode::default())]),
         Some(links) => {
             let members = links.gate.roster.members();
-            members.iter().map(|(id, address)| (*id, BasicNode { addr: address.clone() })).collect()
+            members.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect()
         }
     };
     let preferred = preferred_leader(shard, members.keys().copied());

@@ -20,8 +20,12 @@
 
 mod apply;
 mod balance;
+mod change;
 mod clock;
+mod cluster;
 mod commit_thread;
+mod conform;
+mod council;
 mod encoding;
 mod error;
 mod group;
@@ -30,6 +34,7 @@ mod metrics;
 mod node;
 mod peers;
 mod random;
+mod roll;
 mod snapshot;
 mod state_home;
 mod state_machine;
@@ -37,13 +42,18 @@ mod succession;
 mod type_config;
 
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
+pub use change::{Change, ChangeCode, ChangeError, MAX_MEMBERS};
+pub use cluster::Cluster;
 pub use error::{FatalError, FatalSink, ProposeError};
-pub use group::{Group, GroupStatus, Leadership, Pending};
+pub use group::{Group, GroupStatus, Leadership, Pending, Standing};
 pub use metrics::{CommitMetrics, PeerMetrics};
-pub use node::{Cluster, Node, NodeOptions};
+pub use node::{Node, NodeOptions};
 pub use peers::{
-    Accept, ClusterOptions, Dial, Introduction, PeerState, PeerStatus, Refusal, RefusalCode, Secret, TcpDial, Wire,
+    Accept, Admission, Application, ClusterOptions, Dial, Introduction, PeerState, PeerStatus, Refusal, RefusalCode,
+    Secret, TcpDial, Wire,
 };
+
+pub use roll::{MemberState, Roll, RollMember};
 
 /// How many spaces the engine of the log has: entries, and votes with purge positions.
 pub const LOG_SPACES: usize = 2;

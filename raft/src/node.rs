@@ -1,18 +1,26 @@
 //! All shards of this node, over one log.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tandem_storage::Engine;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+};
 
 use crate::{
     apply::{Apply, OpenState},
-    balance, commit_thread,
+    balance,
+    change::Change,
+    cluster::Cluster,
+    commit_thread, conform,
+    council::{Council, Decide as _},
     error::{FatalError, FatalSink},
-    group::{self, Group, Parts},
+    group::{Group, Parts},
     log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
-    peers::{ClusterOptions, Gate, Links, PeerStatus, Roster, network::PeerNetwork, server::PeerServer},
+    peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
+    roll::{Roll, RollFile},
     state_home::StateHome,
     succession,
 };
@@ -60,52 +68,8 @@ pub struct Node<A: Apply> {
     groups: Vec<Arc<Group<A>>>,
     log: Arc<dyn Engine>,
     commit_thread: Option<thread::JoinHandle<()>>,
-    links: Option<Arc<Links>>,
+    cluster: Option<(Arc<Links>, Arc<Council<A>>)>,
     tasks: Vec<AbortHandle>,
-}
-
-/// The cluster that a node is a member of. Cheap to clone.
-#[derive(Clone)]
-pub struct Cluster(Arc<Links>);
-
-impl Cluster {
-    /// The members with their peer addresses, this node too.
-    pub fn members(&self) -> &BTreeMap<u64, String> {
-        self.0.gate.roster.members()
-    }
-
-    /// This node.
-    pub fn own_id(&self) -> u64 {
-        self.0.gate.own.node_id
-    }
-
-    /// Where a member serves clients; None until it was connected once.
-    pub fn service_address(&self, node_id: u64) -> Option<String> {
-        if node_id == self.own_id() {
-            return Some(self.0.gate.own.service_address.clone());
-        }
-        self.0.service_address(node_id)
-    }
-
-    /// Whether a member is connected right now.
-    pub fn is_connected(&self, node_id: u64) -> bool {
-        self.0.connection(node_id).is_some()
-    }
-
-    /// How things stand with every other member.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        self.0.status()
-    }
-
-    /// Changes whenever a connection to a member comes about or ends.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes()
-    }
-
-    /// Who should lead a shard, so that leaders are spread over the members.
-    pub fn preferred_leader(&self, shard: u32) -> Option<u64> {
-        group::preferred_leader(shard, self.members().keys().copied())
-    }
 }
 
 impl<A: Apply> Node<A> {
@@ -150,6 +114,7 @@ impl<A: Apply> Node<A> {
         let (commits, thread) = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone())
             .map_err(|error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") })?;
         let mut accept = None;
+        let mut bootstraps = true;
         let mut peer_metrics = PeerMetrics::default();
         let links = match cluster {
             None => None,
@@ -157,6 +122,7 @@ impl<A: Apply> Node<A> {
                 let roster = Roster::open(&options.data_dir, cluster.members)?;
                 let gate = Arc::new(Gate { own: cluster.own, secret: cluster.secret, roster });
                 accept = Some(cluster.accept);
+                bootstraps = !cluster.joins;
                 peer_metrics = cluster.metrics;
                 Some(Links::start(gate, &cluster.dial, &fatal))
             }
@@ -165,30 +131,47 @@ impl<A: Apply> Node<A> {
         for shard in 0..options.shards {
             let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
             let home = StateHome::prepare(options.data_dir.join(format!("shard-{shard}")), Arc::clone(&opener))?;
+            let rolls = match &links {
+                Some(links) if shard == 0 => links.gate.roster.rolls(),
+                _ => watch::Sender::new(Roll::default()),
+            };
             let (links, metrics) = (links.clone(), peer_metrics.clone());
             let network = PeerNetwork { shard, links, metrics, sending: watch::Sender::new(0) };
-            let parts = Parts { log, home, apply: apply(shard), network };
+            let parts = Parts { log, home, apply: apply(shard), network, rolls, bootstraps };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
-        let mut tasks = Vec::new();
-        if let (Some(links), Some(accept)) = (&links, accept) {
-            let server = PeerServer::new(Arc::clone(&links.gate), groups.clone());
-            tasks.push(tokio::spawn(server.run(accept)).abort_handle());
-            tasks.push(tokio::spawn(balance::run(groups.clone(), Arc::clone(links))).abort_handle());
-            // As openraft has it: the lease of a leader is the longest election timeout.
-            let lease = Duration::from_millis(options.election_timeout_ms * 2);
-            for group in &groups {
-                let following = succession::run(Arc::clone(group), Arc::clone(links), lease);
-                tasks.push(tokio::spawn(following).abort_handle());
-            }
-            tasks.push(tokio::spawn(retry_connected(groups.clone(), Arc::clone(links))).abort_handle());
+        let lease = Duration::from_millis(options.election_timeout_ms * 2);
+        let mut node = Self { groups, log, commit_thread: Some(thread), cluster: None, tasks: Vec::new() };
+        if let (Some(links), Some(accept)) = (links, accept) {
+            node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
         }
-        Ok(Self { groups, log, commit_thread: Some(thread), links, tasks })
+        Ok(node)
+    }
+
+    /// Begins what a member does besides its shards. `lease`, as openraft has it, is the longest election timeout.
+    fn take_part(&mut self, links: Arc<Links>, accept: Box<dyn Accept>, lease: Duration, file: RollFile) {
+        let council = Arc::new(Council::new(self.groups.clone(), Arc::clone(&links)));
+        let groups = || self.groups.clone();
+        let server = PeerServer::new(Arc::clone(&links.gate), groups(), Arc::clone(&council));
+        let mut tasks: Vec<JoinHandle<()>> = vec![
+            tokio::spawn(server.run(accept)),
+            tokio::spawn(follow_roll(Arc::clone(&links), file)),
+            tokio::spawn(balance::run(groups(), Arc::clone(&links))),
+            tokio::spawn(conform::run(groups(), Arc::clone(&links))),
+            tokio::spawn(retry_connected(groups(), Arc::clone(&links))),
+            tokio::spawn(end_drain(Arc::clone(&council), links.gate.own.node_id)),
+        ];
+        for group in &self.groups {
+            tasks.push(tokio::spawn(succession::run(Arc::clone(group), Arc::clone(&links), lease)));
+        }
+        self.tasks.extend(tasks.iter().map(JoinHandle::abort_handle));
+        self.cluster = Some((links, council));
     }
 
     /// The cluster; None on a node that is alone.
     pub fn cluster(&self) -> Option<Cluster> {
-        self.links.clone().map(Cluster)
+        let (links, council) = self.cluster.as_ref()?;
+        Some(Cluster::new(Arc::clone(links), Arc::clone(council) as _))
     }
 
     /// The shards, by number.
@@ -199,12 +182,15 @@ impl<A: Apply> Node<A> {
     /// Hands the leadership of every shard that this node leads to the follower that is furthest, before it stops: an election
     /// that nobody waits for. Returns once that is done, or after [`HAND_OVER_TIMEOUT`].
     pub async fn hand_over(&self) {
-        let Some(links) = &self.links else { return };
+        let Some((links, _)) = &self.cluster else { return };
+        let roll = links.gate.roster.roll();
         let handing_over = async {
             for group in &self.groups {
                 let followers = group.matched().into_iter();
                 let connected = followers.filter(|(node, _)| links.connection(*node).is_some());
-                let Some((to, _)) = connected.max_by_key(|(_, matched)| *matched) else { continue };
+                let Some((to, _)) = connected.max_by_key(|(node, matched)| (roll.may_lead(*node), *matched)) else {
+                    continue;
+                };
                 if group.leadership().borrow().is_leader && group.transfer_leader(to).await.is_ok() {
                     group.leadership().wait_for(|leadership| !leadership.is_leader).await.ok();
                 }
@@ -221,6 +207,7 @@ impl<A: Apply> Node<A> {
     pub async fn shutdown(mut self) -> Result<(), FatalError> {
         let mut result = Ok(());
         self.tasks.iter().for_each(AbortHandle::abort);
+        drop(self.cluster.take());
         for group in self.groups.drain(..) {
             let ended = group.shutdown().await;
             result = result.and(ended);
@@ -248,10 +235,45 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 async fn retry_connected<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>) {
     let mut changes = links.changes();
     while changes.changed().await.is_ok() {
-        let members = links.gate.roster.members().keys();
-        let connected: Vec<u64> = members.copied().filter(|id| links.connection(*id).is_some()).collect();
+        let own = links.gate.own.node_id;
+        let connected: Vec<u64> = links.connected().into_iter().filter(|id| *id != own).collect();
         for group in &groups {
             group.retry_now(connected.clone()).await;
+        }
+    }
+}
+
+/// Keeps connections, and the file from which the next start knows whom to dial, at the newest roll.
+async fn follow_roll(links: Arc<Links>, file: RollFile) {
+    let mut rolls = links.gate.roster.rolls().subscribe();
+    loop {
+        let roll = rolls.borrow_and_update().clone();
+        if roll.revision > 0 {
+            links.follow_roll();
+            let (file, revision) = (file.clone(), roll.revision);
+            let written = tokio::task::spawn_blocking(move || file.write(&roll)).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(%error, revision, "the file ROLL was not written; the next start learns the members later");
+            }
+        }
+        if rolls.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A node that was drained before it was stopped may lead again.
+async fn end_drain<A: Apply>(council: Arc<Council<A>>, own: u64) {
+    let roll = loop {
+        match council.newest_roll().await {
+            Some(roll) => break roll,
+            None => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    };
+    if roll.members.get(&own).is_some_and(|member| member.drained) {
+        while let Err(error) = council.change(&Change::Undrain { node: own }).await {
+            tracing::warn!(%error, "this node is still drained");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

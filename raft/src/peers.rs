@@ -3,6 +3,7 @@
 //! Each node dials every other one and asks over the connection it dialed; answers come back on it. So there are two
 //! connections between two nodes, one for each direction, and a node that cannot be dialed can still ask.
 
+mod application;
 pub(crate) mod connection;
 mod dial;
 mod frame;
@@ -19,6 +20,7 @@ mod wire;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use self::{
+    application::{Admission, Application},
     dial::{Accept, Dial, TcpDial, Wire},
     link::{PeerState, PeerStatus},
     refusal::{Refusal, RefusalCode},
@@ -28,7 +30,7 @@ pub(crate) use self::{handshake::Gate, link::Links, roster::Roster};
 use crate::metrics::PeerMetrics;
 
 /// Version of the protocol between nodes.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
 
 /// What a node says of itself to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +76,9 @@ pub struct ClusterOptions {
     pub secret: Secret,
     /// All members with their peer addresses, this node too. The voters of a new cluster.
     pub members: BTreeMap<u64, String>,
+    /// Whether this node joins a cluster that is there: its shards wait for a leader to take them in. Otherwise a new data
+    /// directory becomes one of the voters.
+    pub joins: bool,
     /// How others are reached.
     pub dial: Arc<dyn Dial>,
     /// Where others come in.

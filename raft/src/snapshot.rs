@@ -9,6 +9,7 @@ use crate::{
     apply::POSITION_SPACE,
     encoding::decode_position,
     error::FatalError,
+    roll::{ROLL_KEY, Roll},
     state_home::{StateHome, TakenSnapshot},
     state_machine::EngineSlot,
     type_config::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
@@ -30,6 +31,14 @@ pub(crate) fn position(engine: &dyn Engine) -> Result<(Option<LogId>, StoredMemb
     match engine.get(POSITION_SPACE, POSITION_KEY)? {
         Some(record) => decode_position(&record).map_err(|error| FatalError::record("position of the state", &error)),
         None => Ok((None, StoredMembership::default())),
+    }
+}
+
+/// Reads the roll that an engine holds; the empty one where nobody has changed it.
+pub(crate) fn roll(engine: &dyn Engine) -> Result<Roll, FatalError> {
+    match engine.get(POSITION_SPACE, ROLL_KEY)? {
+        Some(record) => Roll::decode(&record).map_err(|error| FatalError::record("roll of the state", &error)),
+        None => Ok(Roll::default()),
     }
 }
 

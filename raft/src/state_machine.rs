@@ -11,15 +11,16 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use tandem_storage::{Durability, Engine, WriteBatch};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     apply::{Apply, POSITION_SPACE},
     encoding::{encode_position, entry_bytes},
     error::{FatalError, FatalSink},
-    snapshot::{POSITION_KEY, Snapshot, SnapshotBuilder, SnapshotDir, position},
+    roll::{ROLL_KEY, Roll},
+    snapshot::{POSITION_KEY, Snapshot, SnapshotBuilder, SnapshotDir, position, roll},
     state_home::StateHome,
-    type_config::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig},
+    type_config::{Command, Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
 /// Commands applied before their changes are written, at the most, in bytes: bounds memory while a restart catches up.
@@ -45,6 +46,10 @@ pub(crate) struct StateMachine<A> {
     membership: StoredMembership,
     trigger: SnapshotTrigger,
     bytes_since_snapshot: u64,
+    /// As of the newest applied entry.
+    roll: Roll,
+    /// Where the rest of the node learns of it; the newest that was seen anywhere.
+    rolls: watch::Sender<Roll>,
     fatal: FatalSink,
 }
 
@@ -54,6 +59,7 @@ impl<A: Apply> StateMachine<A> {
         home: StateHome,
         mut apply: A,
         trigger: SnapshotTrigger,
+        rolls: watch::Sender<Roll>,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
         let engine = home.open_state()?;
@@ -64,8 +70,13 @@ impl<A: Apply> StateMachine<A> {
             index,
             detail: error.to_string(),
         })?;
+        let roll = roll(engine.as_ref())?;
         let slot = Arc::new(Mutex::new(engine));
-        Ok(Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot: 0, fatal })
+        let bytes_since_snapshot = 0;
+        let state =
+            Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot, roll, rolls, fatal };
+        state.publish_roll();
+        Ok(state)
     }
 
     /// How far this node can be brought without the log: its state, or a snapshot of it.
@@ -89,10 +100,36 @@ impl<A: Apply> StateMachine<A> {
                 self.membership = StoredMembership::new(Some(log_id), membership);
                 Ok(Bytes::new())
             }
-            EntryPayload::Normal(command) => self.apply.apply(log_id.index, &command.0, writes).map_err(|error| {
-                FatalError::Apply { shard: self.shard, index: log_id.index, detail: error.to_string() }
-            }),
+            EntryPayload::Normal(Command::Roll(record)) => self.apply_roll(record, writes),
+            EntryPayload::Normal(Command::Apply(command)) => {
+                self.apply.apply(log_id.index, &command, writes).map_err(|error| FatalError::Apply {
+                    shard: self.shard,
+                    index: log_id.index,
+                    detail: error.to_string(),
+                })
+            }
         }
+    }
+
+    /// A roll counts only where it was made from the one before. The outcome is one byte: whether it did.
+    fn apply_roll(&mut self, record: Bytes, writes: &mut WriteBatch) -> Result<Bytes, FatalError> {
+        let next = Roll::decode(&record).map_err(|error| FatalError::record("roll in the log", &error))?;
+        if next.revision != self.roll.revision + 1 {
+            return Ok(Bytes::from_static(&[0]));
+        }
+        self.roll = next;
+        writes.put(POSITION_SPACE, ROLL_KEY, record);
+        Ok(Bytes::from_static(&[1]))
+    }
+
+    fn publish_roll(&self) {
+        self.rolls.send_if_modified(|seen| {
+            let news = self.roll.revision > seen.revision;
+            if news {
+                seen.clone_from(&self.roll);
+            }
+            news
+        });
     }
 
     /// Applies what is there now, writes it as one batch, and answers.
@@ -108,6 +145,7 @@ impl<A: Apply> StateMachine<A> {
         writes.put(POSITION_SPACE, POSITION_KEY, encode_position(self.applied.as_ref(), &self.membership));
         let engine = Arc::clone(&self.slot.lock());
         engine.write(writes, Durability::Deferred)?;
+        self.publish_roll();
         self.apply.visible(self.applied.map_or(0, |id| id.index));
         for (responder, outcome) in answers {
             responder.send(Outcome(outcome));
@@ -164,6 +202,8 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         let (old, dir) = installing.await.map_err(io::Error::other)?.map_err(|error| self.fail(error))?;
         let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;
+        self.roll = roll(engine.as_ref())?;
+        self.publish_roll();
         let index = self.applied.map_or(0, |id| id.index);
         self.apply
             .open(engine)

@@ -18,11 +18,20 @@ pub(crate) async fn run<A: Apply>(group: Arc<Group<A>>, links: Arc<Links>, lease
         let seen = *group.leadership().borrow();
         let gone = |leader: &u64| *leader != links.gate.own.node_id && links.connection(*leader).is_none();
         let Some(leader) = seen.leader.filter(gone) else { continue };
-        let members = links.gate.roster.members().keys().copied().filter(|node| *node != leader);
-        // Counted from the shard, so that a node that led several is followed by different ones.
-        let followers: Vec<u64> = members.collect();
-        let own = followers.iter().position(|node| *node == links.gate.own.node_id).unwrap_or(0);
-        let rank = (own + group.shard() as usize) % followers.len().max(1);
+        let standing = group.standing();
+        if !standing.is_voter(links.gate.own.node_id) {
+            continue;
+        }
+        let roll = links.gate.roster.roll();
+        let members = standing.voters.last().into_iter().flatten().copied();
+        // Counted from the shard, so that a node that led several is followed by different ones. Who should not lead comes
+        // only where nobody else does.
+        let (mut followers, last): (Vec<u64>, Vec<u64>) =
+            members.filter(|node| *node != leader).partition(|node| roll.may_lead(*node));
+        let count = followers.len().max(1);
+        followers.rotate_left((count - group.shard() as usize % count) % count);
+        followers.extend(last);
+        let rank = followers.iter().position(|node| *node == links.gate.own.node_id).unwrap_or(0);
         tokio::time::sleep(lease + MARGIN + STAGGER * rank as u32).await;
         let now = *group.leadership().borrow();
         if now == seen && links.connection(leader).is_none() {

@@ -5,5 +5,6 @@ mod crash;
 mod fatal;
 mod hub;
 mod journal;
+mod membership;
 mod snapshots;
 mod suite;

@@ -7,7 +7,19 @@ use openraft::impls::{BasicNode, leader_id_adv::LeaderId};
 
 /// A command as this crate sees it: bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Command(pub(crate) Bytes);
+pub(crate) enum Command {
+    /// For whoever gives commands meaning.
+    Apply(Bytes),
+    /// A new roll of the cluster, for this crate itself.
+    Roll(Bytes),
+}
+
+impl Command {
+    pub(crate) fn bytes(&self) -> &Bytes {
+        let (Self::Apply(bytes) | Self::Roll(bytes)) = self;
+        bytes
+    }
+}
 
 /// What a command came to: bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,13 +45,13 @@ pub(crate) type IoFlushed = openraft::storage::IOFlushed<TypeConfig>;
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Command({} bytes)", self.0.len())
+        write!(f, "Command({} bytes)", self.bytes().len())
     }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
+        write!(f, "{} bytes", self.bytes().len())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
 
-use tandem_raft::{ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial};
+use tandem_raft::{Application, ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -23,7 +23,7 @@ impl Membership {
     /// Binds the port for peers. None for a node that is alone.
     pub(crate) async fn prepare(
         config: &Config,
-        data_dir: &DataDir,
+        data_dir: &mut DataDir,
         service: SocketAddr,
     ) -> Result<Option<Self>, StartError> {
         let cluster = ClusterConfig { members: data_dir.identity.members.clone(), ..config.cluster.clone() };
@@ -35,22 +35,53 @@ impl Membership {
         let secret = secret(&cluster, local)?;
         let advertise =
             if cluster.advertise.is_empty() { advertised(service, &own) } else { cluster.advertise.clone() };
-        Ok(Some(Self { addresses, secret, listener, advertise }))
+        let mut prepared = Self { addresses, secret, listener, advertise };
+        if data_dir.identity.waits {
+            prepared.join(data_dir, &own).await?;
+        }
+        Ok(Some(prepared))
+    }
+
+    /// Waits until the cluster takes this node in, and notes that in the data directory.
+    async fn join(&mut self, data_dir: &mut DataDir, own_address: &str) -> Result<(), StartError> {
+        let application = Application {
+            own: self.introduction(data_dir),
+            secret: self.secret.clone(),
+            members: self.addresses.clone(),
+            dial: Arc::new(TcpDial),
+        };
+        let node = data_dir.identity.node_id;
+        let waiting = application.wait(|reason| {
+            let command = format!("tandem cluster add {node} --peer {own_address}");
+            tracing::warn!(code = reason.code.code(), %reason, command, "waiting for the cluster to take this node in, by add or replace");
+        });
+        let admission = waiting.await?;
+        tracing::info!(cluster = admission.cluster_id, "the cluster takes this node in");
+        data_dir.admit(admission.cluster_id, &admission.members)?;
+        // Whom the settings say to be elsewhere is there.
+        let told = admission.members.into_iter();
+        self.addresses = told.map(|(id, address)| (id, self.addresses.remove(&id).unwrap_or(address))).collect();
+        Ok(())
+    }
+
+    fn introduction(&self, data_dir: &DataDir) -> Introduction {
+        let identity = &data_dir.identity;
+        Introduction {
+            cluster_id: identity.cluster_id.clone(),
+            node_id: identity.node_id,
+            disk_id: identity.disk_id.clone(),
+            shards: identity.shards,
+            service_address: self.advertise.clone(),
+        }
     }
 
     /// What replication wants to know.
     pub(crate) fn options(self, data_dir: &DataDir, metrics: PeerMetrics) -> ClusterOptions {
-        let identity = &data_dir.identity;
         ClusterOptions {
-            own: Introduction {
-                cluster_id: identity.cluster_id.clone(),
-                node_id: identity.node_id,
-                disk_id: identity.disk_id.clone(),
-                shards: identity.shards,
-                service_address: self.advertise,
-            },
+            own: self.introduction(data_dir),
             secret: self.secret,
-            dial: Arc::new(TcpDial::new(self.addresses.clone())),
+            joins: data_dir.identity.joined,
+            dial: Arc::new(TcpDial),
             members: self.addresses,
             accept: Box::new(self.listener),
             metrics,

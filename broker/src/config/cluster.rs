@@ -10,9 +10,13 @@ use super::{ConfigError, check};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// All nodes with their peer addresses, this one too: `["n1=10.0.0.1:7001", …]`, 3 to 7 of them, an odd number. The
-    /// voters of a new cluster; fixed with the data directory, except for the addresses. Default none.
+    /// All nodes with their peer addresses, this one too: `["n1=10.0.0.1:7001", …]`. The voters of a new cluster, 3, 5 or 7
+    /// of them; with `join` the members that may be asked. Later starts take only addresses from here: who the members are is
+    /// what the cluster says. Default none.
     pub members: Vec<String>,
+    /// Whether a new data directory joins the cluster of `members` instead of being a voter of a new one. It waits until
+    /// `tandem cluster add` or `replace` names this node. Without effect on a data directory that is there. Default false.
+    pub join: bool,
     /// Name of the cluster. Nodes with different ones do not talk to each other. Empty takes one that is made from
     /// `members`. Fixed with the data directory.
     pub id: String,
@@ -34,6 +38,7 @@ impl Default for ClusterConfig {
     fn default() -> Self {
         Self {
             members: Vec::new(),
+            join: false,
             id: String::new(),
             secret_file: PathBuf::new(),
             peer_listen: String::new(),
@@ -70,11 +75,13 @@ impl ClusterConfig {
 
     pub(super) fn validate(&self, node_id: u64) -> Result<(), ConfigError> {
         let addresses = self.addresses()?;
+        let expected = "a list like n1=host:port,n4=host:port, of members to ask and this node";
+        check("cluster.members", format!("{} nodes", addresses.len()), !self.join || addresses.len() >= 2, expected)?;
         if addresses.is_empty() {
             return Ok(());
         }
         let count = addresses.len();
-        check("cluster.members", format!("{count} nodes"), [3, 5, 7].contains(&count), "3, 5 or 7 nodes")?;
+        check("cluster.members", format!("{count} nodes"), (2..=8).contains(&count), "2 to 8 nodes")?;
         check("node_id", node_id, addresses.contains_key(&node_id), "one of those in cluster.members")?;
         let (heartbeat, election) = (self.heartbeat_interval_ms, self.election_timeout_ms);
         check("cluster.heartbeat_interval_ms", heartbeat, (10..=10_000).contains(&heartbeat), "10 to 10,000")?;
@@ -85,6 +92,15 @@ impl ClusterConfig {
             range.contains(&election),
             "twice the heartbeat interval to 60,000",
         )
+    }
+}
+
+impl ClusterConfig {
+    /// Whether these can be the voters of a new cluster: a number that an even one would not be better than.
+    pub(crate) fn validate_bootstrap(&self) -> Result<(), ConfigError> {
+        let count = self.members.len();
+        let expected = "3, 5 or 7 nodes to make a new cluster of; to join one that is there, set cluster.join";
+        check("cluster.members", format!("{count} nodes"), [0, 3, 5, 7].contains(&count), expected)
     }
 }
 
@@ -112,7 +128,12 @@ mod tests {
         let three = members(&["n1=a:1", "n2=a:2", "n3=a:3"]);
         three.validate(3).unwrap();
         assert!(three.validate(4).unwrap_err().to_string().contains("node_id is 4"));
-        assert!(members(&["n1=a:1", "n2=a:2"]).validate(1).is_err());
+        three.validate_bootstrap().unwrap();
+        let two = members(&["n1=a:1", "n2=a:2"]);
+        assert!(two.validate_bootstrap().unwrap_err().to_string().contains("2 nodes"));
         members(&[]).validate(9).unwrap();
+        ClusterConfig { join: true, ..two }.validate(2).unwrap();
+        let nobody = ClusterConfig { join: true, ..members(&["n1=a:1"]) };
+        assert!(nobody.validate(1).unwrap_err().to_string().contains("members to ask"));
     }
 }

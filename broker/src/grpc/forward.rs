@@ -90,7 +90,9 @@ fn kind(path: &str) -> Kind {
         return Kind::Local;
     };
     match (service, method) {
-        ("server.v1.ServerService", _) | (_, "Subscribe" | "ListWorkspaces") => Kind::Local,
+        ("server.v1.ServerService" | "cluster.v1.ClusterService", _) | (_, "Subscribe" | "ListWorkspaces") => {
+            Kind::Local
+        }
         (_, "PublishStream") => Kind::Many,
         _ => Kind::Single,
     }

@@ -41,8 +41,12 @@ fn code(reason: Reason) -> Code {
         | Reason::UnknownDelivery
         | Reason::UnknownTopic
         | Reason::UnknownFollow
-        | Reason::UnknownDeadLetter => Code::NotFound,
-        Reason::WorkspaceExists | Reason::MessageIdReused => Code::AlreadyExists,
+        | Reason::UnknownDeadLetter
+        | Reason::UnknownNode
+        | Reason::UnknownShard => Code::NotFound,
+        Reason::WorkspaceExists | Reason::MessageIdReused | Reason::NodeExists | Reason::NodeIdReused => {
+            Code::AlreadyExists
+        }
         Reason::InboxFull
         | Reason::Overloaded
         | Reason::TooManySandboxes
@@ -60,7 +64,13 @@ fn code(reason: Reason) -> Code {
         | Reason::ProducerGap
         | Reason::PositionRefused
         | Reason::NoCapableSandbox
-        | Reason::TooManyHops => Code::FailedPrecondition,
+        | Reason::TooManyHops
+        | Reason::NotACluster
+        | Reason::ChangeInProgress
+        | Reason::QuorumAtRisk
+        | Reason::LastNode
+        | Reason::TooManyNodes
+        | Reason::NodeNotReady => Code::FailedPrecondition,
     }
 }
 

@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     bench::{BenchArgs, BenchKind, LoadArgs},
-    cluster::{ClusterArgs, ClusterCommand},
+    cluster::{ClusterArgs, ClusterCommand, Wait},
     dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
     dev::DevArgs,
     events::{EventName, EventsArgs},

@@ -144,6 +144,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "NO_CAPABLE_SANDBOX" => Some("tandem agents --capability NAME, or wait for one: --wait-for-capable"),
         "UNKNOWN_TOPIC" => Some("tandem topic list, or create it: tandem topic create NAME"),
         "LEASE_LOST" => Some("the message comes again; allow more time with --ack-wait, or use --lenient"),
+        "NODE_ID_REUSED" | "NODE_EXISTS" => Some("choose an id that no node ever had: tandem cluster status"),
+        "UNKNOWN_NODE" | "CHANGE_IN_PROGRESS" | "QUORUM_AT_RISK" | "NODE_NOT_READY" => Some("tandem cluster status"),
         "INBOX_FULL" => Some("read it: tandem sub SANDBOX"),
         _ => None,
     }

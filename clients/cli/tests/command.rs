@@ -35,7 +35,11 @@ fn help_lists_the_exit_codes() {
 #[test]
 fn without_a_broker_every_command_says_so() {
     let server = closed_port();
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 28] = [
+        &["cluster", "status"],
+        &["cluster", "add", "4", "--peer", "10.0.0.4:7001"],
+        &["cluster", "transfer", "--shard", "0", "--to", "2"],
+        &["cluster", "drain", "2"],
         &["info"],
         &["workspace", "list"],
         &["sandbox", "register", "alice", "--agent", "planner:lead:plan"],

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    DeadLetters, Error, EventQuery, EventStream, History, Publisher, Registry, ServerInfo, Settings, SubscribeOptions,
-    Subscription, Topics, Workspaces, server,
+    Cluster, DeadLetters, Error, EventQuery, EventStream, History, Publisher, Registry, ServerInfo, Settings,
+    SubscribeOptions, Subscription, Topics, Workspaces, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -90,6 +90,11 @@ impl Client {
     /// The log of a workspace.
     pub fn history(&self, workspace_id: impl Into<String>) -> History {
         History::new(self.clone(), workspace_id.into())
+    }
+
+    /// The nodes of the broker's cluster, and who of them leads.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.clone())
     }
 
     /// What the broker is: version, storage, shards and limits.

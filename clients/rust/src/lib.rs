@@ -30,6 +30,7 @@
 
 mod client;
 mod clock;
+mod cluster;
 mod dead_letters;
 mod error;
 mod events;
@@ -48,6 +49,7 @@ mod wire;
 mod workspaces;
 
 pub use client::Client;
+pub use cluster::Cluster;
 pub use dead_letters::{DeadLetterQuery, DeadLetters, RedriveOptions};
 pub use error::{Error, FieldViolation, Refusal, Undeliverable};
 pub use events::{EventQuery, EventStream};
@@ -66,6 +68,7 @@ pub use subscribe::{
     Subscription,
 };
 pub use tandem_proto::{
+    cluster::v1::{Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeState, ShardMembers},
     messaging::v1::{
         AckMode, AttemptError, CapabilityDestination, DeadLetter, DeadLetterReason, Destination, Event, EventType,
         FailedAttempt, Follow, Message, MessageType, ProducerPosition, PurgeDeadLettersResponse as PurgeProgress,

@@ -1,6 +1,6 @@
 //! How nodes reach each other: TCP, or whatever a test puts in its place.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{io, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -15,11 +15,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for T {}
 
 /// Reaches other nodes.
 pub trait Dial: Send + Sync + 'static {
-    /// A new connection to a node.
+    /// A new connection to a node, at its address in the member list.
     ///
     /// # Errors
     /// When the node cannot be reached; it is tried again.
-    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>>;
+    fn dial<'a>(&'a self, node_id: u64, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Wire>>>;
 }
 
 /// Lets other nodes in.
@@ -31,27 +31,16 @@ pub trait Accept: Send + 'static {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>>;
 }
 
-/// Reaches nodes by TCP.
+/// Reaches nodes by TCP, at `host:port`. Names are looked up each time.
 #[derive(Debug)]
-pub struct TcpDial {
-    addresses: BTreeMap<u64, String>,
-}
+pub struct TcpDial;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl TcpDial {
-    /// Nodes with their addresses, `host:port`. Names are looked up each time.
-    pub fn new(addresses: BTreeMap<u64, String>) -> Self {
-        Self { addresses }
-    }
-}
-
 impl Dial for TcpDial {
-    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+    fn dial<'a>(&'a self, _node_id: u64, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Wire>>> {
         Box::pin(async move {
-            let address = self.addresses.get(&node_id);
-            let address = address.ok_or_else(|| io::Error::other(format!("node {node_id} has no address")))?;
             let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
             let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             stream.set_nodelay(true)?;

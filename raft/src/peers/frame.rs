@@ -42,12 +42,18 @@ pub(crate) mod kind {
     pub(crate) const TRANSFER: u8 = 22;
     /// Up to where must a state be applied, to hold all that is acknowledged?
     pub(crate) const READ_INDEX: u8 = 30;
+    /// Where does the shard stand, and who has its log up to where?
+    pub(crate) const STANDING: u8 = 31;
     /// A snapshot begins.
     pub(crate) const SNAPSHOT_BEGIN: u8 = 40;
     /// A piece of a file of it.
     pub(crate) const SNAPSHOT_PIECE: u8 = 41;
     /// It is complete.
     pub(crate) const SNAPSHOT_END: u8 = 42;
+    /// Who are the members?
+    pub(crate) const ROLL: u8 = 50;
+    /// Change who they are.
+    pub(crate) const CHANGE: u8 = 51;
 }
 
 /// A frame that came.

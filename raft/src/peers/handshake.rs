@@ -61,16 +61,36 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let there = greet(&gate.own, &gate.secret, to, from, write).await?;
+    gate.check(&there)?;
+    Ok(there)
+}
+
+/// The same, by a node that does not know yet who else is a member.
+pub(super) async fn greet<R, W>(
+    own: &Introduction,
+    secret: &Secret,
+    to: u64,
+    from: &mut FrameReader<R>,
+    write: &mut W,
+) -> Result<Introduction, Refusal>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     from.allow(MAX_BYTES);
-    let mine = Hello { who: gate.own.clone(), to, challenge: random::challenge() }.encode();
+    let mine = Hello { who: own.clone(), to, challenge: random::challenge() }.encode();
     send(write, HELLO, &mine).await?;
-    let body = expect(from, HELLO).await?;
+    let body = expect(from, HELLO).await.map_err(|refusal| match refusal.code {
+        // Whoever has not proven that he knows the secret does not make a node stop.
+        RefusalCode::Removed => Refusal::garbled(),
+        _ => refusal,
+    })?;
     let (theirs, proof) = body.split_at_checked(body.len().saturating_sub(32)).ok_or_else(Refusal::garbled)?;
-    gate.secret.verify("acceptor", &[&mine, theirs], proof)?;
+    secret.verify("acceptor", &[&mine, theirs], proof)?;
     let there = Hello::decode(Bytes::copy_from_slice(theirs))?;
-    send(write, PROOF, &gate.secret.prove("dialer", &[&mine, theirs])).await?;
+    send(write, PROOF, &secret.prove("dialer", &[&mine, theirs])).await?;
     expect(from, WELCOME).await?;
-    gate.check(&there.who)?;
     if there.who.node_id != to {
         let text = format!("node {} answers where node {to} was expected; check the addresses", there.who.node_id);
         return Err(Refusal::new(RefusalCode::WrongNode, text));
@@ -119,7 +139,8 @@ impl Gate {
     fn check(&self, who: &Introduction) -> Result<(), Refusal> {
         let own = &self.own;
         let refuse = |code, text: String| Err(Refusal::new(code, text));
-        if who.cluster_id != own.cluster_id {
+        // Who joins asks without one, and learns it.
+        if who.cluster_id != own.cluster_id && !who.cluster_id.is_empty() {
             let text = format!("cluster {} does not talk to cluster {}", own.cluster_id, who.cluster_id);
             return refuse(RefusalCode::WrongCluster, text);
         }
@@ -127,6 +148,15 @@ impl Gate {
             let text =
                 format!("node {} has {} shards, node {} has {}", own.node_id, own.shards, who.node_id, who.shards);
             return refuse(RefusalCode::ShardCount, text);
+        }
+        if self.roster.is_retired(who.node_id) {
+            if who.cluster_id.is_empty() {
+                let text = format!("id {} belonged to a node that was removed; choose another id", who.node_id);
+                return refuse(RefusalCode::NodeIdReused, text);
+            }
+            let text =
+                format!("node {} was removed from cluster {}, and does not come back", who.node_id, own.cluster_id);
+            return refuse(RefusalCode::Removed, text);
         }
         if !self.roster.is_member(who.node_id) || who.node_id == own.node_id {
             let text = format!("node {} is no other member of this cluster", who.node_id);

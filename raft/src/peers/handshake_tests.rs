@@ -72,7 +72,7 @@ async fn strangers_are_refused_with_a_code() {
 async fn another_disk_under_a_known_id_is_refused_from_both_sides_and_after_a_restart() {
     let (one, two) = (side(introduction(1), "secret"), side(introduction(2), "secret"));
     meet(&one, &two, 2).await.0.unwrap();
-    let reopened = Roster::open(one._dir.path(), one.gate.roster.members().clone()).unwrap();
+    let reopened = Roster::open(one._dir.path(), one.gate.roster.members()).unwrap();
     let one = Side { gate: Gate { roster: reopened, ..one.gate }, _dir: one._dir };
     let wiped = side(Introduction { disk_id: "another".into(), ..introduction(2) }, "secret");
     assert_eq!(code(&meet(&one, &wiped, 2).await.0), "NODE_ID_REUSED");

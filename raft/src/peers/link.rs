@@ -1,7 +1,7 @@
 //! The way to each peer: dialed, and dialed again for as long as the node lives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
@@ -63,8 +63,10 @@ pub(crate) struct Link {
 /// The ways to all peers. Dialing ends when this is dropped.
 pub(crate) struct Links {
     pub(crate) gate: Arc<Gate>,
-    links: BTreeMap<u64, Arc<Link>>,
-    dialers: Vec<AbortHandle>,
+    dial: Arc<dyn Dial>,
+    fatal: FatalSink,
+    /// With the task that dials each.
+    links: RwLock<BTreeMap<u64, (Arc<Link>, AbortHandle)>>,
     /// Whether a peer has been connected since this node started.
     met: AtomicBool,
     /// Counts connections that came about or ended.
@@ -74,27 +76,65 @@ pub(crate) struct Links {
 impl Links {
     /// Begins to dial every other member. A node that all others refuse for good is told to stop through `fatal`.
     pub(crate) fn start(gate: Arc<Gate>, dial: &Arc<dyn Dial>, fatal: &FatalSink) -> Arc<Self> {
-        let others = gate.roster.members().keys().copied().filter(|id| *id != gate.own.node_id);
-        let link = |node_id| Arc::new(Link { node_id, current: watch::Sender::new(None), seen: Mutex::default() });
-        let links: BTreeMap<u64, Arc<Link>> = others.map(|node_id| (node_id, link(node_id))).collect();
-        Arc::new_cyclic(|all: &std::sync::Weak<Self>| {
-            let dialers = links.values().map(|link| {
-                let (link, gate, dial) = (Arc::clone(link), Arc::clone(&gate), Arc::clone(dial));
-                tokio::spawn(keep_connected(link, gate, dial, all.clone(), fatal.clone())).abort_handle()
+        let links = Arc::new(Self {
+            gate,
+            dial: Arc::clone(dial),
+            fatal: fatal.clone(),
+            links: RwLock::default(),
+            met: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+        });
+        links.follow_roll();
+        links
+    }
+
+    /// Begins to dial whoever is a member by now, and parts with whoever is none any more.
+    pub(crate) fn follow_roll(self: &Arc<Self>) {
+        let members = self.gate.roster.members();
+        let mut parted = Vec::new();
+        {
+            let mut links = self.links.write();
+            links.retain(|node_id, (link, dialer)| {
+                let stays = members.contains_key(node_id);
+                if !stays {
+                    dialer.abort();
+                    parted.push(Arc::clone(link));
+                }
+                stays
             });
-            let dialers = dialers.collect();
-            Self { gate, links, dialers, met: AtomicBool::new(false), changes: watch::Sender::new(0) }
-        })
+            for node_id in members.into_keys().filter(|id| *id != self.gate.own.node_id) {
+                links.entry(node_id).or_insert_with(|| {
+                    let link = Arc::new(Link { node_id, current: watch::Sender::new(None), seen: Mutex::default() });
+                    let dialing = keep_connected(Arc::clone(&link), Arc::clone(&self.dial), Arc::downgrade(self));
+                    (link, tokio::spawn(dialing).abort_handle())
+                });
+            }
+        }
+        for link in &parted {
+            link.part();
+        }
+        self.changed();
+    }
+
+    fn link(&self, node_id: u64) -> Option<Arc<Link>> {
+        self.links.read().get(&node_id).map(|(link, _)| Arc::clone(link))
     }
 
     /// The connection to a node, if there is one right now.
     pub(crate) fn connection(&self, node_id: u64) -> Option<Arc<Connection>> {
-        self.links.get(&node_id)?.current.borrow().clone()
+        self.link(node_id)?.current.borrow().clone()
+    }
+
+    /// The members that are connected right now, and this node.
+    pub(crate) fn connected(&self) -> BTreeSet<u64> {
+        let links = self.links.read();
+        let connected = links.values().filter(|(link, _)| link.current.borrow().is_some());
+        connected.map(|(link, _)| link.node_id).chain([self.gate.own.node_id]).collect()
     }
 
     /// Where a node serves clients, as it said when it was last connected.
     pub(crate) fn service_address(&self, node_id: u64) -> Option<String> {
-        let address = self.links.get(&node_id)?.seen.lock().1.clone();
+        let address = self.link(node_id)?.seen.lock().1.clone();
         (!address.is_empty()).then_some(address)
     }
 
@@ -106,7 +146,7 @@ impl Links {
             let peer_address = members.get(&link.node_id).cloned().unwrap_or_default();
             PeerStatus { node_id: link.node_id, peer_address, service_address, state }
         };
-        self.links.values().map(status).collect()
+        self.links.read().values().map(|(link, _)| status(link)).collect()
     }
 
     /// Changes whenever a connection comes about or ends.
@@ -124,7 +164,7 @@ impl Links {
             return None;
         }
         let mut newest = None;
-        for link in self.links.values() {
+        for (link, _) in self.links.read().values() {
             match &link.seen.lock().0 {
                 PeerState::Down(refusal) if refusal.code.is_definite() => newest = Some(refusal.clone()),
                 _ => return None,
@@ -136,24 +176,25 @@ impl Links {
 
 impl Drop for Links {
     fn drop(&mut self) {
-        self.dialers.iter().for_each(AbortHandle::abort);
-        for link in self.links.values() {
-            if let Some(connection) = link.current.send_replace(None) {
-                connection.close();
-            }
+        for (link, dialer) in self.links.read().values() {
+            dialer.abort();
+            link.part();
         }
     }
 }
 
-async fn keep_connected(
-    link: Arc<Link>,
-    gate: Arc<Gate>,
-    dial: Arc<dyn Dial>,
-    all: std::sync::Weak<Links>,
-    fatal: FatalSink,
-) {
+impl Link {
+    fn part(&self) {
+        if let Some(connection) = self.current.send_replace(None) {
+            connection.close();
+        }
+    }
+}
+
+async fn keep_connected(link: Arc<Link>, dial: Arc<dyn Dial>, all: std::sync::Weak<Links>) {
     let mut wait = FIRST_WAIT;
     loop {
+        let Some((gate, fatal)) = all.upgrade().map(|all| (Arc::clone(&all.gate), all.fatal.clone())) else { return };
         let outcome = tokio::time::timeout(handshake::TIMEOUT, connect(&gate, dial.as_ref(), link.node_id)).await;
         match outcome.unwrap_or_else(|_| Err(Refusal::broken(&"no answer in time"))) {
             Ok(connection) => {
@@ -170,7 +211,12 @@ async fn keep_connected(
                 link.seen.lock().0 = PeerState::Down(Refusal::broken(&"the connection ended"));
                 all.upgrade().inspect(|all| all.changed());
             }
-            Err(refusal) => wait = refused(&link, refusal, wait),
+            Err(refusal) => {
+                if refusal.code == RefusalCode::Removed {
+                    fatal.report(FatalError::Removed { detail: refusal.text.clone() });
+                }
+                wait = refused(&link, refusal, wait);
+            }
         }
         let hopeless = all.upgrade().and_then(|all| all.refused_by_all());
         if let Some(refusal) = hopeless {
@@ -191,12 +237,16 @@ fn refused(link: &Link, refusal: Refusal, wait: Duration) -> Duration {
     } else if news {
         tracing::debug!(node = link.node_id, %refusal, "a peer cannot be reached");
     }
+    // A member that is a little behind does not know a new one yet.
+    let stays = definite && refusal.code != RefusalCode::NotAMember;
     seen.0 = PeerState::Down(refusal);
-    if definite { REFUSED_WAIT } else { wait.min(LONGEST_WAIT) }
+    if stays { REFUSED_WAIT } else { wait.min(LONGEST_WAIT) }
 }
 
 async fn connect(gate: &Gate, dial: &dyn Dial, node_id: u64) -> Result<Arc<Connection>, Refusal> {
-    let wire = dial.dial(node_id).await.map_err(|error| Refusal::new(RefusalCode::Broken, error.to_string()))?;
+    let address = gate.roster.address(node_id).unwrap_or_default();
+    let wire =
+        dial.dial(node_id, &address).await.map_err(|error| Refusal::new(RefusalCode::Broken, error.to_string()))?;
     let (read, mut write) = tokio::io::split(wire);
     let mut from = FrameReader::new(read, 0);
     let peer = handshake::dial(gate, node_id, &mut from, &mut write).await?;

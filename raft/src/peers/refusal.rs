@@ -25,10 +25,14 @@ pub enum RefusalCode {
     NodeIdReused = 7,
     /// The clusters have different numbers of shards.
     ShardCount = 8,
+    /// The node was a member, and was taken out.
+    Removed = 9,
+    /// The data directory belongs to another node.
+    DiskReused = 10,
 }
 
 impl RefusalCode {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Broken,
         Self::Garbled,
         Self::Protocol,
@@ -38,6 +42,8 @@ impl RefusalCode {
         Self::NotAMember,
         Self::NodeIdReused,
         Self::ShardCount,
+        Self::Removed,
+        Self::DiskReused,
     ];
 
     /// A stable code for logs and scripts.
@@ -52,6 +58,8 @@ impl RefusalCode {
             Self::NotAMember => "NOT_A_MEMBER",
             Self::NodeIdReused => "NODE_ID_REUSED",
             Self::ShardCount => "SHARD_COUNT_MISMATCH",
+            Self::Removed => "NODE_REMOVED",
+            Self::DiskReused => "DISK_ID_REUSED",
         }
     }
 

@@ -1,7 +1,8 @@
-//! Who the members are, and with which disk each was seen first.
+//! Who the members are, who was one, and with which disk each was seen first.
 //!
 //! A node that comes back with an empty disk would vote as if it had never acknowledged anything. So the first data
-//! directory that a member shows is remembered, in the file `PEERS`, and no other is taken for that member.
+//! directory that a member shows is remembered, in the file `PEERS` and with the next change in the roll, and no other is
+//! taken for that member.
 
 use std::{
     collections::BTreeMap,
@@ -10,24 +11,29 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::{
     Introduction,
     refusal::{Refusal, RefusalCode},
 };
-use crate::FatalError;
+use crate::{
+    FatalError,
+    roll::{Roll, RollFile},
+};
 
 /// Members and their disks.
 pub(crate) struct Roster {
     file: PathBuf,
-    /// Peer addresses by node id.
-    members: BTreeMap<u64, String>,
+    /// Peer addresses as the settings of this node say; the bootstrapped members, as long as there is no roll.
+    settings: BTreeMap<u64, String>,
+    roll: watch::Sender<Roll>,
     disks: Mutex<BTreeMap<u64, String>>,
 }
 
 impl Roster {
     /// Reads what was remembered in `dir`.
-    pub(crate) fn open(dir: &Path, members: BTreeMap<u64, String>) -> Result<Self, FatalError> {
+    pub(crate) fn open(dir: &Path, settings: BTreeMap<u64, String>) -> Result<Self, FatalError> {
         let file = dir.join("PEERS");
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -39,30 +45,82 @@ impl Roster {
             let (node, disk) = line.split_once(' ').ok_or_else(damaged)?;
             disks.insert(node.parse().map_err(|_| damaged())?, disk.to_owned());
         }
-        Ok(Self { file, members, disks: Mutex::new(disks) })
+        let roll = RollFile::in_dir(dir).read().map_err(failed("reading ROLL"))?;
+        Ok(Self { file, settings, roll: watch::Sender::new(roll), disks: Mutex::new(disks) })
+    }
+
+    /// Where the newest roll goes and comes from.
+    pub(crate) fn rolls(&self) -> watch::Sender<Roll> {
+        self.roll.clone()
+    }
+
+    /// The newest roll; made from the settings where nobody has changed anything.
+    pub(crate) fn roll(&self) -> Roll {
+        let roll = self.roll.borrow();
+        if roll.revision == 0 { Roll::bootstrapped(&self.settings) } else { roll.clone() }
+    }
+
+    /// The same with the addresses that this node uses: what it tells a node that joins.
+    pub(super) fn roll_for_a_newcomer(&self) -> Roll {
+        let mut roll = self.roll();
+        for (id, address) in self.members() {
+            if let Some(member) = roll.members.get_mut(&id) {
+                member.address = address;
+            }
+        }
+        roll
     }
 
     pub(crate) fn is_member(&self, node_id: u64) -> bool {
-        self.members.contains_key(&node_id)
+        let roll = self.roll.borrow();
+        let members = &roll.members;
+        if roll.revision == 0 { self.settings.contains_key(&node_id) } else { members.contains_key(&node_id) }
     }
 
-    pub(crate) fn members(&self) -> &BTreeMap<u64, String> {
-        &self.members
+    pub(crate) fn is_retired(&self, node_id: u64) -> bool {
+        self.roll.borrow().retired.contains_key(&node_id)
+    }
+
+    /// Resolves once a node is no member any more.
+    pub(crate) async fn retirement(&self, node_id: u64) {
+        let mut rolls = self.roll.subscribe();
+        while !rolls.borrow_and_update().retired.contains_key(&node_id) {
+            if rolls.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Peer addresses by node id. What the settings of this node say of a member counts more than the roll: addresses change.
+    pub(crate) fn members(&self) -> BTreeMap<u64, String> {
+        let roll = self.roll.borrow();
+        if roll.revision == 0 {
+            return self.settings.clone();
+        }
+        let address = |id: &u64, said: &String| self.settings.get(id).unwrap_or(said).clone();
+        roll.members.iter().map(|(id, member)| (*id, address(id, &member.address))).collect()
+    }
+
+    pub(crate) fn address(&self, node_id: u64) -> Option<String> {
+        let said = self.settings.get(&node_id).cloned();
+        said.or_else(|| self.roll.borrow().members.get(&node_id).map(|member| member.address.clone()))
+    }
+
+    /// The disk of each member that was seen.
+    pub(crate) fn disks(&self) -> BTreeMap<u64, String> {
+        self.disks.lock().clone()
     }
 
     /// Whether this is the disk that the member was seen with before; remembers it when it is the first.
     pub(super) fn recognise(&self, who: &Introduction) -> Result<(), Refusal> {
+        self.check_against_roll(who)?;
         let mut disks = self.disks.lock();
+        if let Some((other, _)) = disks.iter().find(|(id, disk)| **id != who.node_id && **disk == who.disk_id) {
+            return Err(disk_reused(who.node_id, *other));
+        }
         match disks.get(&who.node_id) {
             Some(known) if *known == who.disk_id => Ok(()),
-            Some(_) => {
-                let text = format!(
-                    "node {} comes with another data directory than before; what it acknowledged is not in it. Start it \
-                     with its old data directory",
-                    who.node_id
-                );
-                Err(Refusal::new(RefusalCode::NodeIdReused, text))
-            }
+            Some(_) => Err(another_disk(who.node_id)),
             None => {
                 let mut next = disks.clone();
                 next.insert(who.node_id, who.disk_id.clone());
@@ -73,6 +131,32 @@ impl Roster {
             }
         }
     }
+
+    fn check_against_roll(&self, who: &Introduction) -> Result<(), Refusal> {
+        let roll = self.roll.borrow();
+        if let Some((other, _)) = roll.retired.iter().find(|(_, disk)| **disk == who.disk_id) {
+            return Err(disk_reused(who.node_id, *other));
+        }
+        match roll.members.get(&who.node_id) {
+            Some(member) if !member.disk_id.is_empty() && member.disk_id != who.disk_id => {
+                Err(another_disk(who.node_id))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn another_disk(node_id: u64) -> Refusal {
+    let text = format!(
+        "node {node_id} comes with another data directory than before; what it acknowledged is not in it. Start it with its \
+         old data directory, or replace it by a node with a new id"
+    );
+    Refusal::new(RefusalCode::NodeIdReused, text)
+}
+
+fn disk_reused(node_id: u64, other: u64) -> Refusal {
+    let text = format!("node {node_id} comes with the data directory of node {other}; give it an empty one");
+    Refusal::new(RefusalCode::DiskReused, text)
 }
 
 fn write(file: &Path, disks: &BTreeMap<u64, String>) -> io::Result<()> {

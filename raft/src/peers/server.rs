@@ -18,10 +18,11 @@ use super::{
     Accept, Wire, connection,
     frame::{self, Frame, FrameReader, kind},
     handshake::{self, Gate},
+    question,
     snapshot::Receiver,
     wire,
 };
-use crate::{apply::Apply, group::Group, type_config::TypeConfig};
+use crate::{apply::Apply, council::Council, group::Group, type_config::TypeConfig};
 
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
@@ -33,13 +34,14 @@ pub(crate) struct PeerServer<A: Apply> {
     gate: Arc<Gate>,
     groups: Vec<Arc<Group<A>>>,
     receivers: Vec<Receiver>,
+    council: Arc<Council<A>>,
     transfers: AtomicU64,
 }
 
 impl<A: Apply> PeerServer<A> {
-    pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>) -> Arc<Self> {
+    pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>, council: Arc<Council<A>>) -> Arc<Self> {
         let receivers = groups.iter().map(|_| Receiver::default()).collect();
-        Arc::new(Self { gate, groups, receivers, transfers: AtomicU64::new(1) })
+        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1) })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -81,9 +83,16 @@ impl<A: Apply> PeerServer<A> {
         let mut tasks = JoinSet::new();
         tasks.spawn(connection::write_frames(write, queue));
         let mut session = Session { server: self, answers, streams: HashMap::new(), tasks };
+        let gate = Arc::clone(&session.server.gate);
+        let mut retirement = std::pin::pin!(gate.roster.retirement(peer));
         loop {
-            // The other side pings: who says nothing for so long is gone, though nobody closed the connection.
-            let Ok(next) = tokio::time::timeout(4 * connection::SILENCE_LIMIT, from.next()).await else { return };
+            let next = tokio::select! {
+                // The other side pings: who says nothing for so long is gone, though nobody closed the connection.
+                next = tokio::time::timeout(4 * connection::SILENCE_LIMIT, from.next()) => next,
+                // It hears why when it dials again.
+                () = &mut retirement => return,
+            };
+            let Ok(next) = next else { return };
             match next {
                 Ok(Some(frame)) => {
                     if session.handle(frame).is_err() {
@@ -201,6 +210,13 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
         kind::READ_INDEX => {
             group.leader_barrier().await.map_err(|error| text(&error))?;
             out.put_u64(group.status().applied_index);
+        }
+        kind::STANDING => group.standing().put(&mut out),
+        kind::ROLL => out.put(server.gate.roster.roll_for_a_newcomer().encode()),
+        kind::CHANGE => {
+            let change = question::take_change(frame.body).map_err(|error| text(&error))?;
+            let changed = server.council.decide(&change).await;
+            question::put_changed(&mut out, &changed);
         }
         kind::SNAPSHOT_BEGIN => {
             let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;

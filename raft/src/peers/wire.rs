@@ -37,6 +37,7 @@ mod kind {
     pub(super) const BLANK: u8 = 0;
     pub(super) const COMMAND: u8 = 1;
     pub(super) const MEMBERSHIP: u8 = 2;
+    pub(super) const ROLL: u8 = 3;
 }
 
 /// Bytes that an append takes, about.
@@ -54,9 +55,9 @@ pub(super) fn put_append(out: &mut BytesMut, request: &AppendEntriesRequest<Type
         match &entry.payload {
             EntryPayload::Blank => out.put_u8(kind::BLANK),
             EntryPayload::Normal(command) => {
-                out.put_u8(kind::COMMAND);
-                out.put_u32(command.0.len() as u32);
-                out.put_slice(&command.0);
+                out.put_u8(if matches!(command, Command::Apply(_)) { kind::COMMAND } else { kind::ROLL });
+                out.put_u32(command.bytes().len() as u32);
+                out.put_slice(command.bytes());
             }
             EntryPayload::Membership(membership) => {
                 out.put_u8(kind::MEMBERSHIP);
@@ -76,7 +77,8 @@ pub(super) fn take_append(mut body: Bytes) -> Result<AppendEntriesRequest<TypeCo
         let log_id = take_log_id(&mut body)?;
         let payload = match take_u8(&mut body)? {
             kind::BLANK => EntryPayload::Blank,
-            kind::COMMAND => EntryPayload::Normal(Command(take_bytes(&mut body)?)),
+            kind::COMMAND => EntryPayload::Normal(Command::Apply(take_bytes(&mut body)?)),
+            kind::ROLL => EntryPayload::Normal(Command::Roll(take_bytes(&mut body)?)),
             kind::MEMBERSHIP => EntryPayload::Membership(take_membership(&mut body)?),
             other => return Err(DecodeError::Kind(other)),
         };
@@ -193,7 +195,7 @@ pub(super) fn take_vote(body: &mut Bytes) -> Result<Vote, DecodeError> {
     Ok(if take_u8(body)? == 1 { Vote::new_committed(term, node) } else { Vote::new(term, node) })
 }
 
-fn take_bytes(body: &mut Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn take_bytes(body: &mut Bytes) -> Result<Bytes, DecodeError> {
     let length = take_u32(body)? as usize;
     if body.len() < length {
         return Err(DecodeError::Short);

@@ -8,17 +8,18 @@ use super::{
 };
 use crate::{FatalSink, PeerState, ProposeError};
 
-fn command(text: impl Into<String>) -> Bytes {
+pub(super) fn command(text: impl Into<String>) -> Bytes {
     Bytes::from(text.into())
 }
 
 /// Proposes to whoever of all nodes leads until it is taken. A machine that is busy may change leaders at any time, so a
 /// command without an outcome is proposed again and may then be there twice, one behind the other.
-async fn insist(trio: &Trio, shard: u32, command: &Bytes) -> Bytes {
-    insist_among(trio, &NODES, shard, command).await
+pub(super) async fn insist(trio: &Trio, shard: u32, command: &Bytes) -> Bytes {
+    let everybody: Vec<u64> = trio.nodes.keys().copied().collect();
+    insist_among(trio, &everybody, shard, command).await
 }
 
-async fn insist_among(trio: &Trio, nodes: &[u64], shard: u32, command: &Bytes) -> Bytes {
+pub(super) async fn insist_among(trio: &Trio, nodes: &[u64], shard: u32, command: &Bytes) -> Bytes {
     for _ in 0..2_000 {
         for node in nodes.iter().filter_map(|id| trio.nodes.get(id)) {
             let group = &node.groups()[shard as usize];
@@ -37,7 +38,7 @@ async fn insist_among(trio: &Trio, nodes: &[u64], shard: u32, command: &Bytes) -
 }
 
 /// What a node applied, without what was proposed again.
-fn applied(trio: &Trio, id: u64, shard: u32) -> Vec<Bytes> {
+pub(super) fn applied(trio: &Trio, id: u64, shard: u32) -> Vec<Bytes> {
     let mut seen = trio.journal(id, shard);
     seen.dedup();
     seen

@@ -19,11 +19,13 @@ use tokio::{
 
 use super::journal::{Journal, commands, memory_states};
 use crate::{
-    Accept, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node, NodeOptions,
-    OpenState, PeerMetrics, Secret, Wire,
+    Accept, Application, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node,
+    NodeOptions, OpenState, PeerMetrics, Secret, Wire,
 };
 
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
+/// Also those that may join later.
+const EVERYBODY: std::ops::RangeInclusive<u64> = 1..=9;
 
 /// Brings connections about.
 #[derive(Default)]
@@ -35,7 +37,7 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn cut_off(&self, node: u64) {
-        self.cut.send_modify(|cut| cut.extend(NODES.into_iter().flat_map(|other| [(node, other), (other, node)])));
+        self.cut.send_modify(|cut| cut.extend(EVERYBODY.flat_map(|other| [(node, other), (other, node)])));
     }
 
     pub(crate) fn heal(&self) {
@@ -60,7 +62,7 @@ impl Accept for Door {
 struct Caller(Arc<Hub>, u64);
 
 impl Dial for Caller {
-    fn dial(&self, node_id: u64) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+    fn dial<'a>(&'a self, node_id: u64, _address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Wire>>> {
         Box::pin(async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let pair = (self.1, node_id);
@@ -110,7 +112,7 @@ impl AsyncWrite for Severable {
     }
 }
 
-/// Three nodes, of which some run.
+/// Three nodes, of which some run, and nodes that join them.
 pub(crate) struct Trio {
     pub(crate) hub: Arc<Hub>,
     pub(crate) dirs: BTreeMap<u64, tempfile::TempDir>,
@@ -129,12 +131,11 @@ impl Trio {
     }
 
     pub(crate) async fn with(shards: u32, snapshot_every_bytes: u64, states: fn() -> Arc<dyn OpenState>) -> Self {
-        let dirs = NODES.into_iter().map(|id| (id, tempfile::tempdir().unwrap())).collect();
-        let log = |id| (id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)) as Arc<dyn Engine>);
-        let logs = NODES.into_iter().map(log).collect();
+        let (dirs, logs) = (BTreeMap::new(), BTreeMap::new());
         let (nodes, fatals) = (BTreeMap::new(), BTreeMap::new());
         let mut trio = Self { hub: Arc::default(), dirs, logs, nodes, fatals, shards, snapshot_every_bytes, states };
         for id in NODES {
+            trio.wipe(id);
             trio.run(id).await;
         }
         trio
@@ -157,17 +158,12 @@ impl Trio {
     pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) -> Result<(), FatalError> {
         let (door, queue) = mpsc::unbounded_channel();
         self.hub.doors.lock().insert(id, door);
-        let own = Introduction {
-            cluster_id: "test".into(),
-            node_id: id,
-            disk_id: disk_id.into(),
-            shards: self.shards,
-            service_address: format!("service-{id}"),
-        };
+        let own = self.introduction(id, disk_id);
         let cluster = ClusterOptions {
             own,
             secret: Secret::new(b"a secret of the test".to_vec()),
-            members: NODES.into_iter().map(|id| (id, format!("peer-{id}"))).collect(),
+            joins: !NODES.contains(&id),
+            members: NODES.into_iter().chain([id]).map(|id| (id, address(id))).collect(),
             dial: Arc::new(Caller(Arc::clone(&self.hub), id)),
             accept: Box::new(Door(queue)),
             metrics: PeerMetrics::default(),
@@ -183,13 +179,41 @@ impl Trio {
         Ok(())
     }
 
+    /// What a new node asks with.
+    pub(crate) fn application(&self, id: u64) -> Application {
+        Application {
+            own: Introduction { cluster_id: String::new(), ..self.introduction(id, &format!("disk-{id}")) },
+            secret: Secret::new(b"a secret of the test".to_vec()),
+            members: NODES.into_iter().chain([id]).map(|id| (id, address(id))).collect(),
+            dial: Arc::new(Caller(Arc::clone(&self.hub), id)),
+        }
+    }
+
+    fn introduction(&self, id: u64, disk_id: &str) -> Introduction {
+        Introduction {
+            cluster_id: "test".into(),
+            node_id: id,
+            disk_id: disk_id.into(),
+            shards: self.shards,
+            service_address: format!("service-{id}"),
+        }
+    }
+
     /// Ends a node.
     pub(crate) async fn stop(&mut self, id: u64) {
         self.hub.doors.lock().remove(&id);
         self.nodes.remove(&id).unwrap().shutdown().await.unwrap();
     }
 
-    /// Forgets the log of a node that does not run.
+    /// Waits until a node that was taken out says so, and ends it.
+    pub(crate) async fn expect_removal(&mut self, id: u64) {
+        let fatal = self.fatals.remove(&id).unwrap();
+        let reason = tokio::time::timeout(Duration::from_secs(10), fatal.wait()).await.unwrap();
+        assert_eq!(reason.code(), "NODE_REMOVED", "{reason}");
+        self.stop(id).await;
+    }
+
+    /// An empty disk for a node that does not run.
     pub(crate) fn wipe(&mut self, id: u64) {
         self.logs.insert(id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)));
         self.dirs.insert(id, tempfile::tempdir().unwrap());
@@ -219,12 +243,15 @@ impl Trio {
 
     pub(crate) async fn shutdown(mut self) {
         self.expect_health();
-        for id in NODES {
-            if self.nodes.contains_key(&id) {
-                self.stop(id).await;
-            }
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.stop(id).await;
         }
     }
+}
+
+/// Where a node would be dialed.
+pub(crate) fn address(id: u64) -> String {
+    format!("peer-{id}:1")
 }
 
 /// Waits for a condition.

@@ -35,7 +35,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Buil
         let log = LogStore::open(0, engine, commits, self.cache_bytes).unwrap();
         let home = StateHome::prepare(dir.path().join("shard-0"), (self.states)()).unwrap();
         let trigger = SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()) };
-        let state = StateMachine::open(0, home, Journal::default(), trigger, fatal).unwrap();
+        let state =
+            StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), fatal)
+                .unwrap();
         Ok((dir, log, state))
     }
 }

@@ -8,5 +8,7 @@
 
 mod failover;
 mod forwarding;
+mod load;
+mod membership;
 mod strangers;
 mod trio;

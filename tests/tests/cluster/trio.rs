@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     net::{Ipv4Addr, TcpListener},
-    sync::{LazyLock, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ pub(crate) const WORKSPACE: &str = "default";
 
 /// A node of the cluster, which may run or not.
 pub(crate) struct Seat {
-    pub(crate) home: Home,
+    pub(crate) home: Arc<Home>,
     pub(crate) config: Config,
     pub(crate) process: Option<BrokerProcess>,
 }
@@ -28,34 +31,55 @@ pub(crate) struct Trio {
     pub(crate) seats: Vec<Seat>,
 }
 
-/// A port that nobody else of this process was given.
+/// A port that nobody else is likely to take before the broker does: below those that the system gives away for connections
+/// and for port 0, and beginning at another place in each process, because tests run in several at once.
 fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
+        let place = std::process::id() * 53 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = (FIRST + place % COUNT) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+}
+
+fn seat(id: u64, members: Vec<String>) -> Seat {
+    let home = Arc::new(Home::new());
+    let secret = home.path().join("secret");
+    std::fs::write(&secret, "the secret of this cluster").unwrap();
+    let mut config = home.config();
+    config.node_id = id;
+    config.storage.shards = 4;
+    config.cluster.members = members;
+    config.cluster.secret_file = secret;
+    Seat { home, config, process: None }
 }
 
 impl Trio {
     /// Settings of three nodes that find each other, with a secret.
     pub(crate) fn prepare() -> Self {
         let members: Vec<_> = (1..=3).map(|id| format!("n{id}=127.0.0.1:{}", free_port())).collect();
-        let seat = |id: u64| {
-            let home = Home::new();
-            let secret = home.path().join("secret");
-            std::fs::write(&secret, "the secret of this cluster").unwrap();
-            let mut config = home.config();
-            config.node_id = id;
-            config.storage.shards = 4;
-            config.cluster.members.clone_from(&members);
-            config.cluster.secret_file = secret;
-            Seat { home, config, process: None }
-        };
-        Self { seats: (1..=3).map(seat).collect() }
+        Self { seats: (1..=3).map(|id| seat(id, members.clone())).collect() }
+    }
+
+    /// The settings of a node that joins. Returns its place among the seats, and its peer address.
+    pub(crate) fn prepare_node(&mut self, id: u64) -> (usize, String) {
+        let peer = format!("127.0.0.1:{}", free_port());
+        let mut members = self.seats[0].config.cluster.members.clone();
+        members.push(format!("n{id}={peer}"));
+        let mut joining = seat(id, members);
+        joining.config.cluster.join = true;
+        self.seats.push(joining);
+        (self.seats.len() - 1, peer)
+    }
+
+    /// Starts a node that will be ready only later.
+    pub(crate) fn begin(&self, node: usize) -> tokio::task::JoinHandle<BrokerProcess> {
+        let (home, config) = (Arc::clone(&self.seats[node].home), self.seats[node].config.clone());
+        tokio::spawn(async move { BrokerProcess::start(&home, &config).await })
     }
 
     /// Three nodes that serve, each of which leads what it should: no leader moves by itself any more.
@@ -114,7 +138,7 @@ impl Trio {
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {
-        (0..3).filter(|node| self.seats[*node].process.is_some()).collect()
+        (0..self.seats.len()).filter(|node| self.seats[*node].process.is_some()).collect()
     }
 
     /// Which node leads the shard of the workspace, as all nodes that run say.

@@ -1,0 +1,211 @@
+//! Who the nodes are, and who of them leads.
+
+use std::fmt::Display;
+
+use tandem_proto::cluster::v1::{
+    AddNodeRequest, AddNodeResponse, Cluster as WireCluster, DrainNodeRequest, DrainNodeResponse, GetClusterRequest,
+    GetClusterResponse, Node, NodeState, RebalanceLeadersRequest, RebalanceLeadersResponse, RemoveNodeRequest,
+    RemoveNodeResponse, ReplaceNodeRequest, ReplaceNodeResponse, ReplicatedLog, RetiredNode, ShardMembers,
+    TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
+    cluster_service_server::ClusterService,
+};
+use tandem_raft::{Change, ChangeCode, ChangeError, Cluster, MemberState, Roll, Standing};
+use tonic::{Request, Response, Status};
+
+use super::Edge;
+use crate::{
+    cluster::progress,
+    error::RequestError,
+    rejection::{Reason, Rejection},
+};
+
+/// The longest address, in bytes.
+const MAX_ADDRESS_BYTES: usize = 255;
+
+#[tonic::async_trait]
+impl ClusterService for Edge {
+    async fn get_cluster(&self, _request: Request<GetClusterRequest>) -> Result<Response<GetClusterResponse>, Status> {
+        let cluster = self.cluster()?;
+        let newest = cluster.newest_roll().await;
+        let current = newest.is_some();
+        let roll = newest.unwrap_or_else(|| cluster.roll());
+        let cluster = self.cluster_on_wire(cluster, roll, current).await;
+        Ok(Response::new(GetClusterResponse { cluster: Some(cluster) }))
+    }
+
+    async fn add_node(&self, request: Request<AddNodeRequest>) -> Result<Response<AddNodeResponse>, Status> {
+        let AddNodeRequest { node_id, peer_address } = request.into_inner();
+        let node = id("node_id", node_id)?;
+        let cluster = self.change(Change::Add { node, address: address(&peer_address)? }).await?;
+        Ok(Response::new(AddNodeResponse { cluster: Some(cluster) }))
+    }
+
+    async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeResponse>, Status> {
+        let RemoveNodeRequest { node_id, force } = request.into_inner();
+        let cluster = self.change(Change::Remove { node: id("node_id", node_id)?, force }).await?;
+        Ok(Response::new(RemoveNodeResponse { cluster: Some(cluster) }))
+    }
+
+    async fn replace_node(
+        &self,
+        request: Request<ReplaceNodeRequest>,
+    ) -> Result<Response<ReplaceNodeResponse>, Status> {
+        let ReplaceNodeRequest { node_id, new_node_id, peer_address, force } = request.into_inner();
+        let (old, new) = (id("node_id", node_id)?, id("new_node_id", new_node_id)?);
+        let cluster = self.change(Change::Replace { old, new, address: address(&peer_address)?, force }).await?;
+        Ok(Response::new(ReplaceNodeResponse { cluster: Some(cluster) }))
+    }
+
+    async fn drain_node(&self, request: Request<DrainNodeRequest>) -> Result<Response<DrainNodeResponse>, Status> {
+        let node = id("node_id", request.into_inner().node_id)?;
+        let cluster = self.change(Change::Drain { node }).await?;
+        Ok(Response::new(DrainNodeResponse { cluster: Some(cluster) }))
+    }
+
+    async fn undrain_node(
+        &self,
+        request: Request<UndrainNodeRequest>,
+    ) -> Result<Response<UndrainNodeResponse>, Status> {
+        let node = id("node_id", request.into_inner().node_id)?;
+        let cluster = self.change(Change::Undrain { node }).await?;
+        Ok(Response::new(UndrainNodeResponse { cluster: Some(cluster) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let TransferLeaderRequest { shard_id: shard, node_id } = request.into_inner();
+        let cluster = self.change(Change::Transfer { shard, to: id("node_id", node_id)? }).await?;
+        Ok(Response::new(TransferLeaderResponse { cluster: Some(cluster) }))
+    }
+
+    async fn rebalance_leaders(
+        &self,
+        _request: Request<RebalanceLeadersRequest>,
+    ) -> Result<Response<RebalanceLeadersResponse>, Status> {
+        let cluster = self.change(Change::Rebalance).await?;
+        Ok(Response::new(RebalanceLeadersResponse { cluster: Some(cluster) }))
+    }
+}
+
+impl Edge {
+    fn cluster(&self) -> Result<&Cluster, Rejection> {
+        let text = "this broker is alone, not a member of a cluster; it has nothing to change or to tell about one";
+        let routing = self.routing.as_ref().ok_or_else(|| Rejection::new(Reason::NotACluster, text))?;
+        Ok(routing.cluster())
+    }
+
+    async fn change(&self, change: Change) -> Result<WireCluster, Status> {
+        let cluster = self.cluster()?;
+        let roll = cluster.change(&change).await.map_err(refused)?;
+        Ok(self.cluster_on_wire(cluster, roll, true).await)
+    }
+
+    async fn cluster_on_wire(&self, cluster: &Cluster, roll: Roll, current: bool) -> WireCluster {
+        let standings = cluster.standings().await;
+        let connected = |id: u64| id == cluster.own_id() || cluster.is_connected(id);
+        let addresses = cluster.members();
+        let nodes = roll.members.iter().map(|(id, member)| Node {
+            node_id: *id,
+            peer_address: addresses.get(id).unwrap_or(&member.address).clone(),
+            service_address: cluster.service_address(*id).unwrap_or_default(),
+            state: state(member.state).into(),
+            drained: member.drained,
+            replaces_node_id: member.replaces.unwrap_or(0),
+            connected: connected(*id),
+        });
+        let retired = roll.retired.iter().map(|(id, disk_id)| RetiredNode { node_id: *id, disk_id: disk_id.clone() });
+        let shards = standings.iter().map(|standing| shard(standing, &roll));
+        WireCluster {
+            cluster_id: self.info.cluster_id.clone(),
+            revision: roll.revision,
+            nodes: nodes.collect(),
+            retired_nodes: retired.collect(),
+            shards: shards.collect(),
+            change: progress::of(&roll, &standings, connected),
+            current,
+        }
+    }
+}
+
+pub(crate) fn state(state: MemberState) -> NodeState {
+    match state {
+        MemberState::Voting => NodeState::Voting,
+        MemberState::Joining => NodeState::Joining,
+        MemberState::Leaving => NodeState::Leaving,
+    }
+}
+
+fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
+    let config = |place: usize| standing.voters.get(place).into_iter().flatten().copied().collect();
+    let logs = standing.matched.iter();
+    ShardMembers {
+        shard_id: standing.shard,
+        leader_node_id: standing.leader.unwrap_or(0),
+        voter_node_ids: config(0),
+        next_voter_node_ids: config(1),
+        learner_node_ids: standing.nodes.keys().copied().filter(|id| !standing.is_voter(*id)).collect(),
+        last_log_index: standing.last_log_index,
+        logs: logs.map(|(id, index)| ReplicatedLog { node_id: *id, last_log_index: *index }).collect(),
+        transferred_to_node_id: roll.pinned.get(&standing.shard).copied().unwrap_or(0),
+    }
+}
+
+fn refused(error: ChangeError) -> RequestError {
+    let (code, text) = match error {
+        ChangeError::Refused { code, text } => (code, text),
+        ChangeError::Unavailable(error) => return error.into(),
+    };
+    let reason = match code {
+        ChangeCode::UnknownNode => Reason::UnknownNode,
+        ChangeCode::UnknownShard => Reason::UnknownShard,
+        ChangeCode::NodeExists => Reason::NodeExists,
+        ChangeCode::NodeIdReused => Reason::NodeIdReused,
+        ChangeCode::InProgress => Reason::ChangeInProgress,
+        ChangeCode::QuorumAtRisk => Reason::QuorumAtRisk,
+        ChangeCode::LastNode => Reason::LastNode,
+        ChangeCode::TooManyNodes => Reason::TooManyNodes,
+        ChangeCode::NodeNotReady => Reason::NodeNotReady,
+    };
+    Rejection::new(reason, text).into()
+}
+
+fn id(field: &'static str, id: u64) -> Result<u64, Rejection> {
+    let wrong = || Rejection::field(field, format!("{field} is 0; ids of nodes begin at 1"));
+    if id == 0 { Err(wrong()) } else { Ok(id) }
+}
+
+fn address(address: &str) -> Result<String, Rejection> {
+    let wrong = |fault: &dyn Display| {
+        Rejection::field("peer_address", format!("peer_address {address:?} {fault}; it must be host:port"))
+    };
+    if address.len() > MAX_ADDRESS_BYTES {
+        return Err(Rejection::field("peer_address", format!("peer_address is longer than {MAX_ADDRESS_BYTES} bytes")));
+    }
+    let Some((host, port)) = address.rsplit_once(':') else { return Err(wrong(&"has no port")) };
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == ',' || c == '=') {
+        return Err(wrong(&"has no host that could be one"));
+    }
+    if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err(wrong(&format!("has {port:?} for a port")));
+    }
+    Ok(address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["10.0.0.4:7001", "n4.example:1", "[::1]:7001"] {
+            assert_eq!(address(good).unwrap(), good);
+        }
+        for wrong in ["", "n4", ":7001", "n4:", "n4:0", "n4:70000", "n4=a:1", "a b:1", "a,b:1"] {
+            let refused = address(wrong).unwrap_err();
+            assert_eq!(refused.field, "peer_address", "{wrong:?}");
+        }
+        assert!(address(&format!("{}:1", "x".repeat(300))).unwrap_err().text.contains("255"));
+    }
+}

@@ -1,0 +1,116 @@
+//! The nodes of a cluster, and who of them leads.
+
+use tandem_proto::cluster::v1::{
+    AddNodeRequest, Cluster as ClusterState, DrainNodeRequest, GetClusterRequest, RebalanceLeadersRequest,
+    RemoveNodeRequest, ReplaceNodeRequest, TransferLeaderRequest, UndrainNodeRequest,
+    cluster_service_client::ClusterServiceClient,
+};
+use tonic::transport::Channel;
+
+use crate::{Client, Error};
+
+/// The cluster of a broker. Cheap to clone.
+///
+/// A change is committed when its call returns, and then carried out step by step; [`Cluster::get`] tells how far it is. Every
+/// call can be repeated. [`Error::Refused`] with `NOT_A_CLUSTER` says that the broker is alone.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    client: Client,
+}
+
+impl Cluster {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn service(&self) -> ClusterServiceClient<Channel> {
+        ClusterServiceClient::new(self.client.channel())
+    }
+
+    /// The nodes, the members of each shard, and the change that is under way.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] on a broker that is alone.
+    pub async fn get(&self) -> Result<ClusterState, Error> {
+        let answer = self.service().get_cluster(self.client.request(GetClusterRequest {})).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Takes in a node that is, or will be, started with `--join`. `peer_address` is where the other nodes dial it, `host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: `NODE_ID_REUSED`, `NODE_EXISTS`, `CHANGE_IN_PROGRESS`, `QUORUM_AT_RISK`, `TOO_MANY_NODES`.
+    pub async fn add_node(&self, node_id: u64, peer_address: impl Into<String>) -> Result<ClusterState, Error> {
+        let request = AddNodeRequest { node_id, peer_address: peer_address.into() };
+        let answer = self.service().add_node(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Takes out a node for good. With `force` also where too few of those that stay are connected; the change then waits for
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: `UNKNOWN_NODE`, `CHANGE_IN_PROGRESS`, `QUORUM_AT_RISK`, `LAST_NODE`.
+    pub async fn remove_node(&self, node_id: u64, force: bool) -> Result<ClusterState, Error> {
+        let request = RemoveNodeRequest { node_id, force };
+        let answer = self.service().remove_node(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Takes in `new_node_id`, and gives it the place of `node_id`, which is taken out for good.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] as with [`Self::add_node`] and [`Self::remove_node`].
+    pub async fn replace_node(
+        &self,
+        node_id: u64,
+        new_node_id: u64,
+        peer_address: impl Into<String>,
+        force: bool,
+    ) -> Result<ClusterState, Error> {
+        let request = ReplaceNodeRequest { node_id, new_node_id, peer_address: peer_address.into(), force };
+        let answer = self.service().replace_node(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Moves what a node leads to others, and gives it nothing until [`Self::undrain_node`] or until it starts again.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: `UNKNOWN_NODE`, `NODE_NOT_READY` when no other node could lead.
+    pub async fn drain_node(&self, node_id: u64) -> Result<ClusterState, Error> {
+        let answer = self.service().drain_node(self.client.request(DrainNodeRequest { node_id })).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Lets a node lead again.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: `UNKNOWN_NODE`.
+    pub async fn undrain_node(&self, node_id: u64) -> Result<ClusterState, Error> {
+        let answer = self.service().undrain_node(self.client.request(UndrainNodeRequest { node_id })).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Has a node lead a shard from now on, whenever it can.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: `UNKNOWN_NODE`, `UNKNOWN_SHARD`, `NODE_NOT_READY`.
+    pub async fn transfer_leader(&self, shard_id: u32, node_id: u64) -> Result<ClusterState, Error> {
+        let request = TransferLeaderRequest { shard_id, node_id };
+        let answer = self.service().transfer_leader(self.client.request(request)).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+
+    /// Spreads leaders over the nodes again, whatever was transferred before.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] on a broker that is alone.
+    pub async fn rebalance_leaders(&self) -> Result<ClusterState, Error> {
+        let answer = self.service().rebalance_leaders(self.client.request(RebalanceLeadersRequest {})).await;
+        required(answer.map_err(|status| self.client.error(&status))?.into_inner().cluster)
+    }
+}
+
+fn required(cluster: Option<ClusterState>) -> Result<ClusterState, Error> {
+    cluster.ok_or_else(|| Error::Contract("an answer about the cluster holds none".to_owned()))
+}

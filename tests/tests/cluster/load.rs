@@ -1,0 +1,69 @@
+//! Publishers that note what was acknowledged, and the check that it is there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tandem_client::{Client, Error};
+use tandem_tests::{direct, named, now};
+use tokio::task::JoinHandle;
+
+use crate::trio::{PATIENCE, Trio, WORKSPACE};
+
+/// Publishes one message after the other through the given nodes until told to stop; each until it is acknowledged.
+/// Returns sequences by message id, and the longest time without an acknowledgement.
+pub(crate) fn publish(
+    clients: Vec<Client>,
+    name: &'static str,
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<(BTreeMap<String, u64>, Duration)> {
+    tokio::spawn(async move {
+        let mut acknowledged = BTreeMap::new();
+        let (mut last, mut longest) = (now(), Duration::ZERO);
+        let mut turn = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let id = format!("{name}-{:06}", acknowledged.len());
+            let message = named(id.clone(), direct("alice", "bob", id.clone()));
+            let begun = now();
+            let receipt = loop {
+                // A node that is gone is left for the next.
+                match clients[turn % clients.len()].publisher(WORKSPACE).publish(message.clone()).await {
+                    Ok(receipt) => break receipt,
+                    Err(error) => {
+                        assert!(error.is_retryable() || matches!(error, Error::Unreachable { .. }), "{error}");
+                        assert!(begun.elapsed() < PATIENCE, "{id} is not taken: {error}");
+                        turn += 1;
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            };
+            longest = longest.max(last.elapsed());
+            last = now();
+            acknowledged.insert(id, receipt.sequence);
+        }
+        (acknowledged, longest)
+    })
+}
+
+/// Every node tells what was acknowledged: once, with the sequence that was given.
+pub(crate) async fn check(trio: &Trio, acknowledged: &BTreeMap<String, u64>) {
+    for node in trio.running() {
+        let mut found = BTreeMap::new();
+        for message in trio.history(node).await {
+            let other = found.insert(message.message_id.clone(), message.sequence);
+            assert_eq!(other, None, "{} is there twice", message.message_id);
+        }
+        for (id, sequence) in acknowledged {
+            assert_eq!(
+                found.get(id),
+                Some(sequence),
+                "{id} was acknowledged with {sequence}; node {node} tells otherwise"
+            );
+        }
+    }
+}
