@@ -29,6 +29,9 @@ use crate::{
 /// How long a start waits for the shards to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Between two tries of a leader to create the default workspace.
+const DEFAULT_WORKSPACE_PAUSE: Duration = Duration::from_millis(500);
+
 /// Entries that a member keeps behind a snapshot, for peers that were away for a moment.
 const RETAINED_LOG_ENTRIES: u64 = 1_000;
 
@@ -322,9 +325,8 @@ async fn default_workspace_of_a_cluster(config: Config, shards: Shards, routing:
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "the default workspace was not created; it is tried again"),
         }
-        if seat.changed().await.is_err() {
-            return;
-        }
+        // The leader may well stay: this does not wait for another one.
+        tokio::time::sleep(DEFAULT_WORKSPACE_PAUSE).await;
     }
 }
 

@@ -224,6 +224,12 @@ impl InboxQueue {
         self.ended.is_some() && self.acks_in_flight > 0
     }
 
+    /// Whether what was handed out may be handed out by another queue, or another node, by now. A node that only stops still
+    /// takes acks.
+    pub(crate) fn has_lost_leases(&self) -> bool {
+        self.ended.as_ref().is_some_and(|why| *why != Ended::ShuttingDown)
+    }
+
     fn lane_mut(&mut self, lane: Lane) -> Option<&mut LaneQueue> {
         match lane.source {
             Source::Topic(number) => self.topics.get_mut(&(9 - lane.priority, number)),
@@ -359,6 +365,12 @@ impl InboxQueue {
             self.ended = Some(why);
         }
         self.wake();
+    }
+
+    /// Lets it hold back fewer messages than it would, before it is used.
+    #[cfg(test)]
+    pub(crate) fn hold_back_at_most(&mut self, most: usize) {
+        self.keyed = KeyedOrder::holding(most);
     }
 
     /// Nobody needs it any more.

@@ -5,14 +5,22 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::lane::Lease;
 
-/// Messages that one inbox holds back at the most; beyond, it hands out nothing until some are done.
-pub(crate) const MAX_HELD: usize = 65_536;
+/// Messages that one inbox holds back; beyond, it takes no new ones from its lanes until some are done. Those that were
+/// handed out before and those on their own still come: among them is the one that all others of its key wait for.
+const MAX_HELD: usize = 65_536;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KeyedOrder {
     keys: HashMap<u64, Key>,
     held: usize,
+    most: usize,
+}
+
+impl Default for KeyedOrder {
+    fn default() -> Self {
+        Self::holding(MAX_HELD)
+    }
 }
 
 /// How far the owner of a key is.
@@ -37,6 +45,11 @@ struct Key {
 }
 
 impl KeyedOrder {
+    /// Holds back about `most` messages.
+    pub(crate) fn holding(most: usize) -> Self {
+        Self { keys: HashMap::new(), held: 0, most }
+    }
+
     /// A retry waits on disk: later messages of its key wait for it.
     pub(crate) fn block(&mut self, ordering: u64, sequence: u64) {
         let fresh = || Key { owner: sequence, turn: Turn::Retry, held: BTreeMap::new() };
@@ -111,8 +124,9 @@ impl KeyedOrder {
         }
     }
 
+    /// Whether nothing new is to be looked at for now.
     pub(crate) fn is_full(&self) -> bool {
-        self.held >= MAX_HELD
+        self.held >= self.most
     }
 }
 

@@ -168,12 +168,17 @@ impl LaneQueue {
         self.add(Segment { batch: Arc::clone(batch), indexes: Arc::clone(indexes), next: 0, pinned_bytes }, last);
     }
 
+    /// The sequence of the next message that was taken before and put back.
+    pub(crate) fn peek_returned(&self) -> Option<u64> {
+        self.returned.first_key_value().map(|(sequence, _)| *sequence)
+    }
+
     /// The sequence of the next message, loading when needed. `own` is the recipient: it gets no broadcast of its own.
     ///
     /// Loads up to `through` and no further: what lies beyond has not been pushed to the other lanes yet.
     pub(crate) fn peek(&mut self, own: &str, through: u64, loader: &Loader) -> Result<Option<u64>, StateError> {
-        if let Some((sequence, _)) = self.returned.first_key_value() {
-            return Ok(Some(*sequence));
+        if let Some(sequence) = self.peek_returned() {
+            return Ok(Some(sequence));
         }
         loop {
             let Some(segment) = self.segments.front() else {

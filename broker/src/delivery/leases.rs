@@ -11,6 +11,9 @@ use crate::rejection::{Reason, Rejection};
 /// Lapsed leases that a stream remembers, so that a late ack is told why it is refused.
 const MAX_LAPSED: usize = 65_536;
 
+/// Entries of deadlines that are of no lease any more and are kept all the same, beside as many as there are leases.
+const MAX_SPARE_DEADLINES: usize = 1_024;
+
 /// First and last delivery id of a range, and why some or all of it is refused.
 pub(crate) type Refused = (u64, u64, Rejection);
 
@@ -53,7 +56,25 @@ impl Leases {
 
     /// The newest `count` deliveries are one batch.
     pub(crate) fn end_batch(&mut self, count: u64, deadline_ms: u64) {
-        self.deadlines.push(Reverse((deadline_ms, self.next_id() - count, self.next_id() - 1)));
+        self.add_deadline(deadline_ms, self.next_id() - count, self.next_id() - 1);
+    }
+
+    /// Entries outlive their leases until they come up. Where they are many more than the leases, as with a client that
+    /// acknowledges out of order or prolongs again and again, they are built anew.
+    fn add_deadline(&mut self, deadline_ms: u64, first: u64, last: u64) {
+        self.deadlines.push(Reverse((deadline_ms, first, last)));
+        if self.deadlines.len() <= 2 * self.held.len() + MAX_SPARE_DEADLINES {
+            return;
+        }
+        let mut entries: Vec<(u64, u64, u64)> = Vec::new();
+        for (id, slot) in (self.first_id..).zip(&self.held) {
+            let Some((_, deadline_ms)) = slot else { continue };
+            match entries.last_mut() {
+                Some((same, _, last)) if same == deadline_ms && *last + 1 == id => *last = id,
+                _ => entries.push((*deadline_ms, id, id)),
+            }
+        }
+        self.deadlines = entries.into_iter().map(Reverse).collect();
     }
 
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
@@ -120,19 +141,23 @@ impl Leases {
 
     /// Prolongs leases; returns how many.
     pub(crate) fn extend(&mut self, ranges: &[(u64, u64)], deadline_ms: u64) -> (u64, Vec<Refused>) {
-        let (mut extended, mut refused) = (0, Vec::new());
+        let (mut extended, mut refused, mut good) = (0, Vec::new(), Vec::new());
         for &(first, last) in ranges {
-            if let Some(why) = self.check(first, last) {
-                refused.push((first, last, why));
-                continue;
+            match self.check(first, last) {
+                Some(why) => refused.push((first, last, why)),
+                None => good.push((first, last)),
             }
+        }
+        for (first, last) in merged(good) {
             for id in first.max(self.first_id)..=last {
                 if let Some(Some((_, deadline))) = self.slot(id) {
                     *deadline = deadline_ms;
                     extended += 1;
                 }
             }
-            self.deadlines.push(Reverse((deadline_ms, first.max(self.first_id), last)));
+            if last >= self.first_id {
+                self.add_deadline(deadline_ms, first.max(self.first_id), last);
+            }
         }
         (extended, refused)
     }
@@ -187,6 +212,19 @@ impl Leases {
             self.deadlines.clear();
         }
     }
+}
+
+/// The same numbers in as few ranges as possible, rising.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
 }
 
 #[cfg(test)]
@@ -255,5 +293,20 @@ mod tests {
         let (_, late, refused) = leases.take(&[(4, 4)], true);
         assert_eq!((late[0].0, late[0].1.sequence, late.len(), refused.len()), (4, 4, 1, 0), "a lenient stream may");
         assert_eq!(sequences(&leases.lapse(20).0), [3]);
+    }
+    #[test]
+    fn deadlines_stay_as_many_as_leases_however_often_they_change() {
+        let mut leases = leases(4);
+        for round in 0..20_000 {
+            // One that stays, and others that are done at once, each a batch of its own; and what stays is prolonged.
+            let id = leases.push(lease(5), 1_000_000 + round);
+            leases.end_batch(1, 1_000_000 + round);
+            leases.take(&[(id, id)], false);
+            assert_eq!(leases.extend(&[(4, 4), (1, 2), (2, 3), (1, 4)], 2_000_000 + round).0, 4, "each counts once");
+        }
+        assert!(leases.deadlines.len() < 2 * leases.span() + 2 * MAX_SPARE_DEADLINES, "{}", leases.deadlines.len());
+        assert!(leases.deadlines.len() < 50_000, "{}", leases.deadlines.len());
+        assert_eq!(leases.lapse(2_000_000 + 19_998).0.len(), 0);
+        assert_eq!(sequences(&leases.lapse(2_000_000 + 19_999).0), [1, 2, 3, 4], "and none is forgotten");
     }
 }

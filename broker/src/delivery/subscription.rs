@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     Delivery, SharedInbox,
-    inbox::{Ended, Taking},
+    inbox::{Ended, InboxQueue, Taking},
     lane::{Item, Lease},
     leases::{Leases, Refused},
 };
@@ -130,9 +130,14 @@ impl Subscription {
             bytes_left -= i64::from(lease.bytes);
             bytes_left > 0
         };
-        queue.take(taking, accept, &mut self.taken).map_err(Stop::State)?;
+        let more = queue.take(taking, accept, &mut self.taken).map_err(Stop::State)?;
         if self.taken.is_empty() {
-            queue.wait(waker);
+            if more {
+                // Others have their turn first.
+                waker.wake_by_ref();
+            } else {
+                queue.wait(waker);
+            }
             return Ok(None);
         }
         drop(queue);
@@ -168,14 +173,20 @@ impl Subscription {
     /// Messages that nobody is to get, and that have to be acknowledged in the name of the subscribers.
     pub(crate) fn dropped(&mut self) -> Option<Ack> {
         let mut queue = self.inbox.lock();
+        if queue.has_lost_leases() {
+            return None;
+        }
         let dropped = std::mem::take(&mut queue.dropped);
         (!dropped.is_empty()).then(|| queue.acknowledge(dropped))
     }
 
     /// Ends the leases of these deliveries. What can be acknowledged becomes one command; the rest are refused.
     pub(crate) fn acknowledge(&mut self, ranges: &[(u64, u64)]) -> (Option<Ack>, Vec<Refused>) {
-        let (mut leases, late, mut refused) = self.leases.take(ranges, self.options.lenient);
         let mut queue = self.inbox.lock();
+        if queue.has_lost_leases() {
+            return (None, lost(ranges));
+        }
+        let (mut leases, late, mut refused) = self.leases.take(ranges, self.options.lenient);
         for (id, lease) in late {
             if queue.holds_ready(lease.lane.priority, lease.sequence) {
                 let text = format!(
@@ -192,8 +203,12 @@ impl Subscription {
 
     /// Ends the leases of these deliveries as failed.
     pub(crate) fn refuse(&mut self, ranges: &[(u64, u64)], how: Failure) -> (Vec<Nack>, Vec<Refused>) {
+        let mut queue = self.inbox.lock();
+        if queue.has_lost_leases() {
+            return (Vec::new(), lost(ranges));
+        }
         let (leases, _, refused) = self.leases.take(ranges, false);
-        (self.fail(leases, &how), refused)
+        (nacks(&mut queue, &leases, &how), refused)
     }
 
     /// Prolongs the leases of these deliveries; returns how many there were.
@@ -207,7 +222,7 @@ impl Subscription {
         let (leases, ids) = self.leases.lapse(self.elapsed_ms());
         let text = format!("no ack within {} ms", self.options.ack_deadline_ms);
         let how = Failure { error: AttemptError::Lapsed, text: text.into(), delay_ms: None, dead_letter: false };
-        (self.fail(leases, &how), ids)
+        (self.fail(&leases, &how), ids)
     }
 
     /// The stream broke: all that it holds has failed, and is to be attempted again at once.
@@ -215,29 +230,13 @@ impl Subscription {
         let text = Bytes::from_static(b"the stream broke");
         let how = Failure { error: AttemptError::StreamBroken, text, delay_ms: Some(0), dead_letter: false };
         let leases = self.leases.take_all();
-        self.fail(leases, &how)
+        self.fail(&leases, &how)
     }
 
-    fn fail(&mut self, leases: Vec<Lease>, how: &Failure) -> Vec<Nack> {
+    /// What nobody said is not worth a command once all leases end anyway.
+    fn fail(&mut self, leases: &[Lease], how: &Failure) -> Vec<Nack> {
         let mut queue = self.inbox.lock();
-        if queue.ended.is_some() {
-            return Vec::new();
-        }
-        let (workspace, sandbox) = (queue.loader.workspace, queue.loader.sandbox);
-        let nack = |leases: &[Lease]| {
-            let (messages, finished) = queue.fail(leases.to_vec());
-            Nack {
-                workspace,
-                sandbox,
-                messages,
-                finished,
-                error: how.error,
-                text: how.text.clone(),
-                delay_ms: how.delay_ms,
-                dead_letter: how.dead_letter,
-            }
-        };
-        leases.chunks(MAX_NACK_MESSAGES).map(nack).collect()
+        if queue.ended.is_some() { Vec::new() } else { nacks(&mut queue, leases, how) }
     }
 
     /// Tells the inbox how an ack or a nack ended. To be called once for each, also after the stream has gone.
@@ -245,6 +244,31 @@ impl Subscription {
         let (delivery, inbox) = (Arc::clone(&self.delivery), Arc::clone(&self.inbox));
         move |durable| delivery.ack_settled(&inbox, durable)
     }
+}
+
+/// The commands that say that a subscription failed with these.
+fn nacks(queue: &mut InboxQueue, leases: &[Lease], how: &Failure) -> Vec<Nack> {
+    let (workspace, sandbox) = (queue.loader.workspace, queue.loader.sandbox);
+    let nack = |leases: &[Lease]| {
+        let (messages, finished) = queue.fail(leases.to_vec());
+        Nack {
+            workspace,
+            sandbox,
+            messages,
+            finished,
+            error: how.error,
+            text: how.text.clone(),
+            delay_ms: how.delay_ms,
+            dead_letter: how.dead_letter,
+        }
+    };
+    leases.chunks(MAX_NACK_MESSAGES).map(nack).collect()
+}
+
+/// Refuses all of it: another subscription may hold the same messages by now.
+fn lost(ranges: &[(u64, u64)]) -> Vec<Refused> {
+    let text = "the subscription's leases have ended; the messages come again";
+    ranges.iter().map(|(first, last)| (*first, *last, Rejection::new(Reason::LeaseLost, text))).collect()
 }
 
 /// How deliveries failed.

@@ -1,15 +1,14 @@
 //! Chooses who gets a message that is addressed by capability.
 
-use super::Edge;
+use super::{Edge, publish::PublishContext};
 use crate::{
-    machine::{keys, workspace::Workspace},
+    machine::keys,
     message::{Capability, MessageView},
-    query::QueryError,
+    query::{QueryError, registry::Candidate},
     rejection::Rejection,
-    shard::Shard,
 };
 
-/// Sandboxes that are looked at for one message.
+/// Recipients of a message to all that have a capability; also, how many sandboxes are looked at together to find one.
 const MAX_CANDIDATES: usize = 1_000;
 
 /// Who was chosen.
@@ -22,37 +21,126 @@ pub(super) enum Choice {
     Nobody,
 }
 
+/// Who has one capability, as the messages of one request see it: read once, however many they are.
+#[derive(Default)]
+pub(super) struct Capable {
+    /// Everybody, up to two more than a message may have recipients: its sender is none.
+    all: Option<Vec<Candidate>>,
+    /// Those online among the ones that were looked at, with what this request has given them.
+    online: Vec<Candidate>,
+    /// The last that was looked at.
+    through: Option<u32>,
+    /// All were looked at.
+    complete: bool,
+}
+
+impl Capable {
+    /// The one with the fewest waiting messages, or, with an ordering key, always the same.
+    fn one(&mut self, from: &str, ordering_key: &str) -> Option<String> {
+        let others = self.online.iter_mut().filter(|candidate| candidate.name != from);
+        let chosen = if ordering_key.is_empty() {
+            others.min_by_key(|candidate| (candidate.held, candidate.number))
+        } else {
+            let ordering = keys::ordering_hash(ordering_key);
+            others.max_by_key(|candidate| keys::weight(ordering, candidate.number))
+        }?;
+        // The next message of the request must not go to the same one only because no state shows this one yet.
+        chosen.held = chosen.held.saturating_add(1);
+        Some(chosen.name.clone())
+    }
+}
+
 impl Edge {
     /// One that is online, with the fewest waiting messages, or, with an ordering key, always the same one while it stays
-    /// online; or all there are.
+    /// online; or all there are, if they are at most [`MAX_CANDIDATES`].
     pub(super) fn choose(
         &self,
-        shard: &Shard,
-        workspace: &Workspace,
+        context: &mut PublishContext<'_>,
         wanted: Capability<'_>,
         view: &MessageView<'_>,
     ) -> Result<Choice, QueryError> {
-        let mut candidates = shard.reader.capable(workspace.number, wanted.name, MAX_CANDIDATES)?;
-        candidates.retain(|candidate| candidate.name != view.from_sandbox_id);
+        let (shard, workspace) = (context.shard, context.workspace_number());
+        let capable = context.capable.entry(wanted.name.to_owned()).or_default();
         if wanted.all {
-            let numbers: Vec<u8> = candidates.iter().flat_map(|candidate| candidate.number.to_be_bytes()).collect();
-            return if numbers.is_empty() { Err(nobody(wanted)) } else { Ok(Choice::Several(numbers)) };
+            let all = match &mut capable.all {
+                Some(all) => all,
+                None => capable.all.insert(shard.reader.capable(workspace, wanted.name, None, MAX_CANDIDATES + 2)?),
+            };
+            return everybody(all, wanted, view.from_sandbox_id);
         }
-        candidates.retain(|candidate| self.is_online(shard, workspace.number, candidate.number, candidate.heard_ms));
-        let chosen = if view.ordering_key.is_empty() {
-            candidates.into_iter().min_by_key(|candidate| (candidate.held, candidate.number))
-        } else {
-            let ordering = keys::ordering_hash(view.ordering_key);
-            candidates.into_iter().max_by_key(|candidate| keys::weight(ordering, candidate.number))
-        };
-        match chosen {
-            Some(candidate) => Ok(Choice::One(candidate.name)),
-            None if wanted.wait => Ok(Choice::Nobody),
-            None => Err(nobody(wanted)),
+        loop {
+            if let Some(name) = capable.one(view.from_sandbox_id, view.ordering_key) {
+                return Ok(Choice::One(name));
+            }
+            if capable.complete {
+                return if wanted.wait { Ok(Choice::Nobody) } else { Err(nobody(wanted)) };
+            }
+            let page = shard.reader.capable(workspace, wanted.name, capable.through, MAX_CANDIDATES)?;
+            capable.complete = page.len() < MAX_CANDIDATES;
+            capable.through = page.last().map(|candidate| candidate.number);
+            let is_online = |one: &Candidate| self.is_online(shard, workspace, one.number, one.heard_ms);
+            capable.online.extend(page.into_iter().filter(is_online));
+        }
+    }
+}
+
+fn everybody(all: &[Candidate], wanted: Capability<'_>, from: &str) -> Result<Choice, QueryError> {
+    let others = all.iter().filter(|candidate| candidate.name != from);
+    let numbers: Vec<u8> = others.flat_map(|candidate| candidate.number.to_be_bytes()).collect();
+    match numbers.len() / size_of::<u32>() {
+        0 => Err(nobody(wanted)),
+        1..=MAX_CANDIDATES => Ok(Choice::Several(numbers)),
+        _ => {
+            let text = format!(
+                "more than {MAX_CANDIDATES} sandboxes have the capability {:?}, too many for one message; publish to a topic \
+                 that they follow",
+                wanted.name
+            );
+            Err(Rejection::field("destination.capability.all", text).into())
         }
     }
 }
 
 fn nobody(wanted: Capability<'_>) -> QueryError {
     Rejection::no_capable_sandbox(wanted.name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle(count: u32) -> Vec<Candidate> {
+        (0..count).map(|number| Candidate { number, name: number.to_string(), heard_ms: 0, held: 0 }).collect()
+    }
+
+    #[test]
+    fn messages_of_one_request_are_shared_out() {
+        let mut capable = Capable { online: idle(10), ..Capable::default() };
+        let mut counts = [0; 10];
+        for _ in 0..100 {
+            counts[capable.one("alice", "").unwrap().parse::<usize>().unwrap()] += 1;
+        }
+        assert_eq!(counts, [10; 10]);
+        let sticky: std::collections::BTreeSet<_> = (0..20).map(|_| capable.one("alice", "key")).collect();
+        assert_eq!(sticky.len(), 1, "an ordering key has one place whatever waits there");
+        let mut alone = Capable { online: idle(1), ..Capable::default() };
+        assert_eq!(alone.one("0", ""), None, "nobody gets its own message");
+    }
+
+    #[test]
+    fn all_of_too_many_is_refused_rather_than_cut() {
+        let wanted = Capability { name: "review", all: true, wait: false };
+        let most = MAX_CANDIDATES as u32;
+        let count = |all, from| match everybody(&idle(all), wanted, from) {
+            Ok(Choice::Several(numbers)) => Ok(numbers.len() / 4),
+            Ok(_) => panic!("all were asked for"),
+            Err(QueryError::Rejected(rejection)) => Err(rejection.text),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(count(most, "alice"), Ok(MAX_CANDIDATES));
+        assert_eq!(count(most + 1, "7"), Ok(MAX_CANDIDATES), "the sender is none of them");
+        for (all, from) in [(most + 1, "alice"), (most + 2, "7")] {
+            assert!(count(all, from).unwrap_err().contains("more than 1000 sandboxes"));
+        }
+    }
 }

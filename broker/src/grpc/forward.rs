@@ -32,12 +32,13 @@ use self::{
 };
 use super::status;
 use crate::{
-    cluster::{Place, Routing},
+    cluster::{Place, Routing, Seat},
     error::RequestError,
     shard::Shards,
 };
 
-/// Marks what one node sends another in the name of a client: it goes no further.
+/// Marks what one node sends another in the name of a client, with the number of the shard that the other leads: it goes no
+/// further.
 pub(crate) const FORWARDED: &str = "aintandem-forwarded";
 /// The reason of an error, where it is found without decoding.
 pub(crate) const REASON: &str = "aintandem-reason";
@@ -48,6 +49,9 @@ pub(crate) const LEADER: &str = "aintandem-leader";
 const MAX_TRIES: u32 = 20;
 /// Between two tries.
 const TRY_DELAY: Duration = Duration::from_millis(20);
+/// How long a node that was just elected may take to be ready before it says that it does not lead. Others know of the
+/// election as soon as it does.
+const SEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Routes requests before they reach the services of this node.
 #[derive(Clone)]
@@ -85,6 +89,11 @@ enum Kind {
     Many,
 }
 
+/// Whether the request is proposed, which makes sure by itself that this node leads.
+fn writes(path: &str) -> bool {
+    path.ends_with("/Publish")
+}
+
 fn kind(path: &str) -> Kind {
     let Some((service, method)) = path.strip_prefix("/aintandem.").and_then(|path| path.split_once('/')) else {
         return Kind::Local;
@@ -115,10 +124,20 @@ where
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let kind = kind(request.uri().path());
-        if kind == Kind::Local || request.headers().contains_key(FORWARDED) {
+        let layer = Arc::clone(&self.layer);
+        if let Some(shard) = request.headers().get(FORWARDED) {
+            let shard = shard.to_str().ok().and_then(|shard| shard.parse().ok());
+            let writes = kind != Kind::Single || writes(request.uri().path());
+            return Box::pin(async move {
+                match layer.is_led_here(shard, writes).await {
+                    Ok(()) => inner.call(request).await,
+                    Err(error) => Ok(Status::from(RequestError::from(error)).into_http()),
+                }
+            });
+        }
+        if kind == Kind::Local {
             return Box::pin(inner.call(request));
         }
-        let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let limit = layer.max_request_bytes;
@@ -141,7 +160,7 @@ impl ForwardLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
-        let writes = parts.uri.path().ends_with("/Publish");
+        let writes = writes(parts.uri.path());
         let (mut answer, shard) = (None, self.shard(&peeked));
         for attempt in 0..MAX_TRIES {
             if attempt > 0 {
@@ -155,7 +174,7 @@ impl ForwardLayer {
                     Ok(()) => inner.call(request).await?,
                     Err(error) => Status::from(RequestError::from(error)).into_http(),
                 },
-                Ok(Place::There { leader, channel }) => match self.send(channel, request, &leader).await {
+                Ok(Place::There { leader, channel }) => match self.send(channel, request, shard, &leader).await {
                     Ok(response) => response,
                     Err(error) if never_sent(&error) => {
                         answer = Some(status::leader_unreachable(&error).into_http());
@@ -177,12 +196,13 @@ impl ForwardLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
-        match self.place(self.shard(&peeked)).await {
+        let shard = self.shard(&peeked);
+        match self.place(shard).await {
             Err(status) => Ok(status.into_http()),
             Ok(Place::Here) => inner.call(Request::from_parts(parts, peeked.into_body())).await,
             Ok(Place::There { leader, channel }) => {
                 let request = Request::from_parts(parts, peeked.into_body());
-                let sent = self.send(channel, request, &leader).await;
+                let sent = self.send(channel, request, shard, &leader).await;
                 Ok(sent.unwrap_or_else(|error| status::leader_unreachable(&error).into_http()))
             }
         }
@@ -197,13 +217,29 @@ impl ForwardLayer {
         }
     }
 
+    /// Makes sure that this node leads the shard of a request that another node has sent here. One that does not lead yet
+    /// would answer from what it knew before: that a sandbox does not exist, for example.
+    async fn is_led_here(&self, shard: Option<u32>, writes: bool) -> Result<(), ProposeError> {
+        let known = shard.filter(|shard| (*shard as usize) < self.shards.iter().count());
+        let not_leader = || ProposeError::NotLeader(None);
+        let mut seat = self.routing.seat(known.ok_or_else(not_leader)?);
+        let settled = tokio::time::timeout(SEAT_TIMEOUT, seat.wait_for(|seat| *seat != Seat::Vacant)).await;
+        match settled.map(|seat| seat.map(|seat| *seat)) {
+            Ok(Ok(Seat::Here)) => self.leads(shard, writes).await,
+            Ok(Ok(Seat::There(leader))) => Err(ProposeError::NotLeader(Some(leader))),
+            _ => Err(not_leader()),
+        }
+    }
+
     async fn send(
         &self,
         mut channel: Channel,
         mut request: Request<Body>,
+        shard: Option<u32>,
         leader: &str,
     ) -> Result<Response<Body>, tonic::transport::Error> {
-        request.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
+        // Only what names a shard is sent anywhere.
+        request.headers_mut().insert(FORWARDED, shard.unwrap_or(0).into());
         std::future::poll_fn(|context| channel.poll_ready(context)).await?;
         let mut response = channel.call(request).await?;
         if let Ok(leader) = HeaderValue::from_str(leader) {

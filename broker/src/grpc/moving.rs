@@ -4,24 +4,30 @@
 //! next leader is given what is left of the credit, the number of the next delivery, and the acks without an answer, which
 //! it refuses or finds done. The client sees a pause.
 
+mod ranges;
+mod tries;
+mod unanswered;
+
 use std::{
-    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt};
 use prost::Message as _;
 use tandem_proto::raw::messaging::v1::{
-    Credit, DeliveryBatch, DeliveryRange, LeasesLost, Open, SubscribeRequest, SubscribeResponse,
-    subscribe_request::Kind as Ask, subscribe_response::Kind as Answer,
-    subscribe_service_client::SubscribeServiceClient,
+    Credit, DeliveryBatch, LeasesLost, Open, SubscribeRequest, SubscribeResponse, subscribe_request::Kind as Ask,
+    subscribe_response::Kind as Answer, subscribe_service_client::SubscribeServiceClient,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tonic::{Code, Request, Status, Streaming, metadata::MetadataMap};
+use tonic_types::StatusExt as _;
 
+use self::{ranges::Ranges, tries::Tries, unanswered::Unanswered};
 use super::{Edge, StreamPlace, forward, status, subscribe::SubscriptionStream};
 use crate::{
+    clock,
     cluster::Place,
     error::RequestError,
     field,
@@ -30,12 +36,10 @@ use crate::{
 
 /// Responses that wait for the client; more stay with the leader.
 const QUEUED_RESPONSES: usize = 4;
-/// Acks without an answer; beyond, the client is not read.
-const MAX_UNANSWERED: usize = 1_024;
-/// Tries in a row to open the subscription at a leader before the client is told. Each waits for a leader.
-const MAX_MOVES: u32 = 8;
-/// Between two of them.
-const MOVE_DELAY: std::time::Duration = std::time::Duration::from_millis(50);
+/// Requests on their way to the leader; more stay with the client.
+const QUEUED_REQUESTS: usize = 16;
+/// A leader that served for that long has taken the subscription over.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What a client sends on a subscription.
 pub(super) type Requests = Pin<Box<dyn Stream<Item = Result<SubscribeRequest, Status>> + Send>>;
@@ -80,8 +84,8 @@ impl Resume {
         Some(Self { subscription_id, first_delivery: text(FIRST_DELIVERY).parse().unwrap_or(1) })
     }
 
-    fn put(&self, metadata: &mut MetadataMap) {
-        metadata.insert(forward::FORWARDED, "1".parse().expect("a digit is a header"));
+    fn put(&self, shard: u32, metadata: &mut MetadataMap) {
+        metadata.insert(forward::FORWARDED, shard.into());
         metadata.insert(FIRST_DELIVERY, self.first_delivery.into());
         if let Ok(id) = self.subscription_id.parse() {
             metadata.insert(SUBSCRIPTION_ID, id);
@@ -100,11 +104,14 @@ pub(super) fn subscription(edge: Edge, requests: Streaming<SubscribeRequest>, pl
             resume: Resume { subscription_id: String::new(), first_delivery: 1 },
             credit: (0, 0),
             held: Ranges::default(),
-            unanswered: VecDeque::new(),
+            unanswered: Unanswered::default(),
+            tries: Tries::default(),
         };
-        if let Err(status) = moving.run(requests).await {
-            status::count(&status, &moving.edge.metrics);
-            moving.responses.send(Err(status)).await.ok();
+        if let Err(failed) = moving.run(requests).await {
+            if let Failed::Here(status) = &failed {
+                status::count(status, &moving.edge.metrics);
+            }
+            moving.responses.send(Err(failed.into_status())).await.ok();
         }
         drop(place);
     });
@@ -113,8 +120,10 @@ pub(super) fn subscription(edge: Edge, requests: Streaming<SubscribeRequest>, pl
 
 /// The leader's side of a subscription.
 struct Upstream {
-    requests: mpsc::UnboundedSender<SubscribeRequest>,
+    /// None once the client has ended its side.
+    requests: Option<mpsc::Sender<SubscribeRequest>>,
     responses: Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>,
+    since: Instant,
 }
 
 struct Moving {
@@ -126,20 +135,96 @@ struct Moving {
     credit: (i64, i64),
     /// Deliveries that are neither acknowledged nor given back.
     held: Ranges,
-    /// Acks, nacks and extensions without an answer.
-    unanswered: VecDeque<SubscribeRequest>,
+    unanswered: Unanswered,
+    tries: Tries,
 }
 
 /// The client has gone.
 struct Gone;
 
+/// Why a subscription ends.
+enum Failed {
+    /// Refused by this part of this node.
+    Here(Status),
+    /// Refused where it is served, and counted there.
+    AtLeader(Status),
+}
+
+impl Failed {
+    fn moves(&self) -> bool {
+        let (Self::Here(status) | Self::AtLeader(status)) = self;
+        moves(status)
+    }
+
+    fn into_status(self) -> Status {
+        let (Self::Here(status) | Self::AtLeader(status)) = self;
+        status
+    }
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self::Here(status)
+    }
+}
+
+impl From<Rejection> for Failed {
+    fn from(rejection: Rejection) -> Self {
+        Self::Here(rejection.into())
+    }
+}
+
 impl Moving {
-    async fn run(&mut self, mut requests: Streaming<SubscribeRequest>) -> Result<(), Status> {
-        let timeout = std::time::Duration::from_millis(self.edge.limits.credit_timeout_ms);
+    async fn run(&mut self, mut requests: Streaming<SubscribeRequest>) -> Result<(), Failed> {
+        self.open = match self.first(&mut requests).await? {
+            Some(open) => Some(open),
+            None => return Ok(()),
+        };
+        let mut stopping = self.edge.stopping.clone();
+        let Some(mut leader) = self.connect(false).await? else { return Ok(()) };
+        loop {
+            let reads = leader.requests.is_some() && self.unanswered.has_room();
+            tokio::select! {
+                (request, place) = next(&mut requests, leader.requests.clone()), if reads => match request {
+                    Some(Ok(request)) => self.asked(request, place),
+                    Some(Err(status)) => return Err(status::translate_status(status, &self.edge.limits).into()),
+                    None => {
+                        drop(place);
+                        // The leader ends its side once everything is answered.
+                        leader.requests = None;
+                    }
+                },
+                response = leader.responses.next() => match response {
+                    Some(Ok(response)) => {
+                        if self.answered(response).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    None if leader.requests.is_none() => return Ok(()),
+                    broken => {
+                        let (ended, lasted) = (leader.requests.is_none(), leader.since.elapsed());
+                        drop(leader);
+                        let ended_early = || status::leader_unreachable(&"it ended the stream");
+                        let status = broken.and_then(Result::err).unwrap_or_else(ended_early);
+                        leader = match self.moved(Failed::AtLeader(status), lasted, ended).await? {
+                            Some(next) => next,
+                            None => return Ok(()),
+                        };
+                    }
+                },
+                () = self.responses.closed() => return Ok(()),
+                () = stopped(&mut stopping) => return Err(status::shutting_down().into()),
+            }
+        }
+    }
+
+    /// The first request, which says what is to be opened; None when there is none.
+    async fn first(&self, requests: &mut Streaming<SubscribeRequest>) -> Result<Option<Open>, Failed> {
+        let timeout = Duration::from_millis(self.edge.limits.credit_timeout_ms);
         let first = match tokio::time::timeout(timeout, requests.message()).await {
             Ok(Ok(Some(first))) => first,
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(status)) => return Err(status::translate_status(status, &self.edge.limits)),
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(status)) => return Err(status::translate_status(status, &self.edge.limits).into()),
             Err(_) => {
                 let text = format!("the stream was not opened within {} ms; send open first", timeout.as_millis());
                 return Err(Rejection::new(Reason::StreamNotOpen, text).into());
@@ -150,80 +235,29 @@ impl Moving {
             return Err(Rejection::new(Reason::StreamNotOpen, text).into());
         };
         field::id("workspace_id", &open.workspace_id)?;
-        self.open = Some(open);
-        let mut upstream = Some(self.connect().await?);
-        let mut requests_ended = false;
-        let mut stopping = self.edge.stopping.clone();
-        while let Some(leader) = upstream.as_mut() {
-            tokio::select! {
-                request = requests.next(), if !requests_ended && self.unanswered.len() < MAX_UNANSWERED => match request {
-                    Some(Ok(request)) => self.asked(request, leader)?,
-                    Some(Err(status)) => return Err(status::translate_status(status, &self.edge.limits)),
-                    None => {
-                        requests_ended = true;
-                        // The leader ends its side once everything is answered.
-                        leader.requests = mpsc::unbounded_channel().0;
-                    }
-                },
-                response = leader.responses.next() => match response {
-                    Some(Ok(response)) => {
-                        if self.answered(response).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    None if requests_ended => return Ok(()),
-                    Some(Err(status)) if !moves(&status) => return Err(status),
-                    broken => {
-                        drop(upstream.take());
-                        if self.edge.is_stopping() {
-                            return Err(status::shutting_down());
-                        }
-                        tracing::debug!(?broken, "a subscription moves to the next leader");
-                        if self.lose_leases().await.is_err() {
-                            return Ok(());
-                        }
-                        if requests_ended && self.unanswered.is_empty() {
-                            return Ok(());
-                        }
-                        let mut next = self.connect().await?;
-                        if requests_ended {
-                            next.requests = mpsc::unbounded_channel().0;
-                        }
-                        upstream = Some(next);
-                    }
-                },
-                () = self.responses.closed() => return Ok(()),
-                () = stopped(&mut stopping) => return Err(status::shutting_down()),
-            }
-        }
-        Ok(())
+        Ok(Some(open))
     }
 
     /// Passes on what the client asks.
-    fn asked(&mut self, request: SubscribeRequest, leader: &Upstream) -> Result<(), Status> {
+    fn asked(&mut self, request: SubscribeRequest, place: OwnedPermit<SubscribeRequest>) {
         match &request.kind {
             Some(Ask::Credit(credit)) => {
                 self.credit.0 += i64::from(credit.messages);
                 self.credit.1 = self.credit.1.saturating_add(i64::try_from(credit.bytes).unwrap_or(i64::MAX));
             }
-            Some(Ask::Ack(ack)) => {
-                self.held.remove(&ack.ranges);
-                self.unanswered.push_back(request.clone());
-            }
-            Some(Ask::Nack(nack)) => {
-                self.held.remove(&nack.ranges);
-                self.unanswered.push_back(request.clone());
-            }
-            Some(Ask::Extend(_)) => self.unanswered.push_back(request.clone()),
-            Some(Ask::Open(_)) | None => {}
+            Some(Ask::Ack(ack)) => self.held.remove(&ack.ranges),
+            Some(Ask::Nack(nack)) => self.held.remove(&nack.ranges),
+            Some(Ask::Extend(_) | Ask::Open(_)) | None => {}
         }
-        // A leader that has gone is noticed by its responses.
-        leader.requests.send(request).ok();
-        Ok(())
+        self.unanswered.asked(&request);
+        place.send(request);
     }
 
     /// Passes on what the leader answers.
     async fn answered(&mut self, response: SubscribeResponse) -> Result<(), Gone> {
+        if !matches!(response.kind, Some(Answer::Opened(_))) {
+            self.tries.succeeded();
+        }
         match &response.kind {
             Some(Answer::Opened(opened)) => {
                 if !self.resume.subscription_id.is_empty() {
@@ -232,10 +266,8 @@ impl Moving {
                 self.resume.subscription_id.clone_from(&opened.subscription_id);
             }
             Some(Answer::DeliveryBatch(batch)) => self.delivered(batch),
-            Some(Answer::AckOutcome(_) | Answer::NackOutcome(_) | Answer::ExtendOutcome(_)) => {
-                self.unanswered.pop_front();
-            }
             Some(Answer::LeasesLost(lost)) => self.held.remove(&lost.ranges),
+            Some(answer) => self.unanswered.answered(answer),
             None => {}
         }
         self.responses.send(Ok(response)).await.map_err(|_| Gone)
@@ -263,39 +295,68 @@ impl Moving {
         self.responses.send(Ok(SubscribeResponse { kind: Some(lost) })).await.map_err(|_| Gone)
     }
 
-    /// Opens the subscription at the leader, with what the client has asked for so far.
-    async fn connect(&mut self) -> Result<Upstream, Status> {
-        let mut last = None;
-        for attempt in 0..MAX_MOVES {
-            if attempt > 0 {
-                tokio::time::sleep(MOVE_DELAY).await;
-            }
-            match self.try_connect().await {
-                Ok(upstream) => return Ok(upstream),
-                Err(status) if moves(&status) => last = Some(status),
-                Err(status) => return Err(status),
-            }
+    /// The leader that follows one that has failed after that time; None when there is nothing left to do.
+    async fn moved(&mut self, failed: Failed, lasted: Duration, ended: bool) -> Result<Option<Upstream>, Failed> {
+        if failed.moves() && self.edge.is_stopping() {
+            return Err(status::shutting_down().into());
         }
-        Err(last.unwrap_or_else(status::shutting_down))
+        if lasted >= SETTLED {
+            self.tries.succeeded();
+        }
+        self.go_on_after(failed)?;
+        if self.lose_leases().await.is_err() || (ended && self.unanswered.is_empty()) {
+            return Ok(None);
+        }
+        self.connect(ended).await
     }
 
-    async fn try_connect(&mut self) -> Result<Upstream, Status> {
-        let (Some(open), Some(routing)) = (&self.open, &self.edge.routing) else { return Err(status::shutting_down()) };
+    /// Opens the subscription at the leader, with what the client has asked for so far; None when the client has gone.
+    /// `ended` when it asks nothing more.
+    async fn connect(&mut self, ended: bool) -> Result<Option<Upstream>, Failed> {
+        let mut stopping = self.edge.stopping.clone();
+        loop {
+            let pause = self.tries.begin();
+            let connect = async {
+                tokio::time::sleep(pause).await;
+                self.try_connect(ended).await
+            };
+            let connected = tokio::select! {
+                connected = connect => connected,
+                () = self.responses.closed() => return Ok(None),
+                () = stopped(&mut stopping) => return Err(status::shutting_down().into()),
+            };
+            match connected {
+                Ok(upstream) => return Ok(Some(upstream)),
+                Err(failed) => self.go_on_after(failed)?,
+            }
+        }
+    }
+
+    /// Whether another try may get over it.
+    fn go_on_after(&self, failed: Failed) -> Result<(), Failed> {
+        if !failed.moves() || self.tries.are_enough() {
+            return Err(failed);
+        }
+        tracing::debug!(status = ?failed.into_status(), "a subscription moves to the next leader");
+        Ok(())
+    }
+
+    async fn try_connect(&self, ended: bool) -> Result<Upstream, Failed> {
+        let (Some(open), Some(routing)) = (&self.open, &self.edge.routing) else {
+            return Err(status::shutting_down().into());
+        };
         let shard = self.edge.shards.of(&open.workspace_id).group.shard();
-        let place = routing.place(shard).await.map_err(RequestError::from)?;
-        let (requests, queue) = mpsc::unbounded_channel();
+        let place = routing.place(shard).await.map_err(|error| Status::from(RequestError::from(error)))?;
         let first = [Ask::Open(open.clone())];
         let credit = (self.credit.0 > 0 || self.credit.1 > 0).then(|| {
             let messages = u32::try_from(self.credit.0.max(0)).unwrap_or(u32::MAX);
             Ask::Credit(Credit { messages, bytes: self.credit.1.max(0) as u64 })
         });
-        for kind in first.into_iter().chain(credit) {
-            requests.send(SubscribeRequest { kind: Some(kind) }).ok();
-        }
-        for request in &self.unanswered {
-            requests.send(request.clone()).ok();
-        }
-        let queue = tokio_stream::wrappers::UnboundedReceiverStream::new(queue);
+        let again = first.into_iter().chain(credit).map(|kind| SubscribeRequest { kind: Some(kind) });
+        let again: Vec<_> = again.chain(self.unanswered.requests()).collect();
+        let (requests, queue) = mpsc::channel(QUEUED_REQUESTS);
+        let queue = tokio_stream::wrappers::ReceiverStream::new(queue);
+        let queue = futures_util::stream::iter(again).chain(queue);
         let responses: Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>> = match place {
             Place::Here => {
                 let queue = Box::pin(queue.map(Ok));
@@ -303,13 +364,28 @@ impl Moving {
             }
             Place::There { channel, .. } => {
                 let mut request = Request::new(queue);
-                self.resume.put(request.metadata_mut());
+                self.resume.put(shard, request.metadata_mut());
                 let mut service = SubscribeServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-                Box::pin(service.subscribe(request).await?.into_inner())
+                Box::pin(service.subscribe(request).await.map_err(Failed::AtLeader)?.into_inner())
             }
         };
-        Ok(Upstream { requests, responses })
+        Ok(Upstream { requests: (!ended).then_some(requests), responses, since: clock::now() })
     }
+}
+
+/// The client's next request, once there is a place for it on the way to the leader: what a leader does not read yet stays
+/// with the client.
+async fn next(
+    requests: &mut Streaming<SubscribeRequest>,
+    leader: Option<mpsc::Sender<SubscribeRequest>>,
+) -> (Option<Result<SubscribeRequest, Status>>, OwnedPermit<SubscribeRequest>) {
+    if let Some(leader) = leader
+        && let Ok(place) = leader.reserve_owned().await
+    {
+        return (requests.next().await, place);
+    }
+    // A leader that has gone is noticed by its responses.
+    std::future::pending().await
 }
 
 async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
@@ -326,47 +402,13 @@ fn moves(status: &Status) -> bool {
             // A status of ours says why; one without a reason comes from the transport.
             reason.is_none_or(|reason| reason != "FOLLOWS_CHANGED")
         }
+        // What an earlier stream of the sandbox acknowledged is on its way: the inbox opens in a moment.
+        Code::ResourceExhausted => {
+            status.get_details_error_info().is_some_and(|info| info.reason == Reason::Overloaded.code())
+        }
         // What a broken connection comes to, in the words of the transport.
         Code::Cancelled | Code::Unknown | Code::Internal => status.details().is_empty(),
         _ => false,
-    }
-}
-
-/// Numbers, as ranges.
-#[derive(Debug, Default)]
-struct Ranges(std::collections::BTreeMap<u64, u64>);
-
-impl Ranges {
-    /// Adds a range that lies behind all others.
-    fn add(&mut self, first: u64, last: u64) {
-        if let Some(mut newest) = self.0.last_entry()
-            && *newest.get() + 1 == first
-        {
-            newest.insert(last);
-            return;
-        }
-        self.0.insert(first, last);
-    }
-
-    fn remove(&mut self, ranges: &[DeliveryRange]) {
-        for gone in ranges {
-            while let Some((first, last)) = self.0.range(..=gone.last).next_back().map(|(first, last)| (*first, *last))
-                && last >= gone.first
-            {
-                self.0.remove(&first);
-                if last > gone.last {
-                    self.0.insert(gone.last + 1, last);
-                }
-                if first < gone.first {
-                    self.0.insert(first, gone.first - 1);
-                    break;
-                }
-            }
-        }
-    }
-
-    fn take(&mut self) -> Vec<DeliveryRange> {
-        std::mem::take(&mut self.0).into_iter().map(|(first, last)| DeliveryRange { first, last }).collect()
     }
 }
 
@@ -375,16 +417,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_hold_what_is_left() {
-        let mut ranges = Ranges::default();
-        ranges.add(1, 10);
-        ranges.add(11, 20);
-        ranges.remove(&[DeliveryRange { first: 3, last: 4 }, DeliveryRange { first: 12, last: 15 }]);
-        ranges.add(30, 30);
-        ranges.remove(&[DeliveryRange { first: 1, last: 1 }, DeliveryRange { first: 18, last: 40 }]);
-        ranges.remove(&[DeliveryRange { first: 50, last: 60 }]);
-        let left: Vec<_> = ranges.take().iter().map(|range| (range.first, range.last)).collect();
-        assert_eq!(left, [(2, 2), (5, 11), (16, 17)]);
-        assert!(ranges.take().is_empty());
+    fn a_subscription_follows_what_passes_and_nothing_else() {
+        let refused = |reason| Status::from(Rejection::new(reason, "text"));
+        assert!(moves(&status::shutting_down()) && moves(&status::leader_unreachable(&"gone")));
+        assert!(moves(&Status::unknown("h2 protocol error")));
+        assert!(moves(&refused(Reason::Overloaded)), "acks are being settled");
+        assert!(!moves(&refused(Reason::TooManyStreams)) && !moves(&refused(Reason::UnknownSandbox)));
+        assert!(!moves(&status::follows_changed()));
     }
 }

@@ -1,6 +1,6 @@
 //! Publish: one message, or batches over a stream.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::BoxStream};
@@ -11,7 +11,12 @@ use tandem_proto::raw::messaging::v1::{
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Edge, StreamPlace, capability::Choice, status, time::timestamp};
+use super::{
+    Edge, StreamPlace,
+    capability::{Capable, Choice},
+    status,
+    time::timestamp,
+};
 use crate::{
     batch::Record,
     batcher::{BatcherHandle, PublishRecords, PublishResult},
@@ -49,9 +54,9 @@ impl PublishService for Edge {
         let request = request.into_inner();
         let workspace: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
-        let context = self.context(&workspace)?;
+        let mut context = self.context(&workspace)?;
         let producer = producer(request.producer.as_ref())?;
-        self.encode(&context, &request.message, producer, 0, &mut records)?;
+        self.encode(&mut context, &request.message, producer, 0, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
         let (sequence, time_ms, duplicate) = match published.exceptions.into_iter().next() {
@@ -135,14 +140,21 @@ async fn submit(
 ) -> Result<Answer, RequestError> {
     let (workspace, batcher) = match target {
         Some(target) if request.workspace_id.is_empty() || *request.workspace_id == *target.0 => target,
-        _ => {
+        Some((workspace, _)) => {
+            let text = format!(
+                "the stream publishes to workspace {workspace:?}, and this request names {:?}; use another stream for it",
+                field::shown(&request.workspace_id)
+            );
+            return Err(Rejection::field("workspace_id", text).into());
+        }
+        None => {
             let workspace = field::id("workspace_id", &request.workspace_id)?;
             target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
         }
     };
     let total = request.messages.len() as u32;
-    let context = edge.context(workspace)?;
-    let checked = check(edge, &context, &request)?;
+    let mut context = edge.context(workspace)?;
+    let checked = check(edge, &mut context, &request)?;
     let published = if checked.count == 0 {
         None
     } else {
@@ -155,7 +167,7 @@ async fn submit(
 
 /// Checks a batch. What is wrong with one message refuses that message; what is wrong with the batch refuses all of it. A
 /// refused message keeps its place in the log, so that sequences follow positions.
-fn check(edge: &Edge, context: &PublishContext<'_>, request: &PublishStreamRequest) -> Result<Checked, Rejection> {
+fn check(edge: &Edge, context: &mut PublishContext<'_>, request: &PublishStreamRequest) -> Result<Checked, Rejection> {
     let (messages, limits) = (&request.messages, &edge.limits);
     let bytes: usize = messages.iter().map(Bytes::len).sum();
     if messages.is_empty() {
@@ -212,6 +224,15 @@ pub(super) struct PublishContext<'a> {
     pub(super) shard: &'a Shard,
     workspace: Option<Workspace>,
     now_ms: u64,
+    /// By capability, as far as messages were addressed to one.
+    pub(super) capable: HashMap<String, Capable>,
+}
+
+impl PublishContext<'_> {
+    /// 0 where there is no such workspace.
+    pub(super) fn workspace_number(&self) -> u32 {
+        self.workspace.as_ref().map_or(0, |workspace| workspace.number)
+    }
 }
 
 impl Edge {
@@ -222,13 +243,13 @@ impl Edge {
             Err(QueryError::Rejected(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(PublishContext { shard, workspace: found, now_ms: clock::unix_ms() })
+        Ok(PublishContext { shard, workspace: found, now_ms: clock::unix_ms(), capable: HashMap::new() })
     }
 
     /// Checks a message and appends its record.
     pub(super) fn encode(
         &self,
-        context: &PublishContext<'_>,
+        context: &mut PublishContext<'_>,
         body: &[u8],
         producer: (u128, u64),
         reply_timeout_ms: u64,
@@ -238,10 +259,10 @@ impl Edge {
         let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
-        let (Destination::Capability(wanted), Some(workspace)) = (view.to, &context.workspace) else {
+        let (Destination::Capability(wanted), Some(_)) = (view.to, &context.workspace) else {
             return Ok(view.encode(body, &envelope, out)?);
         };
-        let choice = self.choose(context.shard, workspace, wanted, &view)?;
+        let choice = self.choose(context, wanted, &view)?;
         envelope.chosen = match &choice {
             Choice::One(name) => Chosen::One(name),
             Choice::Several(numbers) => Chosen::Several(numbers),

@@ -32,9 +32,9 @@ impl RequestService for Edge {
         let request = request.into_inner();
         let name: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
         let timeout_ms = time::milliseconds("timeout", request.timeout, TIMEOUTS_MS)?.unwrap_or(TIMEOUT_MS);
-        let context = self.context(&name)?;
+        let mut context = self.context(&name)?;
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
-        self.encode(&context, &request.message, (0, 0), timeout_ms, &mut records)?;
+        self.encode(&mut context, &request.message, (0, 0), timeout_ms, &mut records)?;
         let view = message::read(&request.message)?;
         check(&view)?;
 

@@ -37,10 +37,7 @@ impl ServerService for Edge {
             max_inbox_bytes: self.limits.max_inbox_bytes,
             dedupe_window: Some(super::time::duration(self.limits.dedupe_window_ms)),
             max_dead_letters_per_sandbox: self.limits.max_dead_letters_per_sandbox,
-            heartbeat_timeout: Some(prost_types::Duration {
-                seconds: (self.limits.heartbeat_timeout_ms / 1000) as i64,
-                nanos: (self.limits.heartbeat_timeout_ms % 1000 * 1_000_000) as i32,
-            }),
+            heartbeat_timeout: Some(super::time::duration(self.limits.heartbeat_timeout_ms)),
         };
         Ok(Response::new(GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -1,5 +1,9 @@
-//! Subscribe: one stream, one task. The response stream itself reads the client's credit and acks, so that a delivery
-//! costs no channel and no second task.
+//! Subscribe, at the node that leads. The response stream itself reads the credit and the acks, so that a delivery costs no
+//! channel and no second task here; in a cluster, one task more takes the client from leader to leader (`moving`). Leases
+//! lapse in a task beside (`lapsing`): nobody may be reading this stream.
+
+mod lapsing;
+mod open;
 
 use std::{
     collections::VecDeque,
@@ -13,30 +17,26 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use tandem_proto::{
     messaging::v1::AckMode,
     raw::messaging::v1::{
-        self as wire, AckOutcome, AckRefusal, DeliveryRange, ExtendOutcome, LeasesLost, NackOutcome, Opened,
-        SubscribeRequest, SubscribeResponse, subscribe_request::Kind as Ask, subscribe_response::Kind as Answer,
-        subscribe_service_server::SubscribeService,
+        self as wire, AckOutcome, AckRefusal, NackOutcome, Opened, SubscribeRequest, SubscribeResponse,
+        subscribe_request::Kind as Ask, subscribe_response::Kind as Answer, subscribe_service_server::SubscribeService,
     },
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, Sleep},
-};
+use tokio::{sync::oneshot, time::Sleep};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::open::{ACK_DEADLINES_MS, Open};
 use super::{
     Edge, StreamPlace,
     moving::{self, Requests, Resume, Subscribed},
     status, time,
 };
 use crate::{
-    batcher::{BatcherHandle, VerbResult},
+    batcher::VerbResult,
     clock,
-    command::{Ack, Nack, Outcome, nack::AttemptError},
+    command::Outcome,
     delivery::{
         inbox::Ended,
-        leases::Refused,
-        subscription::{Failure, Stop, Subscription, SubscriptionOptions},
+        subscription::{Stop, Subscription, SubscriptionOptions},
     },
     error::RequestError,
     field,
@@ -45,16 +45,8 @@ use crate::{
 
 /// Acks of one stream that wait for their outcome; beyond, the stream is not read.
 const MAX_WAITING_ACKS: usize = 1_024;
-/// Ranges in one ack.
-const MAX_ACK_RANGES: usize = 1_024;
 /// How long a delivery may take unless the subscriber says otherwise.
 const ACK_DEADLINE_MS: u64 = 30_000;
-/// What an ack deadline may be.
-const ACK_DEADLINES_MS: std::ops::RangeInclusive<u64> = 1_000..=24 * 3_600_000;
-/// What the delay of a nack may be.
-const DELAYS_MS: std::ops::RangeInclusive<u64> = 0..=24 * 3_600_000;
-/// Bytes of the reason of a nack.
-const MAX_REASON_BYTES: usize = 1_024;
 /// Requests handled before deliveries get a turn.
 const MAX_REQUESTS_A_TURN: usize = 64;
 
@@ -95,18 +87,10 @@ impl Edge {
             answers: VecDeque::new(),
             acks: VecDeque::new(),
             credit_timeout,
-            deadline: Box::pin(tokio::time::sleep(Duration::ZERO)),
             done: false,
             _place: place,
         }
     }
-}
-
-/// What a stream has once it is open.
-struct Open {
-    subscription: Subscription,
-    batcher: BatcherHandle,
-    subscription_id: String,
 }
 
 /// An ack or nack on its way.
@@ -129,8 +113,6 @@ pub(crate) struct SubscriptionStream {
     answers: VecDeque<Answer>,
     acks: VecDeque<Waiting>,
     credit_timeout: Pin<Box<Sleep>>,
-    /// The next deadline of a lease.
-    deadline: Pin<Box<Sleep>>,
     done: bool,
     _place: Option<StreamPlace>,
 }
@@ -168,23 +150,18 @@ impl SubscriptionStream {
         if let Poll::Ready(outcome) = self.poll_ack(context)? {
             return Ok(Poll::Ready(Some(outcome)));
         }
-        if let Some(lost) = self.poll_deadlines(context) {
+        if let Some(lost) = self.open.as_ref().and_then(|open| open.lost(context.waker())) {
             return Ok(Poll::Ready(Some(Answer::LeasesLost(lost))));
         }
         if self.requests_ended && self.acks.is_empty() {
             // The client has closed its side and every ack is answered: nothing it could still acknowledge is sent.
             return Ok(Poll::Ready(None));
         }
-        if let Some(open) = self.open.as_mut().filter(|_| !self.requests_ended) {
-            let batch = open.subscription.next(context.waker()).map_err(stopped)?;
-            if let Some(ack) = open.subscription.dropped() {
-                // In the name of the subscribers, who never see these; nobody waits for the outcome.
-                drop(submit_ack(open, ack));
-            }
-            if let Some(batch) = batch {
-                self.edge.metrics.deliveries.inc_by(open.subscription.last_batch_len());
-                return Ok(Poll::Ready(Some(Answer::DeliveryBatch(batch))));
-            }
+        if let Some(open) = self.open.as_ref().filter(|_| !self.requests_ended)
+            && let Some((batch, count)) = open.next(context.waker()).map_err(stopped)?
+        {
+            self.edge.metrics.deliveries.inc_by(count);
+            return Ok(Poll::Ready(Some(Answer::DeliveryBatch(batch))));
         }
         self.poll_credit_timeout(context)?;
         if more_requests {
@@ -228,7 +205,7 @@ impl SubscriptionStream {
                 let text = "the first request of a subscription must be open";
                 Err(Rejection::new(Reason::StreamNotOpen, text).into())
             }
-            (Ask::Credit(credit), Some(open)) => Ok(open.subscription.add_credit(credit.messages, credit.bytes)?),
+            (Ask::Credit(credit), Some(open)) => Ok(open.add_credit(&credit)?),
             (Ask::Ack(ack), Some(open)) => {
                 let waiting = open.acknowledge(&ack)?;
                 self.acks.push_back(waiting);
@@ -260,7 +237,8 @@ impl SubscriptionStream {
         tracing::debug!(%workspace, %sandbox, %subscription_id, "subscription opened");
         let ack_deadline = Some(time::duration(options.ack_deadline_ms));
         self.answers.push_back(Answer::Opened(Opened { subscription_id: subscription_id.clone(), ack_deadline }));
-        self.open = Some(Open { subscription, batcher: shard.batcher.clone(), subscription_id });
+        let metrics = Arc::clone(&self.edge.metrics);
+        self.open = Some(Open::new(subscription, shard.batcher.clone(), subscription_id, metrics));
         Ok(())
     }
 
@@ -289,41 +267,9 @@ impl SubscriptionStream {
         Ok(Poll::Ready(Answer::AckOutcome(AckOutcome { acknowledged: counts.0, refusals })))
     }
 
-    /// Ends leases whose deadline has passed, and sees to it that this is called when the next one does.
-    fn poll_deadlines(&mut self, context: &mut Context<'_>) -> Option<LeasesLost> {
-        let open = self.open.as_mut()?;
-        let next_ms = open.subscription.next_deadline_ms()?;
-        let now_ms = open.subscription.elapsed_ms();
-        if next_ms > now_ms {
-            let at = Instant::from_std(clock::now()) + Duration::from_millis(next_ms - now_ms);
-            // Moved only when it would come too late; one that comes too early looks again.
-            if self.deadline.is_elapsed() || self.deadline.deadline() > at {
-                self.deadline.as_mut().reset(at);
-            }
-            if self.deadline.poll_unpin(context).is_pending() {
-                return None;
-            }
-        }
-        let (nacks, ids) = open.subscription.lapse();
-        for nack in nacks {
-            drop(submit_nack(open, nack));
-        }
-        if ids.is_empty() {
-            // The entry was of leases that are done or prolonged: look for the next one.
-            context.waker().wake_by_ref();
-            return None;
-        }
-        let lapsed = ids.iter().map(|(first, last)| last - first + 1).sum();
-        self.edge.metrics.leases_lapsed.inc_by(lapsed);
-        let text = "the ack deadline passed; the messages will come again. Use extend for work that takes longer";
-        let status = status::rejected_in_response(&Rejection::new(Reason::LeaseLost, text));
-        let ranges = ids.into_iter().map(|(first, last)| DeliveryRange { first, last }).collect();
-        Some(LeasesLost { ranges, status: Some(status) })
-    }
-
     /// Ends a stream that holds a place and will never be sent anything.
     fn poll_credit_timeout(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
-        let had_credit = self.open.as_ref().is_some_and(|open| open.subscription.had_credit());
+        let had_credit = self.open.as_ref().is_some_and(Open::had_credit);
         if had_credit || self.credit_timeout.poll_unpin(context).is_pending() {
             return Ok(());
         }
@@ -346,10 +292,8 @@ impl SubscriptionStream {
     /// Ends the stream. What it holds has failed when it broke, and is given back untouched otherwise.
     fn end(&mut self, broken: bool) {
         self.done = true;
-        if let Some(mut open) = self.open.take().filter(|_| broken) {
-            for nack in open.subscription.break_off() {
-                drop(submit_nack(&open, nack));
-            }
+        if let Some(open) = self.open.take().filter(|_| broken) {
+            open.break_off();
         }
         self.acks.clear();
     }
@@ -363,69 +307,6 @@ impl Drop for SubscriptionStream {
             self.end(!stopping && !self.requests_ended);
         }
     }
-}
-
-impl Open {
-    fn acknowledge(&mut self, ack: &wire::Ack) -> Result<Waiting, Rejection> {
-        let ranges = ranges("ack.ranges", &ack.ranges)?;
-        if let Some(refusals) = self.foreign(&ack.subscription_id, &ranges) {
-            return Ok(Waiting { is_nack: false, results: VecDeque::new(), counts: (0, 0), refusals });
-        }
-        let (command, refused) = self.subscription.acknowledge(&ranges);
-        let results = command.map(|command| submit_ack(self, command)).into_iter().collect();
-        Ok(Waiting { is_nack: false, results, counts: (0, 0), refusals: refusals(refused) })
-    }
-
-    fn refuse(&mut self, nack: &wire::Nack) -> Result<Waiting, Rejection> {
-        let ranges = ranges("nack.ranges", &nack.ranges)?;
-        if let Some(refusals) = self.foreign(&nack.subscription_id, &ranges) {
-            return Ok(Waiting { is_nack: true, results: VecDeque::new(), counts: (0, 0), refusals });
-        }
-        if nack.reason.len() > MAX_REASON_BYTES {
-            let text = format!("the reason has {} bytes; at most {MAX_REASON_BYTES} are allowed", nack.reason.len());
-            return Err(Rejection::field("nack.reason", text));
-        }
-        let how = Failure {
-            error: AttemptError::Nacked,
-            text: nack.reason.clone().into(),
-            delay_ms: time::milliseconds("nack.delay", nack.delay, DELAYS_MS)?,
-            dead_letter: nack.dead_letter,
-        };
-        let (commands, refused) = self.subscription.refuse(&ranges, how);
-        let results = commands.into_iter().map(|command| submit_nack(self, command)).collect();
-        Ok(Waiting { is_nack: true, results, counts: (0, 0), refusals: refusals(refused) })
-    }
-
-    fn extend(&mut self, extend: &wire::Extend) -> Result<ExtendOutcome, Rejection> {
-        let ranges = ranges("extend.ranges", &extend.ranges)?;
-        if let Some(refusals) = self.foreign(&extend.subscription_id, &ranges) {
-            return Ok(ExtendOutcome { extended: 0, refusals });
-        }
-        let deadline_ms = time::milliseconds("extend.ack_deadline", extend.ack_deadline, ACK_DEADLINES_MS)?;
-        let (extended, refused) = self.subscription.extend(&ranges, deadline_ms);
-        Ok(ExtendOutcome { extended, refusals: refusals(refused) })
-    }
-
-    /// Refusals of all ranges when they are of another subscription, whose leases ended with it.
-    fn foreign(&self, subscription_id: &str, ranges: &[(u64, u64)]) -> Option<Vec<AckRefusal>> {
-        if subscription_id.is_empty() || subscription_id == self.subscription_id {
-            return None;
-        }
-        let text = format!(
-            "subscription {:?} has ended, and its leases with it; the messages come again",
-            field::shown(subscription_id)
-        );
-        let why = Rejection::new(Reason::LeaseLost, text);
-        Some(ranges.iter().map(|(first, last)| refusal(*first, *last, &why)).collect())
-    }
-}
-
-fn ranges(field: &'static str, ranges: &[DeliveryRange]) -> Result<Vec<(u64, u64)>, Rejection> {
-    if ranges.len() > MAX_ACK_RANGES {
-        let text = format!("there are {} ranges; at most {MAX_ACK_RANGES} are allowed", ranges.len());
-        return Err(Rejection::field(field, text));
-    }
-    Ok(ranges.iter().map(|range| (range.first, range.last)).collect())
 }
 
 fn options(open: &wire::Open) -> Result<SubscriptionOptions, Rejection> {
@@ -447,39 +328,6 @@ fn options(open: &wire::Open) -> Result<SubscriptionOptions, Rejection> {
         lenient,
         low_priority_percent: open.low_priority_percent,
     })
-}
-
-/// Hands in a nack, as `submit_ack` does an ack.
-fn submit_nack(open: &Open, nack: Nack) -> oneshot::Receiver<VerbResult> {
-    let settle = open.subscription.settler();
-    let (sender, receiver) = oneshot::channel();
-    let answer = move |result: VerbResult| {
-        settle(matches!(result, Ok(Outcome::Nack(Ok(_)))));
-        drop(sender.send(result));
-    };
-    open.batcher.refuse(nack, Box::new(answer));
-    receiver
-}
-
-fn refusals(refused: Vec<Refused>) -> Vec<AckRefusal> {
-    refused.into_iter().map(|(first, last, why)| refusal(first, last, &why)).collect()
-}
-
-/// Hands in an ack, and sees to it that the inbox hears how it ended even when the stream has gone by then.
-fn submit_ack(open: &Open, ack: Ack) -> oneshot::Receiver<VerbResult> {
-    let settle = open.subscription.settler();
-    let (sender, receiver) = oneshot::channel();
-    let answer = move |result: VerbResult| {
-        settle(matches!(result, Ok(Outcome::Ack(Ok(_)))));
-        // The stream may have gone; the ack stands.
-        drop(sender.send(result));
-    };
-    open.batcher.acknowledge(ack, Box::new(answer));
-    receiver
-}
-
-fn refusal(first: u64, last: u64, rejection: &Rejection) -> AckRefusal {
-    AckRefusal { range: Some(DeliveryRange { first, last }), status: Some(status::rejected_in_response(rejection)) }
 }
 
 fn stopped(stop: Stop) -> Status {

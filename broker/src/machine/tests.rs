@@ -5,6 +5,7 @@ mod harness;
 mod model;
 mod retention;
 mod semantics;
+mod subscription;
 mod table;
 mod time;
 mod topics;

@@ -110,9 +110,16 @@ impl StateReader {
         Ok(pending)
     }
 
-    /// Sandboxes with a capability, up to a limit.
-    pub(crate) fn capable(&self, workspace: u32, capability: &str, limit: usize) -> Result<Vec<Candidate>, StateError> {
-        let (from, to) = keys::capable_of(workspace, capability);
+    /// Sandboxes with a capability, by number, behind the one with the number `after`, up to a limit.
+    pub(crate) fn capable(
+        &self,
+        workspace: u32,
+        capability: &str,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<Candidate>, StateError> {
+        let (first, to) = keys::capable_of(workspace, capability);
+        let from = after.map_or(first, |after| behind(&keys::capable(workspace, capability, after)));
         let mut found = Vec::new();
         self.engine().scan(RECORDS, &from, &to, Direction::Forward, &mut |key, value| {
             found.push((keys::capable_sandbox(key), Bytes::copy_from_slice(value)));

@@ -60,8 +60,8 @@ impl<'a> Survey<'a> {
     pub(crate) fn new(reader: &'a StateReader, workspace: &Workspace) -> Result<Self, QueryError> {
         let inboxes = inboxes(reader, workspace.number)?;
         let mut broadcast_floors = [u64::MAX; 10];
-        let behind = inboxes.iter().filter(|(number, _)| **number != NOBODY).map(|(_, inbox)| inbox);
-        for inbox in behind.filter(|inbox| inbox.broadcasts_done < workspace.broadcasts) {
+        // By their floors, not by their counters: what goes is gone, and a message must stay also where a count is wrong.
+        for inbox in inboxes.iter().filter(|(number, _)| **number != NOBODY).map(|(_, inbox)| inbox) {
             for (priority, lowest) in broadcast_floors.iter_mut().enumerate() {
                 let lane = Lane { source: Source::Broadcast, priority: priority as u8 };
                 *lowest = inbox.cursor(lane).map_or(*lowest, |cursor| cursor.floor.min(*lowest));
@@ -302,7 +302,8 @@ fn followed(
                 continue;
             }
             let cursors = reader.topic_cursors(workspace, followed.topic.number, *sandbox)?;
-            if cursors.done >= followed.topic.messages {
+            let newest = &followed.topic.newest.0;
+            if (0..10_u8).all(|priority| newest[usize::from(priority)] <= cursors.cursor(priority).floor) {
                 continue;
             }
             for (priority, lowest) in followed.floors.iter_mut().enumerate() {

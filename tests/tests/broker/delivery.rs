@@ -6,3 +6,4 @@ mod ending;
 mod gaps;
 mod order;
 mod sharing;
+mod unread;

@@ -2,7 +2,12 @@
 
 use futures_util::TryStreamExt as _;
 use tandem_client::HistoryQuery;
-use tandem_tests::{Subscriber, direct, named};
+use tandem_proto::{
+    messaging::v1::{Open, SubscribeRequest, subscribe_request, subscribe_service_client::SubscribeServiceClient},
+    registry::v1::{GetSandboxRequest, registry_service_client::RegistryServiceClient},
+};
+use tandem_tests::{Refused, Subscriber, direct, named};
+use tonic::Request;
 
 use crate::trio::{Trio, WORKSPACE};
 
@@ -68,5 +73,34 @@ async fn leaders_are_spread_and_every_node_says_so() {
     for node in 0..3 {
         assert!(trio.process(node).metric("tandem_peer_appends_total").await > 0.0);
         assert!(trio.process(node).get("/ready").await.body.contains("ready"));
+    }
+}
+
+/// What one node passes to another is answered by who leads, or not at all: one that follows knows only what was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_7_a_node_that_does_not_lead_answers_nothing_in_the_name_of_one_that_does() {
+    let trio = Trio::start().await;
+    trio.register("bob").await;
+    let leader = trio.leader().await;
+    let shard = trio.client(leader).workspaces().get(WORKSPACE).await.unwrap().shard_id;
+    for (node, shard, leads) in [(leader, shard, true), ((leader + 1) % 3, shard, false), (leader, u32::MAX, false)] {
+        let passed_on = move |mut request: Request<()>| {
+            request.metadata_mut().insert("aintandem-forwarded", shard.into());
+            Ok(request)
+        };
+        let mut registry = RegistryServiceClient::with_interceptor(trio.process(node).channel(), passed_on);
+        let ask = GetSandboxRequest { workspace_id: WORKSPACE.into(), sandbox_id: "nobody".into() };
+        let refused = Refused::from(registry.get_sandbox(ask).await.unwrap_err());
+        assert_eq!(refused.reason, if leads { "UNKNOWN_SANDBOX" } else { "NOT_LEADER" }, "{refused:?}");
+
+        let mut service = SubscribeServiceClient::with_interceptor(trio.process(node).channel(), passed_on);
+        let open = Open { workspace_id: WORKSPACE.into(), sandbox_id: "nobody".into(), ..Open::default() };
+        let open = SubscribeRequest { kind: Some(subscribe_request::Kind::Open(open)) };
+        let refused = match service.subscribe(tokio_stream::iter([open])).await {
+            Ok(answers) => answers.into_inner().message().await.unwrap_err(),
+            Err(status) => status,
+        };
+        let refused = Refused::from(refused);
+        assert_eq!(refused.reason, if leads { "UNKNOWN_SANDBOX" } else { "NOT_LEADER" }, "{refused:?}");
     }
 }

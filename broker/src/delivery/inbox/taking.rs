@@ -7,6 +7,9 @@ use crate::{
     machine::StateError,
 };
 
+/// Messages that one call may hold back; it runs under the lock of the inbox, where publishers wait too.
+const MAX_HELD_BACK: usize = 1_024;
+
 /// Where the next message is.
 #[derive(Clone, Copy)]
 enum Next {
@@ -27,18 +30,19 @@ pub(crate) struct Taking {
 }
 
 impl InboxQueue {
-    /// Takes messages: higher priority first, within a priority in the order of their sequences.
+    /// Takes messages: higher priority first, within a priority in the order of their sequences. True when it stopped early
+    /// and is to be called again, even if nothing was taken.
     pub(crate) fn take(
         &mut self,
         taking: Taking,
         mut accept: impl FnMut(&Lease) -> bool,
         taken: &mut Vec<(Item, Lease)>,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         if self.fixed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let mut priority = 9;
-        while taken.len() < taking.limit && !self.keyed.is_full() {
+        let (mut priority, mut held_back) = (9, 0);
+        while taken.len() < taking.limit {
             let Some(next) = self.next(&mut priority, taking.low_priority_percent)? else { break };
             let Some(item) = self.take_next(next)? else { continue };
             let lease = item.lease();
@@ -51,6 +55,10 @@ impl InboxQueue {
                 if item.lane.source != Source::Parked {
                     self.loader.keep(&item.message.batch);
                 }
+                held_back += 1;
+                if held_back == MAX_HELD_BACK {
+                    return Ok(true);
+                }
                 continue;
             }
             if lease.expires_ms > 0 {
@@ -62,7 +70,7 @@ impl InboxQueue {
                 break;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Where the next message is. `highest` is the priority from which on there may be something; it only falls.
@@ -92,7 +100,8 @@ impl InboxQueue {
         Ok(Some(oldest.map_or(top, |(_, next)| next)))
     }
 
-    /// The oldest message of a priority.
+    /// The oldest message of a priority. While as much is held back as may be, of the lanes only what was taken before: what
+    /// all the others wait for is there, or waits on its own.
     fn peek(&mut self, priority: u8) -> Result<Option<(u64, Next)>, StateError> {
         let mut next: Option<(u64, Next)> = None;
         let mut offer = |sequence: Option<u64>, place: Next| {
@@ -102,9 +111,12 @@ impl InboxQueue {
                 next = Some((sequence, place));
             }
         };
+        let full = self.keyed.is_full();
         for index in [usize::from(priority), 10 + usize::from(priority)] {
             let lane = &mut self.fixed[index];
-            if lane.may_have() {
+            if full {
+                offer(lane.peek_returned(), Next::Fixed(index));
+            } else if lane.may_have() {
                 offer(lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?, Next::Fixed(index));
             }
         }
@@ -113,7 +125,9 @@ impl InboxQueue {
             offer(ready.peek(&self.loader)?, Next::Ready(usize::from(priority)));
         }
         for (key, lane) in self.topics.range_mut((9 - priority, 0)..=(9 - priority, u32::MAX)) {
-            if lane.may_have() {
+            if full {
+                offer(lane.peek_returned(), Next::Topic(*key));
+            } else if lane.may_have() {
                 offer(lane.peek(&self.sandbox_name, self.pushed_through, &self.loader)?, Next::Topic(*key));
             }
         }

@@ -56,7 +56,7 @@ impl Peeked {
 /// Reads `body`; what is larger than `limit` is not read to its end.
 pub(super) async fn read(mut body: Body, reading: Reading, limit: usize) -> Result<Peeked, Status> {
     let mut frames = VecDeque::new();
-    let (mut bytes, mut workspace, mut found) = (0, None, false);
+    let (mut bytes, mut workspace, mut found, mut enough) = (0, None, false, 0);
     while bytes <= limit && !(found && reading == Reading::Workspace) {
         let Some(frame) = body.frame().await else {
             return Ok(Peeked { frames, workspace, rest: None });
@@ -64,31 +64,35 @@ pub(super) async fn read(mut body: Body, reading: Reading, limit: usize) -> Resu
         let Ok(data) = frame?.into_data() else { continue };
         bytes += data.len();
         frames.push_back(data);
-        if !found && let Some(first) = first_field(&frames) {
-            (workspace, found) = (first, true);
+        if !found && bytes >= enough {
+            match first_field(&frames) {
+                Ok(first) => (workspace, found) = (first, true),
+                Err(bytes) => enough = bytes,
+            }
         }
     }
     Ok(Peeked { frames, workspace, rest: Some(body) })
 }
 
-/// The text in field 1 of the first message, once enough of it is there to tell; Some(None) when it has none.
-fn first_field(frames: &VecDeque<Bytes>) -> Option<Option<String>> {
+/// The text in field 1 of the first message; Ok(None) when it has none. While it cannot be told: with how many bytes to try
+/// again, twice as many or the whole message, so that one that comes in small pieces is not read over and over.
+fn first_field(frames: &VecDeque<Bytes>) -> Result<Option<String>, usize> {
     // Requests name their workspace within the first bytes; joined only until that is found.
     let joined: Bytes = match frames.len() {
         1 => frames[0].clone(),
         _ => frames.iter().flat_map(|frame| frame.iter().copied()).collect(),
     };
-    let prefix = joined.first_chunk::<MESSAGE_PREFIX>()?;
+    let Some(prefix) = joined.first_chunk::<MESSAGE_PREFIX>() else { return Err(MESSAGE_PREFIX) };
     let length = (&prefix[1..]).get_u32() as usize;
     if prefix[0] != 0 {
-        return Some(None);
+        return Ok(None);
     }
     let message = &joined[MESSAGE_PREFIX..];
     let whole = message.len() >= length;
     match scan(&message[..message.len().min(length)]) {
-        Scan::Found(text) => Some(String::from_utf8(text.to_vec()).ok()),
-        Scan::Short if !whole => None,
-        _ => Some(None),
+        Scan::Found(text) => Ok(String::from_utf8(text.to_vec()).ok()),
+        Scan::Short if !whole => Err((2 * joined.len()).min(MESSAGE_PREFIX + length)),
+        _ => Ok(None),
     }
 }
 
@@ -193,6 +197,29 @@ mod tests {
             assert!(peeked.is_complete());
             assert_eq!((all(peeked.replay()).await, all(peeked.replay()).await), (wire.clone(), wire.clone()));
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_in_small_pieces_is_looked_at_a_few_times() {
+        // The workspace is its last field.
+        let blue = b"\x0a\x04blue";
+        let message = [&[0x12, 0x80, 0x80, 0x04][..], &vec![7; 1 << 16], blue].concat();
+        let wire = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+        let (mut frames, mut looks, mut enough) = (VecDeque::new(), 0, 0);
+        for (at, byte) in wire.iter().enumerate() {
+            frames.push_back(Bytes::copy_from_slice(&[*byte]));
+            if at + 1 >= enough {
+                looks += 1;
+                match first_field(&frames) {
+                    Ok(found) => assert_eq!((found.as_deref(), at + 1), (Some("blue"), wire.len())),
+                    Err(bytes) => enough = bytes,
+                }
+            }
+        }
+        assert!(looks < 20, "{looks} looks");
+        let frames: VecDeque<Bytes> = wire.chunks(100).map(Bytes::copy_from_slice).collect();
+        let peeked = read(Body::new(Replay { frames, rest: None }), Reading::Workspace, 1 << 20).await.unwrap();
+        assert_eq!(peeked.workspace(), Some("blue"));
     }
 
     #[tokio::test]

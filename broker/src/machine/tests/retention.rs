@@ -4,7 +4,7 @@ use super::harness::*;
 use crate::{
     batch::{Kind, Record},
     command::{
-        Outcome, Trim, UpdateWorkspace, Verb,
+        Ack, AckedRange, Lane, Outcome, Source, Trim, UpdateWorkspace, Verb,
         create_workspace::Settings,
         topics::{CreateTopic, FollowTopics},
     },
@@ -222,4 +222,46 @@ fn a_late_follower_counts_right_behind_a_trimmed_history() {
     shard.apply(&[publish, Verb::FollowTopics(follow)]);
     assert_eq!(shard.pending("b"), 6);
     assert_eq!(sequences(&shard.take(&shard.open("b"), 99)), [5, 6, 7, 8, 9, 10]);
+}
+
+#[test]
+fn an_unread_message_stays_where_the_counters_are_wrong() {
+    let mut shard = TestShard::with_sandboxes();
+    let create = CreateTopic { workspace: WORKSPACE.into(), topic: "t".into(), max_topics: 9 };
+    let follow = FollowTopics {
+        workspace: WORKSPACE.into(),
+        sandbox: "b".into(),
+        pattern: "t".into(),
+        from_sequence: None,
+        max_follows: 9,
+    };
+    shard.apply(&[Verb::CreateTopic(create), Verb::FollowTopics(follow)]);
+    for _ in 0..4 {
+        shard.publish_records(&[broadcast()]);
+    }
+    for _ in 0..4 {
+        shard.publish_records(&[Record { kind: Kind::Topic, to: "t", ..direct("a", "") }]);
+    }
+    let number = shard.reader.workspace(WORKSPACE).map_err(|error| error.to_string()).unwrap().number;
+    let topic = shard.reader.all_topics(number).unwrap()[0].1.number;
+    // Ranges that overlap are counted twice, and the fourth message of each lane is not among them.
+    let range =
+        |source, after, through| AckedRange { lane: Lane { source, priority: 5 }, after, through, count: 2, bytes: 8 };
+    let on_topic = Source::Topic(topic);
+    let ranges = vec![
+        range(Source::Broadcast, 0, 2),
+        range(Source::Broadcast, 1, 3),
+        range(on_topic, 0, 6),
+        range(on_topic, 5, 7),
+    ];
+    let ack = Ack { workspace: number, sandbox: 2, ranges, finished: Vec::new(), parked: Vec::new() };
+    shard.apply(&[Verb::Ack(ack)]);
+    let inbox = shard.open("c");
+    let taken = shard.take(&inbox, 9);
+    assert_eq!(sequences(&taken), [1, 2, 3, 4]);
+    shard.ack(&inbox, &taken);
+    shard.cut(9);
+    shard.clean(PLENTY);
+    assert_eq!(shard.batches(), [4, 8]);
+    assert_eq!(sequences(&shard.take(&shard.open("b"), 9)), [4, 8]);
 }

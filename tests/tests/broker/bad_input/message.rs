@@ -1,7 +1,9 @@
 //! Messages that cannot be published.
 
 use tandem_client::{Batch, Code, Destination, Error, ExceptionKind, HistoryQuery, Message, destination};
-use tandem_proto::messaging::v1::CapabilityDestination;
+use tandem_proto::messaging::v1::{
+    CapabilityDestination, PublishStreamRequest, publish_service_client::PublishServiceClient,
+};
 use tandem_tests::{Refused, broadcast, direct, named};
 
 use crate::stage::{Stage, WORKSPACE, text};
@@ -151,4 +153,24 @@ async fn a_batch_over_a_limit_is_refused_as_a_whole() {
         Refused::from(error).expect(Code::InvalidArgument, reason, &[says, advice]).at("messages");
     }
     assert_eq!(stage.pending("bob").await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_turns_to_another_workspace_is_refused() {
+    let stage = Stage::with(&["alice", "bob"]).await;
+    let request = |workspace: &str| PublishStreamRequest {
+        workspace_id: workspace.into(),
+        messages: vec![direct("alice", "bob", "x")],
+        ..PublishStreamRequest::default()
+    };
+    let requests = [WORKSPACE, "", WORKSPACE, "elsewhere"].map(request);
+    let mut service = PublishServiceClient::new(stage.broker.channel());
+    let mut answers = service.publish_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    for _ in 0..3 {
+        assert_eq!(answers.message().await.unwrap().unwrap().accepted, 1);
+    }
+    let refused = Refused::from(answers.message().await.unwrap_err());
+    refused.expect(Code::InvalidArgument, "INVALID_FIELD", &["\"default\"", "\"elsewhere\"", "another stream"]);
+    assert_eq!(refused.fields, ["workspace_id"]);
+    assert_eq!(stage.pending("bob").await, 3);
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tandem_client::{Agent, Code, Message, MessageBuilder, to_capability, to_capability_all};
+use tandem_proto::messaging::v1::{PublishStreamRequest, publish_service_client::PublishServiceClient};
 use tandem_tests::{Refused, direct, now};
 
 use super::scene::{texts, until};
@@ -180,4 +181,21 @@ async fn line_8_nobody_there_is_an_error() {
     refuse(&stage, review("unlearned").build()).await;
     registry.unregister("bob").await.unwrap();
     refuse(&stage, to_all("review")).await;
+}
+
+/// No state shows the messages of a request while they are shared out: they must not all go to the same one.
+#[tokio::test]
+async fn line_8_a_batch_is_shared_out() {
+    let stage = Stage::with(&["alice"]).await;
+    let names: Vec<String> = (0..10).map(|number| format!("worker-{number}")).collect();
+    for name in &names {
+        stage.register_able(name, &["review"]).await;
+    }
+    let messages = (0..100).map(|number| review(&number.to_string()).build()).collect();
+    let request = PublishStreamRequest { workspace_id: WORKSPACE.into(), messages, ..Default::default() };
+    let mut service = PublishServiceClient::new(stage.broker.channel());
+    let mut answers = service.publish_stream(tokio_stream::iter([request])).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().accepted, 100);
+    let loads = stage.loads(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(loads, [10; 10]);
 }

@@ -1,0 +1,140 @@
+//! What a subscription may still say when its inbox has ended.
+
+use std::{sync::Arc, task::Waker};
+
+use bytes::Bytes;
+
+use super::harness::*;
+use crate::{
+    batch::{Kind, Record},
+    command::{Outcome, Verb, nack::AttemptError},
+    config::Limits,
+    delivery::{
+        inbox::Ended,
+        subscription::{Failure, Subscription, SubscriptionOptions},
+    },
+    rejection::Reason,
+};
+
+fn subscribe(shard: &TestShard, sandbox: &str) -> Subscription {
+    let options = SubscriptionOptions { ack_deadline_ms: 30_000, lenient: false, low_priority_percent: 0 };
+    let delivery = Arc::clone(&shard.delivery);
+    let opened = Subscription::open(delivery, WORKSPACE, sandbox, Limits::default(), options, 1);
+    let mut subscription = opened.map_err(|error| error.to_string()).unwrap();
+    subscription.add_credit(100, 1 << 20).unwrap();
+    subscription
+}
+
+fn receive(subscription: &mut Subscription) -> u64 {
+    match subscription.next(Waker::noop()).unwrap() {
+        Some(_) => subscription.last_batch_len(),
+        None => 0,
+    }
+}
+
+fn broadcasts(shard: &mut TestShard, count: usize) {
+    let broadcast =
+        Record { kind: Kind::Broadcast, priority: 5, message_type: 1, from: "a", body: b"body", ..Record::default() };
+    shard.publish_records(&vec![broadcast; count]);
+}
+
+#[test]
+fn promise_5_an_ended_inbox_takes_no_acks_of_its_leases() {
+    let mut shard = TestShard::with_sandboxes();
+    broadcasts(&mut shard, 4);
+    for why in [Ended::FollowsChanged, Ended::AckFailed, Ended::LeaderChanged] {
+        let mut old = subscribe(&shard, "b");
+        assert_eq!(receive(&mut old), 4);
+        shard.open("b").lock().end(why.clone());
+        let mut new = subscribe(&shard, "b");
+        assert_eq!(receive(&mut new), 4, "{why:?}: the messages come again");
+
+        let (ack, refused) = old.acknowledge(&[(1, 2), (4, 4)]);
+        assert!(ack.is_none(), "{why:?}: somebody else holds the lease");
+        let reasons: Vec<_> = refused.iter().map(|(first, last, text)| (*first, *last, text.reason)).collect();
+        assert_eq!(reasons, [(1, 2, Reason::LeaseLost), (4, 4, Reason::LeaseLost)]);
+        let how = Failure { error: AttemptError::Nacked, text: Bytes::new(), delay_ms: None, dead_letter: false };
+        let (nacks, refused) = old.refuse(&[(3, 3)], how);
+        assert_eq!((nacks.len(), refused.len(), refused[0].2.reason), (0, 1, Reason::LeaseLost));
+        assert!(old.dropped().is_none());
+    }
+    let mut last = subscribe(&shard, "b");
+    assert_eq!(receive(&mut last), 4);
+    let (ack, refused) = last.acknowledge(&[(1, 4)]);
+    assert!(refused.is_empty());
+    let outcome = shard.apply(&[Verb::Ack(ack.unwrap())]).remove(0);
+    assert!(matches!(outcome, Outcome::Ack(Ok(acked)) if acked.count == 4), "{outcome:?}");
+    assert_eq!(shard.pending("b"), 0);
+}
+
+#[test]
+fn a_node_that_stops_still_takes_acks() {
+    let mut shard = TestShard::with_sandboxes();
+    broadcasts(&mut shard, 2);
+    let mut subscription = subscribe(&shard, "b");
+    assert_eq!(receive(&mut subscription), 2);
+    shard.delivery.shut_down();
+    let (ack, refused) = subscription.acknowledge(&[(1, 2)]);
+    assert!(refused.is_empty());
+    shard.apply(&[Verb::Ack(ack.unwrap())]);
+    assert_eq!(shard.pending("b"), 0);
+}
+
+fn keyed(shard: &mut TestShard, keys: &[u64]) {
+    let direct = |ordering: &u64| Record {
+        kind: Kind::Direct,
+        priority: 5,
+        message_type: 1,
+        from: "a",
+        to: "b",
+        ordering: *ordering,
+        body: b"body",
+        ..Record::default()
+    };
+    let records: Vec<_> = keys.iter().map(direct).collect();
+    shard.publish_records(&records);
+}
+
+#[test]
+fn an_inbox_that_holds_back_all_it_may_goes_on_with_what_the_others_wait_for() {
+    let mut shard = TestShard::with_sandboxes();
+    let inbox = shard.open("b");
+    inbox.lock().hold_back_at_most(2);
+    keyed(&mut shard, &[7, 7, 7, 7, 7, 0]);
+    let taken = shard.take(&inbox, 9);
+    assert_eq!(sequences(&taken), [1], "two are held back, and nobody looks further");
+    shard.nack(&inbox, &taken, Some(0));
+    shard.tick();
+    let again = shard.take(&inbox, 9);
+    assert_eq!((sequences(&again), again[0].attempt), (vec![1], 2), "the one all others wait for comes again");
+    inbox.lock().give_back(again[0].lease());
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "also when it was only given back");
+    shard.ack(&inbox, &again);
+    let mut seen = Vec::new();
+    loop {
+        let taken = shard.take(&inbox, 9);
+        if taken.is_empty() {
+            break;
+        }
+        seen.extend(sequences(&taken));
+        shard.ack(&inbox, &taken);
+    }
+    let ordered: Vec<_> = seen.iter().filter(|sequence| **sequence != 6).copied().collect();
+    assert_eq!((ordered, seen.len()), (vec![2, 3, 4, 5], 5));
+}
+
+#[test]
+fn a_long_key_is_passed_in_parts() {
+    let mut shard = TestShard::with_sandboxes();
+    shard.max_inbox = 3_000;
+    keyed(&mut shard, &[7; 2_500]);
+    keyed(&mut shard, &[0]);
+    let mut subscription = subscribe(&shard, "b");
+    let (mut seen, mut calls) = (0, 0);
+    while seen < 2 {
+        seen += receive(&mut subscription);
+        calls += 1;
+        assert!(calls < 10, "{seen} of 2 came");
+    }
+    assert!(calls > 2, "2,499 messages were held back under one lock");
+}
