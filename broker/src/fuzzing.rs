@@ -7,7 +7,17 @@ use crate::{
     command,
     config::Limits,
     encoding::Field as _,
-    machine::{dead_letter::DeadLetter, inbox::Inbox, parked::Parked, workspace::Workspace},
+    machine::{
+        dead_letter::DeadLetter,
+        events::Event,
+        follow::TopicCursors,
+        inbox::Inbox,
+        parked::Parked,
+        request::WaitingRequest,
+        state::{KnownId, Sandbox, Shard},
+        topic::Topic,
+        workspace::Workspace,
+    },
     message,
 };
 
@@ -41,6 +51,13 @@ pub fn records(bytes: &[u8]) -> bool {
     let mut known = command::decode_outcomes(bytes.clone()).is_ok();
     known |= Workspace::decode(bytes.clone()).is_ok();
     known |= Inbox::decode(bytes.clone()).is_ok();
+    known |= Sandbox::decode(bytes.clone()).is_ok();
+    known |= Topic::from_bytes(bytes.clone(), "topic").is_ok();
+    known |= TopicCursors::from_bytes(bytes.clone(), "topic cursors").is_ok();
+    known |= Event::from_bytes(bytes.clone(), "event").is_ok();
+    known |= WaitingRequest::from_bytes(bytes.clone(), "request").is_ok();
+    known |= Shard::from_bytes(bytes.clone(), "shard").is_ok();
+    known |= KnownId::from_bytes(bytes.clone(), "message id").is_ok();
     known |= Parked::from_bytes(bytes.clone(), "parked").is_ok();
     known |= DeadLetter::from_bytes(bytes.clone(), "dead letter").is_ok();
     if let Ok(batch) = Batch::decode(1, bytes) {

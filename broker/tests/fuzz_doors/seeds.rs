@@ -170,13 +170,13 @@ fn records() -> Seeds {
         .item(5, done())
         .item(6, done())
         .item(7, done());
-    let workspace = start().u8(2).u32(3).u64(1000).u64(1).u64(77).u64(9_000).u64(0).u32(2).u32(1).u32(1).u32(0);
+    let workspace = start().u8(3).u32(3).u64(1000).u64(1).u64(77).u64(9_000).u64(0).u32(2).u32(1).u32(1).u32(0);
     let workspace = workspace.u64(5).u64(604_800_000).u32(0).u64(0).u64(0).u64(0).u8(0).u64(4);
     let inbox = start().u8(2).u64(7).u64(3).u8(1).u8(9).u64(4).u64(50);
     BTreeMap::from([
         ("batch", batch()),
         ("outcomes", outcomes.0),
-        ("workspace", (0..10).fold(workspace, Bytes::u64).0),
+        ("workspace", (0..10).fold(workspace, Bytes::u64).u32(2).u64(70).u64(60).0),
         ("inbox", inbox.u8(1).u8(2).u64(9).u32(2).u64(20).u64(30).u64(40).u64(41).u8(0).u8(0).0),
     ])
 }
