@@ -25,6 +25,8 @@ pub(crate) const BATCH_HEADER: usize = 1 + 8 + 4;
 pub(crate) const MAX_BATCH_LEN: u64 = u16::MAX as u64;
 /// Where the hops stand in a record.
 const HOPS_OFFSET: usize = 3;
+/// Where the sender stands in a record; recipient and id follow.
+const FROM_OFFSET: usize = 5;
 
 /// Where a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +272,14 @@ impl Batch {
         let offset = self.offsets[index] as usize;
         let (record, _) = parse(&self.bytes[offset..]).expect("checked when the batch was decoded");
         record
+    }
+
+    /// The explicit id of the record at `index`, or empty: without reading the rest of it.
+    pub(crate) fn id(&self, index: usize) -> &[u8] {
+        let record = self.record_bytes(index);
+        let text = |from: usize| from + 1..from + 1 + usize::from(record[from]);
+        let to = text(text(FROM_OFFSET).end);
+        &record[text(to.end)]
     }
 
     /// Sequence of the record at `index`.

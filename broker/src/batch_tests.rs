@@ -94,3 +94,19 @@ fn every_cut_and_every_extra_byte_is_found() {
     longer.push(0);
     assert_eq!(Batch::decode(1, longer.into()).unwrap_err(), DecodeError::Trailing { what: "batch", count: 1 });
 }
+
+#[test]
+fn an_id_is_read_as_with_the_whole_record() {
+    let mut out = BytesMut::new();
+    encode_header(7, 3, &mut out);
+    let records = [
+        Record { kind: Kind::Direct, from: "a", to: "bob", id: "m-1", ..Record::default() },
+        Record::void(),
+        Record { kind: Kind::Broadcast, from: "long-sender", id: "x", body: b"body", ..Record::default() },
+    ];
+    records.iter().for_each(|record| record.encode(&mut out));
+    let batch = Batch::decode(1, out.freeze()).unwrap();
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!(batch.id(index), record.id.as_bytes());
+    }
+}

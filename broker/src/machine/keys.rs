@@ -230,7 +230,12 @@ pub(crate) fn source_of(lane: Lane, sandbox: u32) -> u32 {
 
 /// The hash under which keys and ids of unbounded variety are kept. Part of the format.
 pub(crate) fn text_hash(text: &str) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(text.as_bytes())
+    bytes_hash(text.as_bytes())
+}
+
+/// The same of a text that is not looked at.
+pub(crate) fn bytes_hash(text: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(text)
 }
 
 /// The same for ordering keys; never 0.

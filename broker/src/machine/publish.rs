@@ -122,8 +122,8 @@ impl Routes {
     /// Asks after all ids of the batch in one go: each lies somewhere else in memory.
     fn look_up_ids(&mut self, state: &State, batch: &Batch) {
         if batch.has_ids {
-            let ids = (0..batch.len()).map(|index| batch.record(index).id);
-            self.ids = ids.map(|id| Some(id).filter(|id| !id.is_empty()).map(keys::text_hash)).collect();
+            let ids = (0..batch.len()).map(|index| batch.id(index));
+            self.ids = ids.map(|id| Some(id).filter(|id| !id.is_empty()).map(keys::bytes_hash)).collect();
             self.may_be_known = state.may_know_ids(&self.workspace, &self.ids);
         }
     }

@@ -8,12 +8,14 @@
 //! Nothing is lost with the memory: the batches in MESSAGES hold the ids too, and the record of each workspace says where in
 //! its log a lot begins, so a start reads them again. What is written when depends on the commands alone.
 
-use std::{collections::HashMap, ops::ControlFlow};
+mod lot;
+
+use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
-use foldhash::fast::RandomState;
 use tandem_storage::{Direction, Engine};
 
+use self::lot::{Lot, RecentId};
 use super::{
     keys::{self, MESSAGES, RECORDS, Remembered},
     state::{KnownId, Shard, StateError},
@@ -26,7 +28,7 @@ use crate::{
 
 /// Ids of a lot: two lots are in memory, of about a hundred bytes an id. Part of the format, as everything here that decides what is
 /// written when. Small where the rules are tested, so that lots come and go.
-const LOT_IDS: usize = if cfg!(test) { 6 } else { 28_672 };
+const LOT_IDS: usize = if cfg!(test) { 6 } else { 57_344 };
 /// Bytes of the log of a shard after which a lot is full in any case: about what a start reads again for a lot.
 const LOT_BYTES: u64 = 32 << 20;
 /// Ids that are written with a batch of messages, at least; and for each of its messages.
@@ -100,14 +102,6 @@ impl LotMarks {
     }
 }
 
-#[derive(Clone, Copy)]
-struct RecentId {
-    window: u32,
-    known: KnownId,
-}
-
-type Lot = HashMap<(u32, u128), RecentId, RandomState>;
-
 /// See the module.
 #[derive(Default)]
 pub(crate) struct RecentIds {
@@ -128,7 +122,7 @@ impl RecentIds {
         for workspace in workspaces(engine)? {
             ids.load_workspace(engine, &workspace, progress)?;
         }
-        ids.older.retain(|(workspace, hash), id| place(*workspace, id.window, *hash) > progress.written);
+        ids.older.split_off(|id| place(id.workspace, id.window, id.hash) > progress.written);
         ids.sort_older();
         Ok(ids)
     }
@@ -164,7 +158,7 @@ impl RecentIds {
     /// What is known of an id, if it came in this window or in the one before.
     pub(crate) fn find(&self, workspace: u32, hash: u128, window: u32) -> Option<KnownId> {
         let find = |lot: &Lot| {
-            let id = lot.get(&(workspace, hash))?;
+            let id = lot.get(workspace, hash)?;
             (id.window.saturating_add(1) >= window).then_some(id.known)
         };
         find(&self.current).or_else(|| find(&self.older)).or_else(|| self.leaving.iter().find_map(find))
@@ -172,12 +166,12 @@ impl RecentIds {
 
     /// Whether it holds an id, of whatever window.
     pub(super) fn holds(&self, workspace: u32, hash: u128) -> bool {
-        let holds = |lot: &Lot| lot.contains_key(&(workspace, hash));
+        let holds = |lot: &Lot| lot.get(workspace, hash).is_some();
         holds(&self.current) || holds(&self.older) || self.leaving.iter().any(holds)
     }
 
     pub(super) fn insert(&mut self, workspace: u32, window: u32, hash: u128, known: KnownId) {
-        self.current.insert((workspace, hash), RecentId { window, known });
+        self.current.insert(RecentId { workspace, window, hash, known });
     }
 
     /// A batch is in the log, perhaps with ids: moves the lots on.
@@ -223,17 +217,16 @@ impl RecentIds {
 
     /// Writes all ids of a workspace, because a part of its log goes.
     pub(super) fn settle(&mut self, workspace: u32, marks: &mut LotMarks, mut write: impl FnMut(Bytes, Bytes)) {
-        let mut leaving = Lot::default();
         self.unwritten.retain(|(place, _)| place.0 >> 32 != u64::from(workspace));
         // The older first: of two under one id the newer one is found.
-        for lot in [&mut self.older, &mut self.current] {
-            leaving.extend(lot.extract_if(|(of, _), _| *of == workspace));
-        }
-        let mut places: Vec<_> = leaving.iter().map(|((_, hash), id)| (id.window, *hash, id.known)).collect();
-        places.sort_unstable_by_key(|(window, hash, _)| (*window, *hash));
-        let mut pairs = Pairs::for_about(places.len());
-        for (window, hash, known) in places {
-            let (key, value) = pairs.pair(workspace, window, hash, &known);
+        let mut ids = self.older.split_off(|id| id.workspace != workspace);
+        ids.append(&mut self.current.split_off(|id| id.workspace != workspace));
+        let leaving = Lot::from_ids(ids);
+        let mut sorted = leaving.ids().to_vec();
+        sorted.sort_unstable_by_key(|id| (id.window, id.hash));
+        let mut pairs = Pairs::for_about(sorted.len());
+        for id in sorted {
+            let (key, value) = pairs.pair(workspace, id.window, id.hash, &id.known);
             write(key, value);
         }
         self.leaving.push(leaving);
@@ -244,7 +237,7 @@ impl RecentIds {
     pub(super) fn forget(&mut self, workspace: u32) {
         self.unwritten.retain(|(place, _)| place.0 >> 32 != u64::from(workspace));
         for lot in [&mut self.older, &mut self.current] {
-            lot.retain(|(of, _), _| *of != workspace);
+            lot.split_off(|id| id.workspace != workspace);
         }
     }
 
@@ -254,8 +247,8 @@ impl RecentIds {
     }
 
     fn sort_older(&mut self) {
-        let ids = self.older.iter();
-        self.unwritten = ids.map(|((of, hash), id)| (place(*of, id.window, *hash), id.known)).collect();
+        let ids = self.older.ids().iter();
+        self.unwritten = ids.map(|id| (place(id.workspace, id.window, id.hash), id.known)).collect();
         self.unwritten.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(*place));
     }
 }
@@ -282,7 +275,7 @@ fn fill(lot: &mut Lot, workspace: &Workspace, batch: &Batch) {
         let record = batch.record(index);
         if !record.id.is_empty() {
             let known = KnownId { sequence: batch.sequence(index), digest: record.digest, time_ms: batch.time_ms };
-            lot.insert((workspace.number, keys::text_hash(record.id)), RecentId { window, known });
+            lot.insert(RecentId { workspace: workspace.number, window, hash: keys::text_hash(record.id), known });
         }
     }
 }
