@@ -18,6 +18,7 @@ use tandem_storage::{Direction, Engine};
 use self::lot::{Lot, RecentId};
 use super::{
     keys::{self, MESSAGES, RECORDS, Remembered},
+    remembered_filter::Name,
     state::{KnownId, Shard, StateError},
     workspace::Workspace,
 };
@@ -164,10 +165,10 @@ impl RecentIds {
         find(&self.current).or_else(|| find(&self.older)).or_else(|| self.leaving.iter().find_map(find))
     }
 
-    /// Whether it holds an id, of whatever window.
-    pub(super) fn holds(&self, workspace: u32, hash: u128) -> bool {
-        let holds = |lot: &Lot| lot.get(workspace, hash).is_some();
-        holds(&self.current) || holds(&self.older) || self.leaving.iter().any(holds)
+    /// All ids, for the filter.
+    pub(super) fn names(&self) -> impl Iterator<Item = Name> {
+        let lots = [&self.current, &self.older].into_iter().chain(&self.leaving);
+        lots.flat_map(Lot::ids).map(|id| (id.workspace, Remembered::Id, id.hash))
     }
 
     pub(super) fn insert(&mut self, workspace: u32, window: u32, hash: u128, known: KnownId) {

@@ -1,4 +1,4 @@
-//! What the engine may hold in REMEMBERED.
+//! What may be remembered: in REMEMBERED, or in the recent ids that are on their way there.
 //!
 //! Nearly every message id is new, and the engine takes a microsecond to say that it does not have one. A blocked Bloom
 //! filter says so in a tenth of that: one cache line per question, of a fixed size. It only saves lookups: what it may hold is
@@ -11,7 +11,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use tandem_storage::{Direction, Engine};
 
-use super::keys::{self, REMEMBERED, Remembered};
+use super::{
+    keys::{self, REMEMBERED, Remembered},
+    recent_ids::RecentIds,
+};
 
 /// 4 MiB in blocks of a cache line.
 const BLOCKS: usize = if cfg!(test) { 4 } else { 1 << 16 };
@@ -73,8 +76,10 @@ struct Loading {
 }
 
 impl Loading {
-    fn new() -> Self {
-        Self { filter: Filter::new(), from: Bytes::new() }
+    fn new(recent: &RecentIds) -> Self {
+        let mut filter = Filter::new();
+        recent.names().for_each(|name| filter.add(name));
+        Self { filter, from: Bytes::new() }
     }
 }
 
@@ -86,20 +91,18 @@ pub(super) struct RememberedFilter {
 }
 
 impl RememberedFilter {
-    pub(super) fn new() -> Self {
-        Self { filter: None, loading: Some(Loading::new()), is_renewal_wanted: false }
+    pub(super) fn new(recent: &RecentIds) -> Self {
+        Self { filter: None, loading: Some(Loading::new(recent)), is_renewal_wanted: false }
     }
 
     pub(super) fn may_hold(&self, name: Name) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_hold(name))
     }
 
-    /// A pair is written to REMEMBERED.
-    pub(super) fn add(&mut self, key: &[u8]) {
-        if let Some(name) = keys::remembered_parts(key) {
-            let loading = self.loading.as_mut().map(|loading| &mut loading.filter);
-            self.filter.iter_mut().chain(loading).for_each(|filter| filter.add(name));
-        }
+    /// Something is remembered from now on.
+    pub(super) fn add(&mut self, name: Name) {
+        let loading = self.loading.as_mut().map(|loading| &mut loading.filter);
+        self.filter.iter_mut().chain(loading).for_each(|filter| filter.add(name));
     }
 
     /// Reads on in what the engine holds.
@@ -131,9 +134,9 @@ impl RememberedFilter {
     }
 
     /// The engine shows everything that was written. Only now may it be read anew: nothing is between here and there.
-    pub(super) fn visible(&mut self) {
+    pub(super) fn visible(&mut self, recent: &RecentIds) {
         if std::mem::take(&mut self.is_renewal_wanted) {
-            self.loading = Some(Loading::new());
+            self.loading = Some(Loading::new(recent));
         }
     }
 }
@@ -160,14 +163,14 @@ mod tests {
 
     #[test]
     fn an_id_that_is_there_may_be_there_and_most_others_are_not() {
-        let mut ids = RememberedFilter::new();
+        let mut ids = RememberedFilter::new(&RecentIds::default());
         let engine = engine(0..100);
         for added in 100..150 {
             assert!(
                 (0..200).all(|number| ids.may_hold((1, Remembered::Id, hash(number)))),
                 "nothing is ruled out before all is known"
             );
-            ids.add(&keys::remembered(1, 7, Remembered::Id, hash(added)));
+            ids.add((1, Remembered::Id, hash(added)));
             ids.load_some(&engine).unwrap();
         }
         while ids.loading.is_some() {
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_filter_with_forgotten_ids_is_made_anew() {
-        let mut ids = RememberedFilter::new();
+        let mut ids = RememberedFilter::new(&RecentIds::default());
         let full = engine(0..CAPACITY);
         while ids.loading.is_some() {
             ids.load_some(&full).unwrap();
@@ -194,8 +197,8 @@ mod tests {
         let few = engine(0..10);
         ids.forget_some();
         assert!(ids.loading.is_none(), "not before everything can be read");
-        ids.visible();
-        ids.add(&keys::remembered(1, 8, Remembered::Id, hash(5_000)));
+        ids.visible(&RecentIds::default());
+        ids.add((1, Remembered::Id, hash(5_000)));
         while ids.loading.is_some() {
             assert!(ids.may_hold((1, Remembered::Id, hash(5_000))));
             ids.load_some(&few).unwrap();

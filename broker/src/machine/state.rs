@@ -131,8 +131,8 @@ impl State {
         let ids = RecentIds::load(engine.as_ref())?;
         Ok(Self {
             overlay: Overlay::new(engine),
+            filter: RememberedFilter::new(&ids),
             ids: Arc::new(RwLock::new(ids)),
-            filter: RememberedFilter::new(),
             shard: None,
             header: Header::default(),
             clock_is_behind: false,
@@ -186,8 +186,10 @@ impl State {
     /// The engine has everything; what is too much may be forgotten.
     pub(super) fn visible(&mut self) {
         self.overlay.visible();
-        self.ids.write().visible();
-        self.filter.visible();
+        let mut ids = self.ids.write();
+        self.filter.visible(&ids);
+        ids.visible();
+        drop(ids);
         if self.workspaces.len() > MAX_CACHED {
             self.workspaces.clear();
         }
@@ -469,7 +471,7 @@ impl State {
         value.put(&mut pair);
         let mut value = pair.freeze();
         let key = value.split_to(keys::REMEMBERED_BYTES);
-        self.filter.add(&key);
+        self.filter.add((workspace.number, kind, hash));
         self.overlay.put_point(REMEMBERED, key, value);
     }
 }

@@ -14,10 +14,7 @@ use crate::{
 impl State {
     /// Whether ids with these hashes may be known; the next ones ask again when messages of one batch share an id.
     pub(in crate::machine) fn may_know_ids(&self, workspace: &Workspace, hashes: &[Option<u128>]) -> Vec<bool> {
-        let ids = self.ids.read();
-        let may_know = |hash: u128| {
-            ids.holds(workspace.number, hash) || self.filter.may_hold((workspace.number, Remembered::Id, hash))
-        };
+        let may_know = |hash: u128| self.filter.may_hold((workspace.number, Remembered::Id, hash));
         hashes.iter().map(|hash| hash.is_some_and(may_know)).collect()
     }
 
@@ -35,7 +32,8 @@ impl State {
         self.remembered(workspace, Remembered::Id, hash)
     }
 
-    pub(in crate::machine) fn remember_id(&self, workspace: &Workspace, hash: u128, known: KnownId) {
+    pub(in crate::machine) fn remember_id(&mut self, workspace: &Workspace, hash: u128, known: KnownId) {
+        self.filter.add((workspace.number, Remembered::Id, hash));
         self.ids.write().insert(workspace.number, workspace.window(known.time_ms), hash, known);
     }
 
@@ -73,8 +71,6 @@ impl State {
     }
 
     fn write_ids(&mut self, pairs: Vec<(Bytes, Bytes)>) {
-        // By themselves: each is somewhere else in memory, and several are fetched at once.
-        pairs.iter().for_each(|(key, _)| self.filter.add(key));
         let writes = self.overlay.unread();
         pairs.into_iter().for_each(|(key, value)| writes.put(REMEMBERED, key, value));
     }
