@@ -165,6 +165,11 @@ impl RecentIds {
         find(&self.current).or_else(|| find(&self.older)).or_else(|| self.leaving.iter().find_map(find))
     }
 
+    /// What is known of an id that was new to the batch under way.
+    pub(super) fn find_newest(&self, workspace: u32, hash: u128) -> Option<KnownId> {
+        self.current.get(workspace, hash).map(|id| id.known)
+    }
+
     /// All ids, for the filter.
     pub(super) fn names(&self) -> impl Iterator<Item = Name> {
         let lots = [&self.current, &self.older].into_iter().chain(&self.leaving);
@@ -193,7 +198,8 @@ impl RecentIds {
         progress.bytes += batch.bytes().len() as u64;
         if self.current.len() >= LOT_IDS || progress.bytes >= LOT_BYTES {
             self.write_some(progress, usize::MAX, &mut write);
-            self.older = std::mem::take(&mut self.current);
+            let next = Lot::with_room(self.current.len());
+            self.older = std::mem::replace(&mut self.current, next);
             self.sort_older();
             *progress = LotProgress { number: progress.number + 1, ..LotProgress::default() };
         }

@@ -26,6 +26,10 @@ pub(super) struct Lot {
 }
 
 impl Lot {
+    pub(super) fn with_room(ids: usize) -> Self {
+        Self { ids: Vec::with_capacity(ids), places: HashTable::with_capacity(ids), state: RandomState::default() }
+    }
+
     pub(super) fn from_ids(ids: impl IntoIterator<Item = RecentId>) -> Self {
         let mut lot = Self::default();
         ids.into_iter().for_each(|id| lot.insert(id));

@@ -25,8 +25,11 @@ impl State {
         hash: u128,
         is_new: bool,
     ) -> Result<Option<KnownId>, StateError> {
+        if is_new {
+            return Ok(self.ids.read().find_newest(workspace.number, hash));
+        }
         let found = self.ids.read().find(workspace.number, hash, workspace.window(self.now_ms()));
-        if found.is_some() || is_new {
+        if found.is_some() {
             return Ok(found);
         }
         self.remembered(workspace, Remembered::Id, hash)
