@@ -99,8 +99,7 @@ mod tests {
         assert_eq!((lot.len(), lot.get(1, 7), lot.get(2, 7)), (2_000, Some(&newer), Some(&id(2, 7))));
         assert_eq!(lot.split_off(|id| id.workspace == 2).len(), 1_000);
         assert!(
-            (0..1_000)
-                .all(|number| lot.get(1, number).is_none() && lot.get(2, number.into()) == Some(&id(2, number as u64)))
+            (0..1_000).all(|number| lot.get(1, number).is_none() && lot.get(2, number) == Some(&id(2, number as u64)))
         );
         assert!(lot.split_off(|_| true).is_empty());
     }
