@@ -2,38 +2,28 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tandem_raft::{Cluster, FatalError, FatalSink, Node, NodeOptions, OpenState};
+use tandem_raft::{FatalError, FatalSink, Node, OpenState};
 use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptions};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    batcher::{self, BatcherOptions},
     clock,
-    cluster::{self, Membership, Routing, Seat},
-    command::{CreateWorkspace, Header, Outcome, Verb, create_workspace::Settings},
+    cluster::{Membership, Routing, Seat},
+    command::{CreateWorkspace, Outcome, Verb, create_workspace::Settings},
     config::{Config, EngineKind, StorageConfig},
     data_dir::DataDir,
-    delivery::Delivery,
     error::StartError,
     grpc::{Edge, ServerInfo},
     http, machine,
     metrics::Metrics,
-    query::StateReader,
     rejection::Reason,
-    retention::Retention,
+    running::{Parts, Running},
     serve,
-    shard::{Applier, Shard, Shards},
-    ticker::Ticker,
+    shard::{Applier, Shards},
 };
-
-/// How long a start waits for the shards to be ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Between two tries of a leader to create the default workspace.
 const DEFAULT_WORKSPACE_PAUSE: Duration = Duration::from_millis(500);
-
-/// Entries that a member keeps behind a snapshot, for peers that were away for a moment.
-const RETAINED_LOG_ENTRIES: u64 = 1_000;
 
 /// A running broker.
 pub struct Broker {
@@ -61,15 +51,14 @@ impl Broker {
         let membership = Membership::prepare(&config, &mut data_dir, address(&grpc)).await?;
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
-        let (node, readers, deliveries) = start_node(&config, &data_dir, membership, &metrics, &fatal).await?;
-        let (shards, mut tasks) = start_shards(&config, &node, readers, deliveries, &metrics).await?;
-        let routing = match node.cluster() {
-            None => {
-                create_default_workspace(&config, &shards).await?;
-                None
+        let parts = parts(&config, &data_dir, membership, &metrics)?;
+        let Running { node, shards, routing, mut tasks } = Running::start(&config, parts, &metrics, &fatal).await?;
+        match routing.clone() {
+            None => create_default_workspace(&config, &shards).await?,
+            Some(routing) => {
+                tasks.push(tokio::spawn(default_workspace_of_a_cluster(config.clone(), shards.clone(), routing)));
             }
-            Some(cluster) => Some(follow_leaders(&config, cluster, &shards, &mut tasks)),
-        };
+        }
 
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
@@ -209,109 +198,23 @@ fn remove_states(data_dir: &DataDir) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn start_node(
+fn parts(
     config: &Config,
     data_dir: &DataDir,
     membership: Option<Membership>,
     metrics: &Metrics,
-    fatal: &FatalSink,
-) -> Result<(Node<Applier>, Vec<StateReader>, Vec<Arc<Delivery>>), StartError> {
-    let mut options = NodeOptions::new(config.node_id, data_dir.path.clone(), config.storage.shards);
-    options.snapshot_every_bytes = config.storage.snapshot_every_bytes;
-    options.log_cache_bytes = config.storage.log_cache_bytes;
-    let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
-    let applier = |_shard| {
-        let reader = StateReader::new(fatal.clone());
-        let delivery = Arc::new(Delivery::new(reader.clone(), metrics.events.clone()));
-        readers.push(reader.clone());
-        deliveries.push(Arc::clone(&delivery));
-        Applier::new(reader, delivery)
-    };
+) -> Result<Parts, StartError> {
     if config.storage.engine == EngineKind::Memory {
         // The log is gone with the last process, so what is left of its states must not come back.
         remove_states(data_dir)?;
     }
-    let log = open_log(config, data_dir)?;
-    let opener = state_opener(&config.storage);
-    let (commits, fatal) = (metrics.commits.clone(), fatal.clone());
-    let node = match membership {
-        None => Node::start(&options, log, opener, applier, commits, fatal).await?,
-        Some(membership) => {
-            options.heartbeat_interval_ms = config.cluster.heartbeat_interval_ms;
-            options.election_timeout_ms = config.cluster.election_timeout_ms;
-            options.retained_log_entries = RETAINED_LOG_ENTRIES;
-            let cluster = membership.options(data_dir, metrics.peers.clone());
-            let started = Node::start_member(&options, cluster, log, opener, applier, commits, fatal.clone()).await;
-            // Peers may refuse this node before it is up; what fails then fails for that reason.
-            started.map_err(|error| fatal.get().unwrap_or(error))?
-        }
-    };
-    Ok((node, readers, deliveries))
-}
-
-async fn start_shards(
-    config: &Config,
-    node: &Node<Applier>,
-    readers: Vec<StateReader>,
-    deliveries: Vec<Arc<Delivery>>,
-    metrics: &Metrics,
-) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
-    let (mut shards, mut tickers) = (Vec::new(), Vec::new());
-    for ((group, reader), delivery) in node.groups().iter().zip(readers).zip(deliveries) {
-        let alone = node.cluster().is_none();
-        let not_ready = || StartError::NotReady { shard: group.shard(), seconds: READY_TIMEOUT.as_secs() };
-        let ready = tokio::time::timeout(READY_TIMEOUT, async {
-            // Ready is: leading, and everything in the log applied. A member does not wait: others may come later.
-            while alone && group.read_barrier().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
-        ready.await.map_err(|_| not_ready())?;
-        let newest_time_ms = reader.time_ms().map_err(|_| not_ready())?;
-        let options = BatcherOptions {
-            max_queued_bytes: config.limits.max_queued_bytes,
-            header: Header {
-                time_ms: newest_time_ms,
-                max_inbox_messages: config.limits.max_inbox_messages,
-                max_inbox_bytes: config.limits.max_inbox_bytes,
-                max_dead_letters: config.limits.max_dead_letters_per_sandbox,
-                dedupe_window_ms: config.limits.dedupe_window_ms,
-            },
-            metrics: metrics.batches.clone(),
-        };
-        let batcher = batcher::spawn(Arc::clone(group), options);
-        let ticker = Ticker {
-            reader: reader.clone(),
-            delivery: Arc::clone(&delivery),
-            batcher: batcher.clone(),
-            heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
-            leadership: group.leadership(),
-        };
-        tickers.push(tokio::spawn(ticker.run()));
-        let retention = Retention {
-            reader: reader.clone(),
-            batcher: batcher.clone(),
-            inbox_limits: (config.limits.max_inbox_messages, config.limits.max_inbox_bytes),
-            leadership: group.leadership(),
-        };
-        tickers.push(tokio::spawn(retention.run()));
-        shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });
-    }
-    Ok((Shards::new(shards), tickers))
-}
-
-/// Keeps track of the leaders of all shards, in tasks of their own.
-fn follow_leaders(config: &Config, cluster: Cluster, shards: &Shards, tasks: &mut Vec<JoinHandle<()>>) -> Routing {
-    let mut seats = Vec::new();
-    for shard in shards.iter() {
-        let (sender, seat) = watch::channel(Seat::default());
-        shard.delivery.step_down();
-        tasks.push(tokio::spawn(cluster::follow(Arc::clone(&shard.group), Arc::clone(&shard.delivery), sender)));
-        seats.push(seat);
-    }
-    let routing = Routing::new(cluster, seats);
-    tasks.push(tokio::spawn(default_workspace_of_a_cluster(config.clone(), shards.clone(), routing.clone())));
-    routing
+    Ok(Parts {
+        data_dir: data_dir.path.clone(),
+        log: open_log(config, data_dir)?,
+        states: state_opener(&config.storage),
+        cluster: membership.map(|membership| membership.options(data_dir, metrics.peers.clone())),
+        simulation: None,
+    })
 }
 
 /// The node that leads the shard of the default workspace creates it, when it is not there.

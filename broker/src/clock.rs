@@ -4,13 +4,33 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+#[cfg(test)]
+thread_local! {
+    /// In a simulation: what the clocks of the node show that runs now.
+    static SIMULATED: std::cell::Cell<Option<(u64, Instant)>> = const { std::cell::Cell::new(None) };
+}
+
+/// Sets what [`unix_ms`] and [`now`] show on this thread.
+#[cfg(test)]
+pub(crate) fn simulate(unix_ms: u64, now: Instant) {
+    SIMULATED.set(Some((unix_ms, now)));
+}
+
 /// Milliseconds since 1970; 0 on a machine whose clock stands before.
 pub(crate) fn unix_ms() -> u64 {
+    #[cfg(test)]
+    if let Some((unix_ms, _)) = SIMULATED.get() {
+        return unix_ms;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// For measuring durations.
 pub(crate) fn now() -> Instant {
+    #[cfg(test)]
+    if let Some((_, now)) = SIMULATED.get() {
+        return now;
+    }
     Instant::now()
 }
 

@@ -38,8 +38,12 @@ use crate::{
 /// An inbox that somebody is subscribed to.
 pub(crate) type SharedInbox = Arc<Mutex<InboxQueue>>;
 
+/// By numbers that the broker gives out itself, so that nobody can choose what collides. What happens in the order of such a
+/// map happens in the same order in every run of a simulation.
+pub(crate) type ByNumber<V> = HashMap<u32, V, foldhash::fast::FixedState>;
+
 /// Inboxes with subscribers, by workspace and sandbox. Others cost no memory.
-type Table = HashMap<u32, HashMap<u32, SharedInbox>>;
+type Table = ByNumber<ByNumber<SharedInbox>>;
 
 /// The deliveries of one shard.
 pub(crate) struct Delivery {
@@ -105,7 +109,7 @@ impl Delivery {
                 }
                 Effect::TopicGone { workspace } => {
                     let table = self.table.read();
-                    for inbox in table.get(&workspace).into_iter().flat_map(HashMap::values) {
+                    for inbox in table.get(&workspace).into_iter().flat_map(ByNumber::values) {
                         inbox.lock().end(Ended::FollowsChanged);
                     }
                 }
@@ -199,7 +203,10 @@ impl Delivery {
         let table = self.table.read();
         let inboxes = table.iter().flat_map(|(workspace, inboxes)| inboxes.iter().map(|pair| (*workspace, pair)));
         let alive = inboxes.filter(|(_, (_, inbox))| inbox.lock().streams > 0);
-        alive.map(|(workspace, (sandbox, _))| (workspace, *sandbox)).collect()
+        let mut alive: Vec<_> = alive.map(|(workspace, (sandbox, _))| (workspace, *sandbox)).collect();
+        // What becomes a command does not depend on the order of a table in memory.
+        alive.sort_unstable();
+        alive
     }
 
     /// Messages that somebody works on although their ttl has ended.
@@ -218,12 +225,13 @@ impl Delivery {
                 leased.extend(leases);
             }
         }
+        leased.sort_unstable_by_key(|leased| (leased.workspace, leased.sandbox, leased.sequence));
         leased
     }
 
     /// Inboxes that somebody is subscribed to.
     pub(crate) fn open_inboxes(&self) -> usize {
-        self.table.read().values().map(HashMap::len).sum()
+        self.table.read().values().map(ByNumber::len).sum()
     }
 
     /// This node leads the shard: streams may be opened.
@@ -235,7 +243,7 @@ impl Delivery {
     /// new leader.
     pub(crate) fn step_down(&self) {
         self.following.store(true, Ordering::Release);
-        for inbox in self.table.read().values().flat_map(HashMap::values) {
+        for inbox in self.table.read().values().flat_map(ByNumber::values) {
             inbox.lock().end(Ended::LeaderChanged);
         }
     }
@@ -243,7 +251,7 @@ impl Delivery {
     /// Ends all streams, and every one that is opened later.
     pub(crate) fn shut_down(&self) {
         self.stopping.store(true, Ordering::Release);
-        for inbox in self.table.read().values().flat_map(HashMap::values) {
+        for inbox in self.table.read().values().flat_map(ByNumber::values) {
             inbox.lock().end(Ended::ShuttingDown);
         }
     }

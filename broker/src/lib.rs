@@ -40,8 +40,11 @@ mod metrics;
 mod query;
 mod rejection;
 mod retention;
+mod running;
 mod serve;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod ticker;
 
 pub use app::Broker;

@@ -56,7 +56,7 @@ impl Retention {
                 // What the state cannot give the reader has reported; the node ends.
                 tracing::debug!(%error, "a round of retention ended early; it is repeated");
             }
-            tokio::time::sleep(PAUSE.max(started.elapsed() * PAUSE_FACTOR)).await;
+            tokio::time::sleep(PAUSE.max(clock::now().saturating_duration_since(started) * PAUSE_FACTOR)).await;
         }
     }
 
@@ -106,7 +106,7 @@ impl Retention {
         read: impl FnOnce(&StateReader) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, QueryError> {
         let reader = self.reader.clone();
-        match tokio::task::spawn_blocking(move || read(&reader)).await {
+        match tandem_raft::blocking::run(move || read(&reader)).await {
             Ok(result) => result,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

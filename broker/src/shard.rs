@@ -15,6 +15,8 @@ use crate::{
 
 /// Applies the commands of a shard and passes on what they cause.
 pub(crate) struct Applier {
+    #[cfg(test)]
+    shard: u32,
     machine: Option<Machine>,
     reader: StateReader,
     delivery: Arc<Delivery>,
@@ -22,8 +24,10 @@ pub(crate) struct Applier {
 }
 
 impl Applier {
-    pub(crate) fn new(reader: StateReader, delivery: Arc<Delivery>) -> Self {
-        Self { machine: None, reader, delivery, effects: Vec::new() }
+    pub(crate) fn new(shard: u32, reader: StateReader, delivery: Arc<Delivery>) -> Self {
+        #[cfg(not(test))]
+        let _ = shard;
+        Self { #[cfg(test)] shard, machine: None, reader, delivery, effects: Vec::new() }
     }
 }
 
@@ -37,6 +41,8 @@ impl Apply for Applier {
     }
 
     fn apply(&mut self, _index: u64, command: &Bytes, writes: &mut WriteBatch) -> Result<Bytes, ApplyError> {
+        #[cfg(test)]
+        crate::simulation::observer::applied(self.shard, _index, command);
         let machine = self.machine.as_mut().ok_or_else(|| ApplyError("the state is not open".into()))?;
         machine.apply(command, writes, &mut self.effects).map_err(|error| ApplyError(error.to_string()))
     }

@@ -1,7 +1,7 @@
 //! Spreads leaders over the nodes: each shard has one that should lead it, and whoever leads it instead hands over once that
 //! one is there and has the log. A node that is drained leads nothing, and what an operator transferred stays where it is.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{apply::Apply, group::Group, group::preferred_leader, peers::Links, roll::Roll};
 
@@ -24,10 +24,11 @@ struct Watch {
 
 /// Runs until its task is aborted.
 pub(crate) async fn run<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>) {
-    let mut watches: HashMap<u32, Watch> = HashMap::new();
+    let mut watches: BTreeMap<u32, Watch> = BTreeMap::new();
     let mut rolls = links.gate.roster.rolls().subscribe();
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(INTERVAL) => {}
             // An operator has said something, and waits for it.
             changed = rolls.changed() => match changed {

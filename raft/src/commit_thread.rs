@@ -1,14 +1,17 @@
 //! One thread per node writes the logs of all shards: it takes what has queued, writes once, fsyncs once, and completes
-//! every request in order. No timer: while one fsync is under way, the next batch gathers.
+//! every request in order. No timer: while one fsync is under way, the next batch gathers. In a simulation a task does the
+//! same, in simulated time.
 
 use std::{
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use tandem_storage::{Durability, Engine, WriteBatch};
+use tokio::{sync::mpsc as tasks, task::JoinHandle};
 
-use crate::{clock, error::FatalError, error::FatalSink, metrics::CommitMetrics};
+use crate::{clock, error::FatalError, error::FatalSink, metrics::CommitMetrics, random, simulation::SlowDisk};
 
 /// The most bytes that one fsync covers, so that a burst does not make early requests wait for all of it.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -28,14 +31,25 @@ struct Request {
 /// answer.
 #[derive(Clone)]
 pub(crate) struct CommitHandle {
-    queue: mpsc::Sender<Request>,
+    queue: Queue,
+}
+
+#[derive(Clone)]
+enum Queue {
+    ToThread(mpsc::Sender<Request>),
+    ToTask(tasks::UnboundedSender<Request>),
 }
 
 impl CommitHandle {
     /// Queues a write. Requests become durable, and `done` is called, in the order of these calls. `done` runs on the
     /// commit thread and must not block.
     pub(crate) fn submit(&self, writes: WriteBatch, durability: Durability, done: Done) {
-        if let Err(mpsc::SendError(request)) = self.queue.send(Request { writes, durability, done }) {
+        let request = Request { writes, durability, done };
+        let sent = match &self.queue {
+            Queue::ToThread(queue) => queue.send(request).map_err(|refused| refused.0),
+            Queue::ToTask(queue) => queue.send(request).map_err(|refused| refused.0),
+        };
+        if let Err(request) = sent {
             (request.done)(Err(stopped()));
         }
     }
@@ -56,34 +70,87 @@ pub(crate) fn spawn(
     let thread = thread::Builder::new()
         .name("commit".into())
         .spawn(move || run(&requests, engine.as_ref(), &metrics, &fatal))?;
-    Ok((CommitHandle { queue }, thread))
+    Ok((CommitHandle { queue: Queue::ToThread(queue) }, thread))
+}
+
+/// The same as a task of this runtime, on a disk that takes its time.
+pub(crate) fn spawn_task(engine: Arc<dyn Engine>, fatal: FatalSink, disk: SlowDisk) -> (CommitHandle, JoinHandle<()>) {
+    let (queue, requests) = tasks::unbounded_channel();
+    let task = tokio::spawn(run_in_simulated_time(requests, engine, fatal, disk));
+    (CommitHandle { queue: Queue::ToTask(queue) }, task)
+}
+
+/// What one fsync covers.
+struct Gathered {
+    writes: WriteBatch,
+    durability: Durability,
+    waiting: Vec<Done>,
+}
+
+impl Gathered {
+    fn new(first: Request, mut next: impl FnMut() -> Option<Request>) -> Self {
+        let mut gathered = Self { writes: first.writes, durability: first.durability, waiting: vec![first.done] };
+        while gathered.writes.size_bytes() < MAX_BATCH_BYTES {
+            let Some(mut request) = next() else { break };
+            gathered.writes.append(&mut request.writes);
+            if request.durability == Durability::Synced {
+                gathered.durability = Durability::Synced;
+            }
+            gathered.waiting.push(request.done);
+        }
+        gathered
+    }
+}
+
+fn answer(waiting: Vec<Done>, result: &Result<(), FatalError>, fatal: &FatalSink) {
+    if let Err(error) = result {
+        fatal.report(error.clone());
+    }
+    for done in waiting {
+        done(result.clone());
+    }
 }
 
 fn run(requests: &mpsc::Receiver<Request>, engine: &dyn Engine, metrics: &CommitMetrics, fatal: &FatalSink) {
-    let mut waiting: Vec<Done> = Vec::new();
     while let Ok(first) = requests.recv() {
-        let mut writes = first.writes;
-        let mut durability = first.durability;
-        waiting.push(first.done);
-        while writes.size_bytes() < MAX_BATCH_BYTES {
-            let Ok(mut next) = requests.try_recv() else { break };
-            writes.append(&mut next.writes);
-            if next.durability == Durability::Synced {
-                durability = Durability::Synced;
-            }
-            waiting.push(next.done);
-        }
+        let Gathered { writes, durability, waiting } = Gathered::new(first, || requests.try_recv().ok());
         let result = match fatal.get() {
             Some(error) => Err(error),
             None => commit(engine, writes, durability, waiting.len(), metrics),
         };
-        if let Err(error) = &result {
-            fatal.report(error.clone());
-        }
-        for done in waiting.drain(..) {
-            done(result.clone());
-        }
+        answer(waiting, &result, fatal);
     }
+}
+
+async fn run_in_simulated_time(
+    mut requests: tasks::UnboundedReceiver<Request>,
+    engine: Arc<dyn Engine>,
+    fatal: FatalSink,
+    disk: SlowDisk,
+) {
+    while let Some(first) = requests.recv().await {
+        let Gathered { writes, durability, waiting } = Gathered::new(first, || requests.try_recv().ok());
+        let result = match fatal.get() {
+            Some(error) => Err(error),
+            None => commit_slowly(engine.as_ref(), writes, durability, disk).await,
+        };
+        answer(waiting, &result, &fatal);
+    }
+}
+
+/// In two steps, so that the power may fail between them.
+async fn commit_slowly(
+    engine: &dyn Engine,
+    writes: WriteBatch,
+    durability: Durability,
+    disk: SlowDisk,
+) -> Result<(), FatalError> {
+    engine.write(writes, Durability::Deferred)?;
+    if durability == Durability::Synced {
+        tokio::time::sleep(Duration::from_micros(random::below(disk.longest_sync_us.max(1)))).await;
+        engine.flush()?;
+    }
+    Ok(())
 }
 
 fn commit(

@@ -48,6 +48,7 @@ pub(crate) async fn run<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>)
     let mut rolls = links.gate.roster.rolls().subscribe();
     loop {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(INTERVAL) => {}
             changed = rolls.changed() => if changed.is_err() { return },
         }

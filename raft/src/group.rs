@@ -241,7 +241,7 @@ impl<A: Apply> Group<A> {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }
         let (home, engine) = (self.home.clone(), Arc::clone(&self.engine.lock()));
-        let ended = tokio::task::spawn_blocking(move || {
+        let ended = crate::blocking::run(move || {
             home.end();
             engine.flush()
         });

@@ -20,6 +20,7 @@
 
 mod apply;
 mod balance;
+pub mod blocking;
 mod change;
 mod clock;
 mod cluster;
@@ -35,6 +36,8 @@ mod node;
 mod peers;
 mod random;
 mod roll;
+mod runtime;
+pub mod simulation;
 mod snapshot;
 mod state_home;
 mod state_machine;

@@ -21,6 +21,7 @@ use crate::{
     metrics::{CommitMetrics, PeerMetrics},
     peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
     roll::{Roll, RollFile},
+    simulation::Simulation,
     state_home::StateHome,
     succession,
 };
@@ -45,6 +46,8 @@ pub struct NodeOptions {
     pub heartbeat_interval_ms: u64,
     /// Without a heartbeat for one to two times this many milliseconds a follower calls an election. Default 500.
     pub election_timeout_ms: u64,
+    /// Only in a simulation. Default none.
+    pub simulation: Option<Simulation>,
 }
 
 impl NodeOptions {
@@ -59,6 +62,7 @@ impl NodeOptions {
             retained_log_entries: 0,
             heartbeat_interval_ms: 100,
             election_timeout_ms: 500,
+            simulation: None,
         }
     }
 }
@@ -111,8 +115,18 @@ impl<A: Apply> Node<A> {
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
-        let (commits, thread) = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone())
-            .map_err(|error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") })?;
+        let (commits, thread) = match options.simulation {
+            Some(Simulation { disk, .. }) => {
+                let (commits, _task) = commit_thread::spawn_task(Arc::clone(&log), fatal.clone(), disk);
+                (commits, None)
+            }
+            None => {
+                let spawned = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone());
+                let no_thread = |error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") };
+                let (commits, thread) = spawned.map_err(no_thread)?;
+                (commits, Some(thread))
+            }
+        };
         let mut accept = None;
         let mut bootstraps = true;
         let mut peer_metrics = PeerMetrics::default();
@@ -136,12 +150,13 @@ impl<A: Apply> Node<A> {
                 _ => watch::Sender::new(Roll::default()),
             };
             let (links, metrics) = (links.clone(), peer_metrics.clone());
-            let network = PeerNetwork { shard, links, metrics, sending: watch::Sender::new(0) };
+            let planted = options.simulation.and_then(|simulation| simulation.planted);
+            let network = PeerNetwork { shard, links, metrics, sending: watch::Sender::new(0), planted };
             let parts = Parts { log, home, apply: apply(shard), network, rolls, bootstraps };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
-        let mut node = Self { groups, log, commit_thread: Some(thread), cluster: None, tasks: Vec::new() };
+        let mut node = Self { groups, log, commit_thread: thread, cluster: None, tasks: Vec::new() };
         if let (Some(links), Some(accept)) = (links, accept) {
             node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
         }
@@ -213,7 +228,7 @@ impl<A: Apply> Node<A> {
             result = result.and(ended);
         }
         let (log, thread) = (Arc::clone(&self.log), self.commit_thread.take());
-        let ended = tokio::task::spawn_blocking(move || {
+        let ended = crate::blocking::run(move || {
             if let Some(thread) = thread
                 && !ends_in_time(&thread)
             {
@@ -251,7 +266,7 @@ async fn follow_roll(links: Arc<Links>, file: RollFile) {
         if roll.revision > 0 {
             links.follow_roll();
             let (file, revision) = (file.clone(), roll.revision);
-            let written = tokio::task::spawn_blocking(move || file.write(&roll)).await;
+            let written = crate::blocking::run(move || file.write(&roll)).await;
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, revision, "the file ROLL was not written; the next start learns the members later");
             }

@@ -65,7 +65,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (home, slot) = (self.home.clone(), Arc::clone(&self.slot));
-        let built = tokio::task::spawn_blocking(move || home.take_snapshot(&slot));
+        let built = crate::blocking::run(move || home.take_snapshot(&slot));
         let taken = built.await.map_err(io::Error::other)??;
         tracing::debug!(last_log_id = ?taken.meta.last_log_id, path = %taken.path.display(), "snapshot taken");
         Ok(taken.into())

@@ -143,7 +143,7 @@ impl StateHome {
             tokio::time::sleep(UNUSED_POLL).await;
         }
         drop(engine);
-        let removed = tokio::task::spawn_blocking(move || remove(&dir)).await;
+        let removed = crate::blocking::run(move || remove(&dir)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "an old state was not removed; the next start does it");
         }

@@ -198,7 +198,7 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> Result<(), io::Error> {
         let (home, slot, meta) = (self.home.clone(), Arc::clone(&self.slot), meta.clone());
-        let installing = tokio::task::spawn_blocking(move || home.install(&snapshot.path, &meta, &slot));
+        let installing = crate::blocking::run(move || home.install(&snapshot.path, &meta, &slot));
         let (old, dir) = installing.await.map_err(io::Error::other)?.map_err(|error| self.fail(error))?;
         let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;

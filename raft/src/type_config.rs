@@ -31,6 +31,7 @@ openraft::declare_raft_types!(
         R = Outcome,
         NodeId = u64,
         Node = BasicNode,
+        AsyncRuntime = crate::runtime::Runtime,
 );
 
 /// Who led when an entry was proposed.

@@ -58,7 +58,7 @@ pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Deliver
                 seat.send_replace(Seat::Here);
                 lose_majority(&group).await;
             };
-            let alive = tokio::select! { alive = changed => alive, () = reign => true };
+            let alive = tokio::select! { biased; alive = changed => alive, () = reign => true };
             seat.send_replace(Seat::Vacant);
             delivery.step_down();
             if !alive {

@@ -70,6 +70,7 @@ impl Routing {
                     return place;
                 }
                 tokio::select! {
+                    biased;
                     changed = seat.changed() => if changed.is_err() { std::future::pending::<()>().await },
                     changed = connections.changed() => if changed.is_err() { std::future::pending::<()>().await },
                 }

@@ -3,7 +3,7 @@
 mod taking;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     task::Waker,
 };
@@ -51,7 +51,7 @@ pub(crate) struct InboxQueue {
     topics: BTreeMap<(u8, u32), LaneQueue>,
     /// Patterns, and for topics that were met whether one of them fits.
     patterns: Vec<String>,
-    followed: HashMap<u32, bool>,
+    followed: super::ByNumber<bool>,
     /// One for each priority.
     ready: Vec<ReadyQueue>,
     keyed: KeyedOrder,
@@ -79,7 +79,7 @@ impl InboxQueue {
             fixed: Vec::new(),
             topics: BTreeMap::new(),
             patterns: Vec::new(),
-            followed: HashMap::new(),
+            followed: super::ByNumber::default(),
             ready: Vec::new(),
             keyed: KeyedOrder::default(),
             expiring: BTreeSet::new(),

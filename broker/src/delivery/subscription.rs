@@ -162,7 +162,7 @@ impl Subscription {
 
     /// Milliseconds since the subscription was opened: what the deadlines of its leases count in.
     pub(crate) fn elapsed_ms(&self) -> u64 {
-        self.opened.elapsed().as_millis() as u64
+        clock::now().saturating_duration_since(self.opened).as_millis() as u64
     }
 
     /// When the next lease may lapse, on the same scale.

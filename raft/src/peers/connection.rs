@@ -1,7 +1,7 @@
 //! A connection that this node dialed: questions go out, answers come back, in any order of questions.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -57,7 +57,7 @@ pub(crate) struct Connection {
     pub(crate) peer: Introduction,
     frames: mpsc::UnboundedSender<Bytes>,
     /// None once the connection has ended.
-    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
+    waiting: Mutex<Option<BTreeMap<u64, Waiting>>>,
     next_call: AtomicU64,
     closed: watch::Sender<bool>,
 }
@@ -73,7 +73,7 @@ impl Connection {
         let connection = Arc::new(Self {
             peer,
             frames,
-            waiting: Mutex::new(Some(HashMap::new())),
+            waiting: Mutex::new(Some(BTreeMap::new())),
             next_call: AtomicU64::new(1),
             closed: watch::Sender::new(false),
         });
@@ -207,6 +207,7 @@ where
 {
     let writer = tokio::spawn(write_frames(to, queue));
     tokio::select! {
+        biased;
         () = read_answers(&connection, from) => {}
         () = connection.closed() => {}
     }

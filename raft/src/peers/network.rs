@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
     base::{BoxFuture, BoxStream},
+    entry::RaftEntry,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     impls::BasicNode,
     network::{Backoff, RPCOption},
@@ -25,6 +26,7 @@ use super::{
 };
 use crate::{
     metrics::PeerMetrics,
+    simulation::Planted,
     snapshot::SnapshotDir,
     type_config::{TypeConfig, Vote},
 };
@@ -51,6 +53,8 @@ pub(crate) struct PeerNetwork {
     pub(crate) metrics: PeerMetrics,
     /// Snapshots that are being sent.
     pub(crate) sending: watch::Sender<usize>,
+    /// Only in a simulation.
+    pub(crate) planted: Option<Planted>,
 }
 
 /// A snapshot is being sent for as long as this lives.
@@ -132,9 +136,18 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            let mut input = input;
+            // openraft waits out its backoff where requests are asked for, and only there: without asking, a leader would try
+            // a peer that is away again and again without a pause.
+            let first = match self.connection() {
+                Ok(_) => None,
+                Err(_) => input.next().await,
+            };
+            let input = futures_util::stream::iter(first).chain(input);
             let exchange = self.connection()?.open(self.network.shard).map_err(|error| failed(&error))?;
             let metrics = self.network.metrics.clone();
-            let pipeline = Pipeline { input, exchange, waiting: VecDeque::new(), bytes: 0, drained: false, metrics };
+            let (waiting, planted) = (VecDeque::new(), self.network.planted);
+            let pipeline = Pipeline { input, exchange, waiting, bytes: 0, drained: false, metrics, planted };
             let answers = futures_util::stream::unfold(Some(pipeline), |pipeline| async {
                 let mut pipeline = pipeline?;
                 let answer = pipeline.next().await?;
@@ -172,6 +185,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let _sending = Sending::begin(&self.network.sending);
         let sending = snapshot::send(&connection, self.network.shard, &vote, &snapshot, &self.network.metrics);
         tokio::select! {
+            biased;
             sent = sending => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(CallError::Closed) => Err(Unreachable::new(&CallError::Closed).into()),
@@ -225,6 +239,7 @@ struct Pipeline<S> {
     /// No more come.
     drained: bool,
     metrics: PeerMetrics,
+    planted: Option<Planted>,
 }
 
 impl<S> Pipeline<S>
@@ -245,6 +260,10 @@ where
                     Some(request) => {
                         let capacity = wire::append_capacity(&request);
                         let bytes = self.exchange.ask(capacity, |out| wire::put_append(out, &request));
+                        if self.planted == Some(Planted::AcknowledgedBeforeQuorum) {
+                            let last = request.entries.last().map(RaftEntry::log_id);
+                            return Some(Ok(Ok(last.or(request.prev_log_id))));
+                        }
                         self.metrics.sent(bytes);
                         self.waiting.push_back((crate::clock::now(), bytes));
                         self.bytes += bytes;

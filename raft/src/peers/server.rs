@@ -1,7 +1,7 @@
 //! Answers what other nodes ask.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -82,11 +82,12 @@ impl<A: Apply> PeerServer<A> {
         let (answers, queue) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(connection::write_frames(write, queue));
-        let mut session = Session { server: self, answers, streams: HashMap::new(), tasks };
+        let mut session = Session { server: self, answers, streams: BTreeMap::new(), tasks };
         let gate = Arc::clone(&session.server.gate);
         let mut retirement = std::pin::pin!(gate.roster.retirement(peer));
         loop {
             let next = tokio::select! {
+                biased;
                 // The other side pings: who says nothing for so long is gone, though nobody closed the connection.
                 next = tokio::time::timeout(4 * connection::SILENCE_LIMIT, from.next()) => next,
                 // It hears why when it dials again.
@@ -118,7 +119,7 @@ impl<A: Apply> PeerServer<A> {
 struct Session<A: Apply> {
     server: Arc<PeerServer<A>>,
     answers: mpsc::UnboundedSender<Bytes>,
-    streams: HashMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
+    streams: BTreeMap<u64, mpsc::Sender<AppendEntriesRequest<TypeConfig>>>,
     tasks: JoinSet<()>,
 }
 
@@ -223,22 +224,22 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
             let (receiver, dir) =
                 (&server.receivers[frame.shard as usize], group.incoming_dir().join(transfer.to_string()));
-            tokio::task::block_in_place(|| receiver.begin(transfer, offer, dir)).map_err(|error| text(&error))?;
+            crate::blocking::in_place(|| receiver.begin(transfer, offer, dir)).map_err(|error| text(&error))?;
             out.put_u64(transfer);
         }
         kind::SNAPSHOT_PIECE => {
             let piece = wire::take_piece(frame.body).map_err(|error| text(&error))?;
             let receiver = &server.receivers[frame.shard as usize];
-            tokio::task::block_in_place(|| receiver.piece(&piece)).map_err(|error| text(&error))?;
+            crate::blocking::in_place(|| receiver.piece(&piece)).map_err(|error| text(&error))?;
         }
         kind::SNAPSHOT_END => {
             let receiver = &server.receivers[frame.shard as usize];
             let (vote, snapshot) =
-                tokio::task::block_in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
+                crate::blocking::in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
             let dir = snapshot.snapshot.path.clone();
             let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
             // Unless it became the snapshot of this node.
-            tokio::task::block_in_place(|| std::fs::remove_dir_all(dir)).ok();
+            crate::blocking::in_place(|| std::fs::remove_dir_all(dir)).ok();
             wire::put_vote(&mut out, &installed.vote);
         }
         other => return Err(format!("questions of kind {other} are unknown to this version")),

@@ -73,7 +73,7 @@ pub(super) async fn send(
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, CallError> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::run(work).await {
         Ok(done) => done.map_err(|error| CallError::Failed(error.to_string())),
         Err(error) => Err(CallError::Failed(error.to_string())),
     }

@@ -1,0 +1,16 @@
+//! All nodes have applied the same command under each index, and at the end all states are the same bytes. The first is seen
+//! while it happens (`History::broken`), and so is a node that has to stop although nothing is wrong with its disk.
+
+use std::collections::BTreeSet;
+
+use super::super::history::{Final, History};
+
+pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
+    let mut broken = history.broken.clone();
+    for (shard, digests) in &end.digests {
+        if digests.values().collect::<BTreeSet<_>>().len() > 1 {
+            broken.push(format!("the states of shard {shard} differ: {digests:x?}"));
+        }
+    }
+    broken
+}
