@@ -27,7 +27,14 @@ impl Applier {
     pub(crate) fn new(shard: u32, reader: StateReader, delivery: Arc<Delivery>) -> Self {
         #[cfg(not(test))]
         let _ = shard;
-        Self { #[cfg(test)] shard, machine: None, reader, delivery, effects: Vec::new() }
+        Self {
+            #[cfg(test)]
+            shard,
+            machine: None,
+            reader,
+            delivery,
+            effects: Vec::new(),
+        }
     }
 }
 

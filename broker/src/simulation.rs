@@ -6,7 +6,7 @@
 //! runtime is a process that ends in the middle of anything.
 //!
 //! The same seed gives the same trace, so what went wrong once can be looked at again:
-//! `SIMULATION_SEED=17 cargo nextest run --release -p tandem-broker one_seed --no-capture`.
+//! `SIMULATION_SEED=17 SIMULATION_LOG=tandem_broker::simulation=info make test ARGS="-E 'test(one_seed)' --no-capture"`.
 
 mod clients;
 mod disks;

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use openraft::{
-    OptionalSend,
-    async_runtime::AsyncRuntime,
-
-};
+use openraft::{OptionalSend, async_runtime::AsyncRuntime};
 
 type Tokio = openraft_rt_tokio::TokioRuntime;
 

@@ -11,7 +11,9 @@ use super::{
     net::NodeId,
 };
 use crate::{
-    command::{CreateWorkspace, Outcome, RegisterSandbox, Verb, create_workspace::Settings, register_sandbox::InboxSettings},
+    command::{
+        CreateWorkspace, Outcome, RegisterSandbox, Verb, create_workspace::Settings, register_sandbox::InboxSettings,
+    },
     error::RequestError,
     shard::{Shard, Shards},
 };
@@ -73,7 +75,8 @@ impl Clients {
         loop {
             if let Some(node) = self.some_node(draw) {
                 let verb = verb();
-                let called = self.ask(node, move |shards| async move { shards.of(workspace).batcher.call(verb, 64).await });
+                let called =
+                    self.ask(node, move |shards| async move { shards.of(workspace).batcher.call(verb, 64).await });
                 match called.await {
                     Some(Ok(outcome)) => {
                         let fine = !matches!(&outcome, Outcome::RegisterSandbox(Err(_)));
@@ -92,7 +95,8 @@ impl Clients {
     pub(super) async fn prepare(&self, draw: &mut Draw) {
         for workspace in WORKSPACES {
             let settings = Settings::default();
-            let create = || Verb::CreateWorkspace(CreateWorkspace { workspace: workspace.into(), max_workspaces: 10, settings });
+            let create =
+                || Verb::CreateWorkspace(CreateWorkspace { workspace: workspace.into(), max_workspaces: 10, settings });
             self.insist(workspace, create, draw).await;
             for sandbox in SANDBOXES {
                 let settings = InboxSettings {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_raft::OpenState;
 use tandem_storage::{
-    Direction, Disk, Durability, Engine, Error, FaultEngine, FaultHandle, MemoryEngine, Space, Tear, Visitor, WriteBatch,
+    Direction, Disk, Durability, Engine, Error, FaultEngine, FaultHandle, MemoryEngine, Space, Tear, Visitor,
+    WriteBatch,
 };
 
 use super::draw::Draw;

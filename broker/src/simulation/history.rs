@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 /// A point in the order of all that was recorded.
 pub(super) type Moment = u64;
 
+/// Who led, as the stream of a subscription was opened: node and term.
+pub(super) type Reign = (u64, u64);
+
 /// What a publish came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -22,8 +25,6 @@ pub(super) struct Published {
     pub(super) label: String,
     /// The recipient; none for a broadcast.
     pub(super) to: Option<&'static str>,
-    /// Its ordering key; 0 without one.
-    pub(super) key: u64,
     pub(super) asked: Moment,
     /// When it was acknowledged or refused.
     pub(super) answered: Option<Moment>,
@@ -37,8 +38,8 @@ pub(super) struct Delivered {
     pub(super) sandbox: &'static str,
     pub(super) label: String,
     pub(super) sequence: u64,
-    pub(super) key: u64,
     pub(super) stream: u64,
+    pub(super) reign: Reign,
     pub(super) at: Moment,
 }
 
@@ -49,6 +50,10 @@ pub(super) struct Acked {
     pub(super) sandbox: &'static str,
     pub(super) sequence: u64,
     pub(super) stream: u64,
+    pub(super) reign: Reign,
+    /// When it was delivered on this stream.
+    pub(super) delivered: Moment,
+    pub(super) asked: Moment,
     /// When it was confirmed, if it was.
     pub(super) confirmed: Option<Moment>,
 }
@@ -76,6 +81,8 @@ pub(super) struct History {
     pub(super) applied: BTreeMap<(u32, u64), (u64, u64)>,
     /// By shard and term.
     pub(super) leaders: BTreeMap<(u32, u64), u64>,
+    /// Messages that were there already when they were published again.
+    pub(super) repeated: usize,
     /// When all faults were over, and every node knew who leads.
     pub(super) settled: Option<Moment>,
     /// What must not happen was seen while it happened.

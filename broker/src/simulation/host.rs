@@ -41,6 +41,7 @@ pub(super) struct Shape {
     pub(super) longest_sync_us: u64,
     pub(super) planted: Option<Planted>,
     pub(super) disks_lie: bool,
+    pub(super) stale_leases_count: bool,
 }
 
 /// The process of a node, as clients reach it.
@@ -87,11 +88,6 @@ impl Host {
 
     pub(super) fn is_asleep(&self) -> bool {
         self.asleep_until_us.is_some()
-    }
-
-    /// An empty disk.
-    pub(super) fn wipe(&mut self) {
-        self.disks = Disks::new(self.shape.disks_lie);
     }
 
     fn config(&self) -> Config {

@@ -249,9 +249,6 @@ impl AsyncWrite for End {
         if pipe.broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if std::env::var_os("SIMULATION_NET").is_some() {
-            println!("net {} -> {} {} bytes due {due_us} kind {:?}", pipe.from, pipe.to, bytes.len(), &bytes[..bytes.len().min(48)]);
-        }
         let room = WINDOW_BYTES.saturating_sub(pipe.bytes);
         if room == 0 {
             pipe.writer = Some(context.waker().clone());

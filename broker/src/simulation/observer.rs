@@ -24,7 +24,6 @@ pub(super) fn enter(node: u64) {
 /// Called by the applier of a shard.
 pub(crate) fn applied(shard: u32, index: u64, command: &[u8]) {
     let hash = xxhash_rust::xxh3::xxh3_64(command);
-    if std::env::var_os("SIMULATION_HEX").is_some() { println!("{hash:016x} {}", String::from_utf8_lossy(command).escape_default()); }
     SEEN.with_borrow_mut(|seen| seen.push(Applied { node: NODE.get(), shard, index, hash }));
 }
 

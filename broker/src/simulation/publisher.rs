@@ -24,11 +24,11 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Once {
     /// Each message has an id.
-    ById,
+    WithIds,
     /// The publisher is a producer, and messages have positions.
-    ByPosition,
+    AsProducer,
     /// It does not try again.
-    ByNotAsking,
+    Unrepeated,
 }
 
 /// One publisher.
@@ -54,7 +54,7 @@ impl Publisher {
     /// Runs until it is told to finish.
     pub(super) async fn run(mut self) {
         let workspace = WORKSPACES[self.number % WORKSPACES.len()];
-        let once = [Once::ById, Once::ByPosition, Once::ByNotAsking][self.number % 3];
+        let once = [Once::WithIds, Once::AsProducer, Once::Unrepeated][self.number % 3];
         let (mut next, mut node) = (1, None);
         while !self.clients.wishes().finish {
             let count = if self.draw.percent(70) { 1 } else { self.draw.between(2, 4) };
@@ -71,8 +71,8 @@ impl Publisher {
         let to = (!self.draw.percent(10)).then(|| self.draw.one_of(&SANDBOXES));
         let key = if to.is_some() && self.draw.percent(30) { self.draw.between(1, 3) } else { 0 };
         let priority = if key > 0 { 5 } else { self.draw.between(3, 6) as u8 };
-        let id = if once == Once::ById { label.clone() } else { String::new() };
-        Draft { label, to, key, priority, id, position: if once == Once::ByPosition { number } else { 0 } }
+        let id = if once == Once::WithIds { label.clone() } else { String::new() };
+        Draft { label, to, key, priority, id, position: if once == Once::AsProducer { number } else { 0 } }
     }
 
     async fn publish(&mut self, workspace: &'static str, once: Once, drafts: &[Draft], node: &mut Option<NodeId>) {
@@ -84,7 +84,6 @@ impl Publisher {
                 workspace,
                 label: draft.label.clone(),
                 to: draft.to,
-                key: draft.key,
                 asked,
                 answered: None,
                 ended: Ended::Unknown,
@@ -96,9 +95,9 @@ impl Publisher {
                 continue;
             };
             let records = PublishRecords { workspace: workspace.into(), count, records: records.clone() };
-            let publishing = self.clients.ask(to, move |shards| async move {
-                shards.of(workspace).batcher.publish_now(records).await
-            });
+            let publishing = self
+                .clients
+                .ask(to, move |shards| async move { shards.of(workspace).batcher.publish_now(records).await });
             match publishing.await {
                 Some(Ok(published)) => {
                     *node = Some(to);
@@ -106,7 +105,10 @@ impl Publisher {
                         (0..u64::from(count)).map(|at| Ended::Accepted(published.first_sequence + at)).collect();
                     for (at, exception) in published.exceptions {
                         ended[at as usize] = match exception {
-                            Exception::Duplicate { sequence, .. } => Ended::Accepted(sequence),
+                            Exception::Duplicate { sequence, .. } => {
+                                self.clients.history.lock().repeated += 1;
+                                Ended::Accepted(sequence)
+                            }
                             Exception::Refused(rejection) => Ended::Refused(rejection.text),
                         };
                     }
@@ -125,7 +127,7 @@ impl Publisher {
                 Some(Err(RequestError::Rejected(_))) => *node = None,
                 Some(Err(_)) | None => {
                     *node = None;
-                    if once == Once::ByNotAsking {
+                    if once == Once::Unrepeated {
                         return;
                     }
                 }

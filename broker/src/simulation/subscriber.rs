@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use super::{
     clients::{Clients, PAUSE},
     draw::Draw,
-    history::{Acked, Delivered},
+    history::{Acked, Delivered, Moment, Reign},
+    net::NodeId,
 };
 use crate::{
     batcher::BatcherHandle,
@@ -42,10 +43,11 @@ struct Stream {
     draw: Draw,
     fails_percent: u64,
     number: u64,
+    reign: Reign,
     subscription: Subscription,
     batcher: BatcherHandle,
-    /// When each delivery is dealt with, in looks.
-    todo: BTreeMap<(u64, u64), u64>,
+    /// When each delivery is dealt with, in looks; its sequence, and when it was delivered.
+    todo: BTreeMap<(u64, u64), (u64, Moment)>,
     looks: u64,
 }
 
@@ -64,7 +66,9 @@ impl Subscriber {
                     let stream = async move {
                         let shards: Shards = door.shards;
                         let shard = shards.of(workspace);
-                        if let Some(stream) = open(shard, clients, workspace, sandbox, draw, fails_percent, number).await {
+                        if let Some(stream) =
+                            open(node, shard, clients, (workspace, sandbox), draw, fails_percent, number)
+                        {
                             stream.run().await;
                         }
                     };
@@ -76,18 +80,20 @@ impl Subscriber {
     }
 }
 
-async fn open(
+fn open(
+    node: NodeId,
     shard: &Shard,
     clients: Arc<Clients>,
-    workspace: &'static str,
-    sandbox: &'static str,
+    (workspace, sandbox): (&'static str, &'static str),
     draw: Draw,
     fails_percent: u64,
     number: u64,
 ) -> Option<Stream> {
-    if !shard.group.leadership().borrow().is_leader {
+    let leadership = *shard.group.leadership().borrow();
+    if !leadership.is_leader {
         return None;
     }
+    let reign = (node, leadership.term);
     let options = SubscriptionOptions { ack_deadline_ms: ACK_DEADLINE_MS, lenient: false, low_priority_percent: 10 };
     let delivery = Arc::clone(&shard.delivery);
     let opened = Subscription::open(delivery, workspace, sandbox, Limits::default(), options, 1);
@@ -95,7 +101,7 @@ async fn open(
     subscription.add_credit(60_000, 60 << 20).ok()?;
     let batcher = shard.batcher.clone();
     let (todo, looks) = (BTreeMap::new(), 0);
-    Some(Stream { clients, workspace, sandbox, draw, fails_percent, number, subscription, batcher, todo, looks })
+    Some(Stream { clients, workspace, sandbox, draw, fails_percent, number, reign, subscription, batcher, todo, looks })
 }
 
 impl Stream {
@@ -111,13 +117,14 @@ impl Stream {
                 return;
             }
             self.looks += 1;
-            let wait = tokio::time::timeout(Duration::from_millis(LOOK_MS), std::future::poll_fn(|context| {
-                match self.subscription.next(context.waker()) {
+            let wait = tokio::time::timeout(
+                Duration::from_millis(LOOK_MS),
+                std::future::poll_fn(|context| match self.subscription.next(context.waker()) {
                     Ok(Some(bytes)) => Poll::Ready(Ok(bytes)),
                     Ok(None) => Poll::Pending,
                     Err(stop) => Poll::Ready(Err(stop)),
-                }
-            }));
+                }),
+            );
             match wait.await {
                 Ok(Ok(bytes)) => self.delivered(&bytes, draining),
                 Ok(Err(Stop::Ended(_) | Stop::State(_))) => return,
@@ -145,12 +152,12 @@ impl Stream {
                 sandbox: self.sandbox,
                 label: String::from_utf8_lossy(&message.content).into_owned(),
                 sequence: message.sequence,
-                key: 0,
                 stream: self.number,
+                reign: self.reign,
                 at,
             });
             let wait = if draining { 0 } else { self.draw.below(8) };
-            self.todo.insert((self.looks + wait, delivery.delivery_id), message.sequence);
+            self.todo.insert((self.looks + wait, delivery.delivery_id), (message.sequence, at));
         }
     }
 
@@ -158,7 +165,7 @@ impl Stream {
     fn deal(&mut self) {
         let later = self.todo.split_off(&(self.looks + 1, 0));
         let due = std::mem::replace(&mut self.todo, later);
-        for ((_, delivery), sequence) in due {
+        for ((_, delivery), (sequence, delivered)) in due {
             let draining = self.clients.wishes().drain;
             if !draining && self.draw.percent(self.fails_percent) {
                 let how = Failure {
@@ -171,20 +178,26 @@ impl Stream {
                 for nack in nacks {
                     drop(self.submit_nack(nack));
                 }
-            } else if draining || !self.draw.percent(self.fails_percent / 2) {
+            } else if !draining && self.draw.percent(self.fails_percent / 2) {
+                // Too late, as a rule.
+                let wait = self.draw.between(10, 60);
+                self.todo.insert((self.looks + wait, delivery), (sequence, delivered));
+            } else {
                 let (ack, _) = self.subscription.acknowledge(&[(delivery, delivery)]);
                 if let Some(ack) = ack {
-                    self.acknowledge(ack, sequence);
+                    self.acknowledge(ack, sequence, delivered);
                 }
             }
         }
     }
 
-    fn acknowledge(&mut self, ack: Ack, sequence: u64) {
+    fn acknowledge(&mut self, ack: Ack, sequence: u64, delivered: Moment) {
         let number = {
             let mut history = self.clients.history.lock();
-            let (workspace, sandbox, stream) = (self.workspace, self.sandbox, self.number);
-            history.acked.push(Acked { workspace, sandbox, sequence, stream, confirmed: None });
+            let (workspace, sandbox, stream, reign) = (self.workspace, self.sandbox, self.number, self.reign);
+            let asked = history.now();
+            let confirmed = None;
+            history.acked.push(Acked { workspace, sandbox, sequence, stream, reign, delivered, asked, confirmed });
             history.acked.len() - 1
         };
         let (settled, clients) = (self.submit_ack(ack), Arc::clone(&self.clients));

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::{
     clients::{Clients, SANDBOXES, WORKSPACES, Wishes, log_after},
     draw::Draw,
-    history::{Final, History},
+    history::Final,
     host::{self, Host, Shape, address},
     invariants,
     nemesis::{Fault, Nemesis},
@@ -21,7 +21,7 @@ use super::{
     publisher::Publisher,
     subscriber::Subscriber,
 };
-use crate::{clock, machine::keys, query::dead_letters::DeadFilter};
+use crate::{clock, delivery::subscription, machine::keys, query::dead_letters::DeadFilter};
 
 /// How long one round is, in microseconds.
 const ROUND_US: u64 = 1_000;
@@ -44,6 +44,7 @@ pub(super) struct Report {
     pub(super) trace: Vec<String>,
     pub(super) accepted: usize,
     pub(super) acknowledged: usize,
+    pub(super) repeated: usize,
 }
 
 pub(super) struct World {
@@ -65,6 +66,7 @@ impl World {
     /// Simulates a cluster from its first start to its rest.
     pub(super) fn run(plan: Plan) -> Report {
         tandem_raft::simulation::seed(plan.seed);
+        subscription::STALE_LEASES_COUNT.set(plan.shape.stale_leases_count);
         let mut world = Self::new(plan);
         let finished = world.live();
         let end = world.collect();
@@ -77,13 +79,14 @@ impl World {
             broken,
             trace: std::mem::take(&mut history.trace),
             accepted: history.published.iter().filter(|published| published.answered.is_some()).count(),
+            repeated: history.repeated,
             acknowledged: history.acked.iter().filter(|acked| acked.confirmed.is_some()).count(),
         }
     }
 
     fn new(plan: Plan) -> Self {
         let mut draw = Draw::new(plan.seed);
-        let base = Instant::now();
+        let base = clock::now();
         let net = Net::new(draw.split());
         let hosts = (1..=plan.shape.nodes).map(|id| (id, Host::new(id, plan.shape, base))).collect();
         let clients = Arc::new(Clients {
@@ -159,7 +162,9 @@ impl World {
 
     /// Ends nodes that asked to join in vain, or were taken out while they were away.
     fn leave_out_strangers(&mut self) {
-        let roll = |world: &Self| world.clients.doors.lock().values().map(|door| door.cluster.roll()).max_by_key(|roll| roll.revision);
+        let roll = |world: &Self| {
+            world.clients.doors.lock().values().map(|door| door.cluster.roll()).max_by_key(|roll| roll.revision)
+        };
         let Some(members) = roll(self).filter(|roll| roll.revision > 0).map(|roll| roll.members) else { return };
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             if !members.contains_key(&id) {
@@ -273,9 +278,7 @@ impl World {
 
     fn say(&self, what: &str) {
         let line = format!("{:>9.3} {what}", self.now_us as f64 / 1e6);
-        if std::env::var_os("SIMULATION_LOUD").is_some() {
-            println!("{line}");
-        }
+        tracing::info!("{line}");
         self.clients.history.lock().trace.push(line);
     }
 
@@ -283,7 +286,9 @@ impl World {
     fn observe(&mut self) {
         let mut history = self.clients.history.lock();
         for Applied { node, shard, index, hash } in observer::take() {
-            history.trace.push(format!("{:>9.3} node {node} applied {shard}/{index} {hash:016x}", self.now_us as f64 / 1e6));
+            history
+                .trace
+                .push(format!("{:>9.3} node {node} applied {shard}/{index} {hash:016x}", self.now_us as f64 / 1e6));
             let (first, by) = *history.applied.entry((shard, index)).or_insert((hash, node));
             if first != hash {
                 let what = format!("nodes {by} and {node} applied different commands as {index} of shard {shard}");
@@ -459,7 +464,5 @@ impl Drop for World {
         for id in self.hosts.keys().copied().collect::<Vec<_>>() {
             self.end(id, false);
         }
-        let history = History::default();
-        drop(history);
     }
 }

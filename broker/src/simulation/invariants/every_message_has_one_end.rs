@@ -7,8 +7,11 @@ use super::super::history::{Final, History};
 
 pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
     let mut broken = Vec::new();
-    let addressed: BTreeMap<_, _> =
-        history.published.iter().map(|published| ((published.workspace, published.label.as_str()), published)).collect();
+    let addressed: BTreeMap<_, _> = history
+        .published
+        .iter()
+        .map(|published| ((published.workspace, published.label.as_str()), published))
+        .collect();
     for (workspace, log) in &end.log {
         let labels: BTreeMap<u64, &str> = log.iter().map(|(sequence, label)| (*sequence, label.as_str())).collect();
         let mut seen: BTreeSet<(&str, u64)> = BTreeSet::new();
