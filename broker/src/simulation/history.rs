@@ -25,6 +25,10 @@ pub(super) struct Published {
     pub(super) label: String,
     /// The recipient; none for a broadcast.
     pub(super) to: Option<&'static str>,
+    /// Its ordering key; 0 without one.
+    pub(super) key: u64,
+    /// It may go unseen.
+    pub(super) expires: bool,
     pub(super) asked: Moment,
     /// When it was acknowledged or refused.
     pub(super) answered: Option<Moment>,

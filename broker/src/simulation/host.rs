@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// 2023, in milliseconds.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 /// The members that a cluster begins with are `1..=n`.
 const CLUSTER: &str = "simulated";
 

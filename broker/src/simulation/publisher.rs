@@ -16,6 +16,7 @@ use super::{
 use crate::{
     batch::{Kind, Record},
     batcher::PublishRecords,
+    clock,
     command::publish::Exception,
     error::RequestError,
 };
@@ -48,6 +49,8 @@ struct Draft {
     priority: u8,
     id: String,
     position: u64,
+    ttl_ms: u64,
+    not_before_ms: u64,
 }
 
 impl Publisher {
@@ -72,7 +75,11 @@ impl Publisher {
         let key = if to.is_some() && self.draw.percent(30) { self.draw.between(1, 3) } else { 0 };
         let priority = if key > 0 { 5 } else { self.draw.between(3, 6) as u8 };
         let id = if once == Once::WithIds { label.clone() } else { String::new() };
-        Draft { label, to, key, priority, id, position: if once == Once::AsProducer { number } else { 0 } }
+        let position = if once == Once::AsProducer { number } else { 0 };
+        let ttl_ms = if self.draw.percent(8) { self.draw.between(200, 3_000) } else { 0 };
+        let waits = to.is_some() && key == 0 && self.draw.percent(8);
+        let not_before_ms = if waits { clock::unix_ms() + self.draw.between(10, 2_000) } else { 0 };
+        Draft { label, to, key, priority, id, position, ttl_ms, not_before_ms }
     }
 
     async fn publish(&mut self, workspace: &'static str, once: Once, drafts: &[Draft], node: &mut Option<NodeId>) {
@@ -84,6 +91,8 @@ impl Publisher {
                 workspace,
                 label: draft.label.clone(),
                 to: draft.to,
+                key: draft.key,
+                expires: draft.ttl_ms > 0,
                 asked,
                 answered: None,
                 ended: Ended::Unknown,
@@ -150,6 +159,9 @@ impl Publisher {
                 to: draft.to.unwrap_or(""),
                 id: &draft.id,
                 digest: u64::from(!draft.id.is_empty()),
+                ttl_ms: draft.ttl_ms,
+                dead_letter_on_expiry: draft.to.is_some() && draft.ttl_ms % 2 == 1,
+                not_before_ms: draft.not_before_ms,
                 ordering: draft.key,
                 producer: if draft.position > 0 { (self.number as u128 + 1, draft.position) } else { (0, 0) },
                 body: &body,

@@ -235,7 +235,7 @@ impl World {
             self.look_after(id);
         }
         observer::enter(0);
-        clock::simulate(self.now_us / 1_000, self.base + Duration::from_micros(self.now_us));
+        clock::simulate(host::EPOCH_MS + self.now_us / 1_000, self.base + Duration::from_micros(self.now_us));
         self.runtime.block_on(async { tokio::time::sleep(Duration::from_micros(ROUND_US)).await });
         self.observe();
     }

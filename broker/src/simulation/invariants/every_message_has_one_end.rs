@@ -1,5 +1,5 @@
 //! Every delivery is of a message in the log. At the end, when nothing waits any more, every message to a sandbox was delivered
-//! to it, or is one of its dead letters; none is a dead letter whose ack was confirmed.
+//! to it, or is one of its dead letters, or was allowed to expire; none is a dead letter whose ack was confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,8 +34,8 @@ pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
             }
         }
         for (sequence, label) in log {
-            let to = addressed.get(&(*workspace, label.as_str())).and_then(|published| published.to);
-            if let Some(to) = to
+            let published = addressed.get(&(*workspace, label.as_str())).filter(|published| !published.expires);
+            if let Some(to) = published.and_then(|published| published.to)
                 && !seen.contains(&(to, *sequence))
                 && !dead.contains(&(to, *sequence))
             {
