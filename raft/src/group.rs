@@ -2,11 +2,19 @@
 
 mod membership;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use openraft::{
-    Config, Raft, ReadPolicy, SnapshotPolicy,
+    Config, Raft, RaftLogReader, ReadPolicy, SnapshotPolicy,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, InitializeError, RaftError},
     impls::{BasicNode, ProgressResponder},
@@ -68,6 +76,8 @@ pub struct Group<A: Apply> {
     snapshots: tokio::task::AbortHandle,
     links: Option<Arc<Links>>,
     home: StateHome,
+    /// See [`Self::may_vote`].
+    quiet: Arc<AtomicBool>,
 }
 
 /// What a shard is made of.
@@ -108,17 +118,32 @@ impl<A: Apply> Group<A> {
             return Err(FatalError::Record { place: format!("state of shard {shard}"), detail });
         }
         let engine = state.engine();
+        let voted =
+            links.is_some() && log.clone().read_vote().await.map_err(|error| stopped(error.to_string()))?.is_some();
         let config = raft_config(shard, options, links.is_some()).map_err(|error| stopped(error.to_string()))?;
         let raft = Raft::new(options.node_id, Arc::new(config), network, log, state)
             .await
             .map_err(|error| stopped(error.to_string()))?;
+        let quiet = Arc::new(AtomicBool::new(voted));
+        if voted {
+            // Nor does it ask for votes: its own would count.
+            raft.runtime_config().elect(false);
+            let lease = Duration::from_millis(options.election_timeout_ms * 2);
+            tokio::spawn(keep_quiet(raft.clone(), Arc::clone(&quiet), lease));
+        }
         if bootstraps {
             begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
         }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home, quiet }))
+    }
+
+    /// Whether this node may help another one to lead. A leader answers reads for as long as a majority has promised it not to
+    /// vote, and who has just started does not know any more whether it had: for that long it gives no vote.
+    pub(crate) fn may_vote(&self) -> bool {
+        !self.quiet.load(Ordering::Acquire)
     }
 
     /// The number of this shard.
@@ -178,6 +203,9 @@ impl<A: Apply> Group<A> {
 
     /// Calls an election now, if the others let it.
     pub async fn elect(&self) -> Result<(), ProposeError> {
+        if !self.may_vote() {
+            return Ok(());
+        }
         self.raft.trigger().elect(true).await.map_err(|error| ProposeError::Stopped(error.to_string()))
     }
 
@@ -351,6 +379,13 @@ async fn watch_core<A: Apply>(
             return;
         }
     }
+}
+
+/// Ends the time in which a node that has just started takes no part in elections.
+async fn keep_quiet<A: Apply>(raft: Raft<TypeConfig, StateMachine<A>>, quiet: Arc<AtomicBool>, lease: Duration) {
+    tokio::time::sleep(lease).await;
+    quiet.store(false, Ordering::Release);
+    raft.runtime_config().elect(true);
 }
 
 async fn take_snapshots<A: Apply>(

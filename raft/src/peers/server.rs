@@ -199,6 +199,10 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
     match frame.kind {
         kind::VOTE | kind::PRE_VOTE => {
             let request = wire::take_vote_request(frame.body).map_err(|error| text(&error))?;
+            // Who is handed the leadership is asked for by the one who gives it up.
+            if !group.may_vote() && !request.leadership_transfer {
+                return Err("this node has just started, and gives no vote before an old lease has ended".into());
+            }
             let raft = group.raft();
             let judged = if frame.kind == kind::VOTE { raft.vote(request).await } else { raft.pre_vote(request).await };
             wire::put_vote_response(&mut out, &judged.map_err(|error| text(&error))?);
