@@ -1,5 +1,6 @@
 //! One Raft group: a shard.
 
+mod digests;
 mod membership;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     apply::Apply,
+    digest::Digests,
     error::{FatalError, FatalSink, ProposeError},
     log_store::LogStore,
     node::NodeOptions,
@@ -68,6 +70,7 @@ pub struct Group<A: Apply> {
     snapshots: tokio::task::AbortHandle,
     links: Option<Arc<Links>>,
     home: StateHome,
+    digests: Digests,
 }
 
 /// What a shard is made of.
@@ -107,7 +110,7 @@ impl<A: Apply> Group<A> {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
             return Err(FatalError::Record { place: format!("state of shard {shard}"), detail });
         }
-        let engine = state.engine();
+        let (engine, digests) = (state.engine(), state.digests());
         let config = raft_config(shard, options, links.is_some()).map_err(|error| stopped(error.to_string()))?;
         let raft = Raft::new(options.node_id, Arc::new(config), network, log, state)
             .await
@@ -118,7 +121,7 @@ impl<A: Apply> Group<A> {
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home, digests }))
     }
 
     /// The number of this shard.
@@ -237,6 +240,7 @@ impl<A: Apply> Group<A> {
     /// Ends the group; then makes the state durable, so that the next start has nothing to apply again.
     pub(crate) async fn shutdown(&self) -> Result<(), FatalError> {
         self.snapshots.abort();
+        self.digests.end();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }

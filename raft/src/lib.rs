@@ -26,12 +26,14 @@ mod cluster;
 mod commit_thread;
 mod conform;
 mod council;
+mod digest;
 mod encoding;
 mod error;
 mod group;
 mod log_store;
 mod metrics;
 mod node;
+mod pace;
 mod peers;
 mod random;
 mod roll;
@@ -40,10 +42,12 @@ mod state_home;
 mod state_machine;
 mod succession;
 mod type_config;
+mod verify;
 
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
 pub use change::{Change, ChangeCode, ChangeError, MAX_MEMBERS};
 pub use cluster::Cluster;
+pub use digest::StateDigest;
 pub use error::{FatalError, FatalSink, ProposeError};
 pub use group::{Group, GroupStatus, Leadership, Pending, Standing};
 pub use metrics::{CommitMetrics, PeerMetrics};
@@ -54,6 +58,7 @@ pub use peers::{
 };
 
 pub use roll::{MemberState, Roll, RollMember};
+pub use verify::ShardDigests;
 
 /// How many spaces the engine of the log has: entries, and votes with purge positions.
 pub const LOG_SPACES: usize = 2;

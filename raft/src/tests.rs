@@ -2,6 +2,7 @@
 
 mod cluster;
 mod crash;
+mod digests;
 mod fatal;
 mod hub;
 mod journal;

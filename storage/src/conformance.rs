@@ -70,6 +70,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("a scan ends at Break", scans::ends_at_break),
     ("a scan does not see writes of its visitor", scans::does_not_see_its_visitors_writes),
     ("scans within scans", scans::nested),
+    ("a scan of everything is one view of all spaces", scans::everything_is_one_view),
+    ("a scan of everything ends at Break", scans::everything_ends_at_break),
     ("a closed engine keeps what was durable", durability::survives_reopening),
     ("what was synced survives a crash", durability::synced_survives_a_crash),
     ("a flush is a durability point", durability::flush_is_a_durability_point),

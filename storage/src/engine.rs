@@ -33,6 +33,9 @@ pub enum Direction {
 /// What a scan calls for each pair; `Break` ends the scan.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// What [`Engine::scan_all`] calls for each pair; `Break` ends the scan.
+pub type SpaceVisitor<'a> = dyn FnMut(Space, &[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// Ordered bytes on disk. The documentation of each method is the contract; `conformance` tests it on every engine.
 ///
 /// Keys are ordered bytewise; the empty key and the empty value are allowed. All methods may be called from any thread
@@ -62,6 +65,11 @@ pub trait Engine: Send + Sync + 'static {
         direction: Direction,
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error>;
+
+    /// Visits all pairs of all spaces, space by space, each in key order, on one consistent view of all of them. The view is
+    /// taken before `begun` is called, once: writes made after that are not seen. Reads past the caches, so that a long scan
+    /// does not push out what others need, and verifies every block that it reads.
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error>;
 
     /// A durability point: when it returns `Ok`, every batch written before the call survives a crash.
     fn flush(&self) -> Result<(), Error>;

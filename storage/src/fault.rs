@@ -19,7 +19,9 @@ pub use self::{
     disk::{Disk, Tear},
     handle::FaultHandle,
 };
-use crate::{Direction, Durability, Engine, Error, MemoryEngine, Space, Visitor, WriteBatch, poison::Poison};
+use crate::{
+    Direction, Durability, Engine, Error, MemoryEngine, Space, SpaceVisitor, Visitor, WriteBatch, poison::Poison,
+};
 
 /// The visible state in memory, and what a disk would hold of it as a journal of bytes.
 ///
@@ -146,6 +148,11 @@ impl Engine for FaultEngine {
     ) -> Result<(), Error> {
         self.machine.check_power()?;
         self.visible.scan(space, from, to, direction, visit)
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        self.machine.check_power()?;
+        self.visible.scan_all(begun, visit)
     }
 
     fn flush(&self) -> Result<(), Error> {

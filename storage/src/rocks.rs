@@ -16,7 +16,10 @@ pub use self::{
     options::{RocksOptions, Role, SpaceOptions},
     stats::EngineStats,
 };
-use crate::{Direction, Durability, Engine, Error, Operation, Space, Visitor, WriteBatch, directory, poison::Poison};
+use crate::{
+    Direction, Durability, Engine, Error, Operation, Space, SpaceVisitor, Visitor, WriteBatch, directory,
+    poison::Poison,
+};
 
 /// Ordered bytes in RocksDB: one column family per space, one write at a time, reads from any thread.
 ///
@@ -144,6 +147,10 @@ impl Engine for RocksEngine {
     ) -> Result<(), Error> {
         scan::run(&self.db, self.family(space)?, (from, to), direction, visit)
             .map_err(|error| self.fail("scanning keys", error))
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        scan::all(&self.db, &self.families(), begun, visit).map_err(|error| self.fail("scanning all keys", error))
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -54,6 +54,10 @@ pub(crate) mod kind {
     pub(crate) const ROLL: u8 = 50;
     /// Change who they are.
     pub(crate) const CHANGE: u8 = 51;
+    /// Propose that every member computes a digest of its state.
+    pub(crate) const DIGEST_BEGIN: u8 = 60;
+    /// What is the digest of the state at an entry?
+    pub(crate) const DIGEST: u8 = 61;
 }
 
 /// A frame that came.

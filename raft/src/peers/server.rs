@@ -22,7 +22,7 @@ use super::{
     snapshot::Receiver,
     wire,
 };
-use crate::{apply::Apply, council::Council, group::Group, type_config::TypeConfig};
+use crate::{apply::Apply, council::Council, encoding::take_u64, group::Group, type_config::TypeConfig};
 
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
@@ -217,6 +217,13 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let change = question::take_change(frame.body).map_err(|error| text(&error))?;
             let changed = server.council.decide(&change).await;
             question::put_changed(&mut out, &changed);
+        }
+        kind::DIGEST_BEGIN => {
+            out.put_u64(group.propose_digest().await.map_err(|error| text(&error))?);
+        }
+        kind::DIGEST => {
+            let index = take_u64(&mut frame.body.clone()).map_err(|error| text(&error))?;
+            group.digest_at(index).put(&mut out);
         }
         kind::SNAPSHOT_BEGIN => {
             let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;

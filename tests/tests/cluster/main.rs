@@ -12,3 +12,4 @@ mod load;
 mod membership;
 mod strangers;
 mod trio;
+mod verify;

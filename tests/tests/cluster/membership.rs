@@ -43,7 +43,7 @@ impl Load {
 }
 
 /// Runs `tandem cluster …` against a node until it is done.
-async fn tandem(trio: &Trio, at: usize, arguments: &[&str]) -> tandem_tests::Exit {
+pub(crate) async fn tandem(trio: &Trio, at: usize, arguments: &[&str]) -> tandem_tests::Exit {
     let mut command = tandem_command();
     let server = format!("http://{}", trio.process(at).grpc_address());
     command.args(["--server", &server, "cluster"]).args(arguments);
