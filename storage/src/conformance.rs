@@ -72,6 +72,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("scans within scans", scans::nested),
     ("a scan of everything is one view of all spaces", scans::everything_is_one_view),
     ("a scan of everything ends at Break", scans::everything_ends_at_break),
+    ("a verification reads everything, at a pace", durability::verification_reads_everything),
     ("a closed engine keeps what was durable", durability::survives_reopening),
     ("what was synced survives a crash", durability::synced_survives_a_crash),
     ("a flush is a durability point", durability::flush_is_a_durability_point),
