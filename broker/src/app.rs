@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tandem_raft::{Cluster, FatalError, FatalSink, Node, NodeOptions, OpenState};
+use tandem_raft::{Cluster, FatalError, FatalSink, Node, NodeOptions, OpenState, ScrubOptions};
 use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptions};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
@@ -219,6 +219,11 @@ async fn start_node(
     let mut options = NodeOptions::new(config.node_id, data_dir.path.clone(), config.storage.shards);
     options.snapshot_every_bytes = config.storage.snapshot_every_bytes;
     options.log_cache_bytes = config.storage.log_cache_bytes;
+    options.scrub = ScrubOptions {
+        bytes_per_second: config.storage.scrub_bytes_per_second,
+        interval: Duration::from_millis(config.storage.scrub_interval_ms),
+        metrics: metrics.scrub.clone(),
+    };
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |_shard| {
         let reader = StateReader::new(fatal.clone());

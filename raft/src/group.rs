@@ -3,7 +3,12 @@
 mod digests;
 mod membership;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use openraft::{
@@ -23,6 +28,7 @@ use crate::{
     node::NodeOptions,
     peers::{Links, network::PeerNetwork, question},
     roll::Roll,
+    scrub::Scrubbed,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
     type_config::{Command, TypeConfig},
@@ -205,6 +211,31 @@ impl<A: Apply> Group<A> {
     /// Where a snapshot from another node is put together.
     pub(crate) fn incoming_dir(&self) -> PathBuf {
         self.home.incoming()
+    }
+
+    /// Where the newest snapshot of this node lies.
+    pub(crate) fn newest_snapshot_dir(&self) -> Option<PathBuf> {
+        self.home.newest_snapshot().map(|taken| taken.path)
+    }
+
+    /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here.
+    pub(crate) async fn check_received(&self, dir: &Path) -> Result<(), FatalError> {
+        let (home, dir) = (self.home.clone(), dir.to_owned());
+        let checked = tokio::task::spawn_blocking(move || {
+            let checked = home.verify_copy(&dir, &mut |_| true);
+            if checked.is_err() {
+                std::fs::remove_dir_all(&dir).ok();
+            }
+            checked
+        });
+        let checked =
+            checked.await.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })?;
+        checked.map(drop)
+    }
+
+    /// What the scrub looks at.
+    pub(crate) fn scrubbed(&self) -> Scrubbed {
+        Scrubbed { shard: self.shard, state: Arc::clone(&self.engine), home: self.home.clone() }
     }
 
     /// Follows who leads.

@@ -26,6 +26,7 @@ mod cluster;
 mod commit_thread;
 mod conform;
 mod council;
+mod damage;
 mod digest;
 mod encoding;
 mod error;
@@ -36,7 +37,9 @@ mod node;
 mod pace;
 mod peers;
 mod random;
+mod rebuild;
 mod roll;
+mod scrub;
 mod snapshot;
 mod state_home;
 mod state_machine;
@@ -47,6 +50,7 @@ mod verify;
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
 pub use change::{Change, ChangeCode, ChangeError, MAX_MEMBERS};
 pub use cluster::Cluster;
+pub use damage::Part;
 pub use digest::StateDigest;
 pub use error::{FatalError, FatalSink, ProposeError};
 pub use group::{Group, GroupStatus, Leadership, Pending, Standing};
@@ -58,6 +62,7 @@ pub use peers::{
 };
 
 pub use roll::{MemberState, Roll, RollMember};
+pub use scrub::{ScrubMetrics, ScrubOptions};
 pub use verify::ShardDigests;
 
 /// How many spaces the engine of the log has: entries, and votes with purge positions.

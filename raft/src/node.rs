@@ -15,13 +15,16 @@ use crate::{
     cluster::Cluster,
     commit_thread, conform,
     council::{Council, Decide as _},
+    damage::{Guarded, Note, Part},
     error::{FatalError, FatalSink},
     group::{Group, Parts},
     log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
     peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
+    rebuild,
     roll::{Roll, RollFile},
-    state_home::StateHome,
+    scrub::{self, ScrubOptions},
+    state_home::{Sound, StateHome},
     succession,
 };
 
@@ -45,6 +48,8 @@ pub struct NodeOptions {
     pub heartbeat_interval_ms: u64,
     /// Without a heartbeat for one to two times this many milliseconds a follower calls an election. Default 500.
     pub election_timeout_ms: u64,
+    /// How the node looks for damage on its disk.
+    pub scrub: ScrubOptions,
 }
 
 impl NodeOptions {
@@ -59,6 +64,7 @@ impl NodeOptions {
             retained_log_entries: 0,
             heartbeat_interval_ms: 100,
             election_timeout_ms: 500,
+            scrub: ScrubOptions::default(),
         }
     }
 }
@@ -70,6 +76,7 @@ pub struct Node<A: Apply> {
     commit_thread: Option<thread::JoinHandle<()>>,
     cluster: Option<(Arc<Links>, Arc<Council<A>>)>,
     tasks: Vec<AbortHandle>,
+    _scrub: scrub::Running,
 }
 
 impl<A: Apply> Node<A> {
@@ -111,6 +118,9 @@ impl<A: Apply> Node<A> {
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
+        let log_note = Note::in_dir(&options.data_dir, Part::Log);
+        scrub::check_suspected_log(log.as_ref(), &log_note)?;
+        let log: Arc<dyn Engine> = Arc::new(Guarded::new(log, log_note.clone(), fatal.clone()));
         let (commits, thread) = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone())
             .map_err(|error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") })?;
         let mut accept = None;
@@ -129,8 +139,16 @@ impl<A: Apply> Node<A> {
         };
         let mut groups = Vec::new();
         for shard in 0..options.shards {
-            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
-            let home = StateHome::prepare(options.data_dir.join(format!("shard-{shard}")), Arc::clone(&opener))?;
+            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
+                .guarded(log_note.clone(), fatal.clone());
+            let dir = options.data_dir.join(format!("shard-{shard}"));
+            let home = StateHome::prepare(shard, dir, Arc::clone(&opener), fatal.clone())?;
+            if home.repair(log.purged_index())? == Sound::LogOnly
+                && let Some(links) = &links
+            {
+                rebuild::from_peers(shard, links, &home, log.purged_index(), &fatal).await?;
+                home.repair(log.purged_index())?;
+            }
             let rolls = match &links {
                 Some(links) if shard == 0 => links.gate.roster.rolls(),
                 _ => watch::Sender::new(Roll::default()),
@@ -141,7 +159,10 @@ impl<A: Apply> Node<A> {
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
-        let mut node = Self { groups, log, commit_thread: Some(thread), cluster: None, tasks: Vec::new() };
+        let scrubbed = groups.iter().map(|group| group.scrubbed()).collect();
+        let (running, scrub) = scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone());
+        let mut node =
+            Self { groups, log, commit_thread: Some(thread), cluster: None, tasks: vec![scrub], _scrub: running };
         if let (Some(links), Some(accept)) = (links, accept) {
             node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
         }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod crash;
+mod damage;
 mod digests;
 mod fatal;
 mod hub;

@@ -6,6 +6,7 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod damage;
 mod failover;
 mod forwarding;
 mod load;
