@@ -76,7 +76,7 @@ pub struct Node<A: Apply> {
     commit_thread: Option<thread::JoinHandle<()>>,
     cluster: Option<(Arc<Links>, Arc<Council<A>>)>,
     tasks: Vec<AbortHandle>,
-    _scrub: scrub::Running,
+    scrub: Option<scrub::Running>,
 }
 
 impl<A: Apply> Node<A> {
@@ -160,9 +160,9 @@ impl<A: Apply> Node<A> {
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
         let scrubbed = groups.iter().map(|group| group.scrubbed()).collect();
-        let (running, scrub) = scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone());
-        let mut node =
-            Self { groups, log, commit_thread: Some(thread), cluster: None, tasks: vec![scrub], _scrub: running };
+        let scrub = scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone());
+        let (commit_thread, scrub) = (Some(thread), Some(scrub));
+        let mut node = Self { groups, log, commit_thread, cluster: None, tasks: Vec::new(), scrub };
         if let (Some(links), Some(accept)) = (links, accept) {
             node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
         }
@@ -229,6 +229,9 @@ impl<A: Apply> Node<A> {
         let mut result = Ok(());
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.cluster.take());
+        if let Some(scrub) = self.scrub.take() {
+            scrub.end().await;
+        }
         for group in self.groups.drain(..) {
             let ended = group.shutdown().await;
             result = result.and(ended);

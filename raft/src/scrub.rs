@@ -6,10 +6,7 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -19,6 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use tandem_storage::{Direction, Engine, Pacer};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     clock,
@@ -87,26 +85,33 @@ pub(crate) struct Scrubbed {
     pub(crate) home: StateHome,
 }
 
-/// Ends the work of its threads when it is dropped.
-pub(crate) struct Running(Arc<AtomicBool>);
+/// The scrub of a node. Ends with it.
+pub(crate) struct Running {
+    ended: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
+impl Running {
+    /// Ends it, and waits until it holds no engine any more.
+    pub(crate) async fn end(self) {
+        self.ended.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the scrub did not end in order");
+        }
     }
 }
 
-/// Begins to look for damage, until the handle is dropped.
+/// Begins to look for damage.
 pub(crate) fn start(
     options: ScrubOptions,
     log: Arc<dyn Engine>,
     log_note: Note,
     shards: Vec<Scrubbed>,
     fatal: FatalSink,
-) -> (Running, tokio::task::AbortHandle) {
-    let ended = Arc::new(AtomicBool::new(false));
-    let scrub = Scrub { options, log, log_note, shards: shards.into(), fatal, ended: Arc::clone(&ended) };
-    (Running(ended), tokio::spawn(scrub.run()).abort_handle())
+) -> Running {
+    let (ended, ending) = watch::channel(false);
+    let scrub = Scrub { options, log, log_note, shards: shards.into(), fatal, ending };
+    Running { ended, task: tokio::spawn(scrub.run()) }
 }
 
 #[derive(Clone)]
@@ -116,22 +121,25 @@ struct Scrub {
     log_note: Note,
     shards: Arc<[Scrubbed]>,
     fatal: FatalSink,
-    ended: Arc<AtomicBool>,
+    ending: watch::Receiver<bool>,
 }
 
 impl Scrub {
-    async fn run(self) {
+    async fn run(mut self) {
         if self.options.bytes_per_second == 0 {
             return;
         }
         let mut pause = self.options.interval / FIRST_PART;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                biased;
+                _ = self.ending.changed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
             pause = self.options.interval;
             let scrub = self.clone();
-            let done = tokio::task::spawn_blocking(move || scrub.pass()).await;
-            match done {
-                Ok(Ok(())) if !self.ended.load(Ordering::SeqCst) => {
+            match tokio::task::spawn_blocking(move || scrub.pass()).await {
+                Ok(Ok(())) if !self.has_ended() => {
                     self.options.metrics.passes.inc();
                     self.options.metrics.finished.set(clock::unix_seconds());
                 }
@@ -145,13 +153,18 @@ impl Scrub {
         }
     }
 
+    /// Also when the node was dropped without a word.
+    fn has_ended(&self) -> bool {
+        *self.ending.borrow() || self.ending.has_changed().is_err()
+    }
+
     fn pass(&self) -> Result<(), FatalError> {
         let mut pace = Pace::new(self.options.bytes_per_second);
         let (begun, mut read) = (clock::now(), 0);
         let mut paced = |bytes: u64| {
             read += bytes;
             self.options.metrics.bytes.inc_by(bytes);
-            pace.spend(bytes, || !self.ended.load(Ordering::SeqCst))
+            pace.spend(bytes, || !self.has_ended())
         };
         verify_log(self.log.as_ref(), &self.log_note, &mut paced)?;
         for shard in self.shards.iter() {
@@ -162,7 +175,7 @@ impl Scrub {
             drop(engine);
             self.snapshot(shard, &mut paced)?;
         }
-        if !self.ended.load(Ordering::SeqCst) {
+        if !self.has_ended() {
             let took_ms = begun.elapsed().as_millis() as u64;
             tracing::info!(bytes = read, took_ms, "everything on the disk is as it was written");
         }
@@ -172,8 +185,8 @@ impl Scrub {
     fn snapshot(&self, shard: &Scrubbed, paced: &mut Pacer<'_>) -> Result<(), FatalError> {
         let Some(taken) = shard.home.newest_snapshot() else { return Ok(()) };
         let Err(error) = shard.home.verify_copy(&taken.path, paced) else { return Ok(()) };
-        // A newer one may have taken its place while its files were linked.
-        if !taken.path.exists() {
+        // A newer one may have taken its place while its files were linked; and who comes after an end tidies up.
+        if self.has_ended() || !taken.path.exists() {
             return Ok(());
         }
         tracing::debug!(shard = shard.shard, %error, "a snapshot is not as it should be");
