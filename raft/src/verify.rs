@@ -12,7 +12,7 @@ use crate::{
     digest::{DigestAnswer, StateDigest},
     error::ProposeError,
     group::Group,
-    peers::{Links, question},
+    peers::{Links, connection::CallError, question},
 };
 
 /// Between two looks at who has computed its digest.
@@ -114,18 +114,23 @@ impl<A: Apply> Comparison<'_, A> {
         let own = node == self.links.gate.own.node_id;
         loop {
             let answer = if own {
-                self.group.digest_at(index)
+                Some(self.group.digest_at(index))
             } else {
                 let there = self.links.connection(node).ok_or("it is not connected")?;
-                let asked = question::digest(&there, self.group.shard(), index).await;
-                asked.map_err(|error| format!("it does not answer: {error}"))?
+                match question::digest(&there, self.group.shard(), index).await {
+                    Ok(answer) => Some(answer),
+                    // Busy; who is gone loses its connection.
+                    Err(CallError::Timeout(_) | CallError::Closed) => None,
+                    Err(error) => return Err(format!("it does not answer: {error}")),
+                }
             };
             let state = match answer {
-                DigestAnswer::Taken(digest) => return Ok(Some(digest)),
-                DigestAnswer::Gone => return Ok(None),
-                DigestAnswer::Failed(text) => return Err(text),
-                DigestAnswer::Behind => "it has not applied the entry",
-                DigestAnswer::Computing => "it is still computing",
+                Some(DigestAnswer::Taken(digest)) => return Ok(Some(digest)),
+                Some(DigestAnswer::Gone) => return Ok(None),
+                Some(DigestAnswer::Failed(text)) => return Err(text),
+                Some(DigestAnswer::Behind) => "it has not applied the entry",
+                Some(DigestAnswer::Computing) => "it is still computing",
+                None => "it has not answered",
             };
             if self.begun.elapsed() >= self.timeout {
                 return Err(format!("{state} after {} s", self.timeout.as_secs()));

@@ -55,12 +55,12 @@ impl StateHome {
             Ok(Some(path)) => path,
             Ok(None) => return Ok(None),
             Err(error) => {
-                self.give_up_states(&error.to_string())?;
+                self.give_up_states(note, &error.to_string())?;
                 return Ok(None);
             }
         };
         if note.exists() {
-            self.give_up_states("it was found damaged before")?;
+            self.give_up_states(note, "it was found damaged before")?;
             return Ok(None);
         }
         let opened = self.opener.open(&path).map_err(FatalError::from);
@@ -72,7 +72,7 @@ impl StateHome {
                 Ok(meta.last_log_id.map(|id| id.index))
             }
             Err(error) if error.is_damage() => {
-                self.give_up_states(&error.to_string())?;
+                self.give_up_states(note, &error.to_string())?;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -80,9 +80,13 @@ impl StateHome {
     }
 
     /// Sets the states of this shard aside; there is one as a rule.
-    fn give_up_states(&self, why: &str) -> Result<(), FatalError> {
+    fn give_up_states(&self, note: &Note, why: &str) -> Result<(), FatalError> {
         let shard = self.shard;
         tracing::error!(code = Part::State(shard).code(), shard, why, "the state is damaged; it is made anew");
+        // A start that ends before this is done must not trust the snapshot either.
+        if !note.exists() {
+            drop(note.take_down(why));
+        }
         for entry in fs::read_dir(&self.dir).map_err(failed("listing a shard directory"))? {
             let path = entry.map_err(failed("listing a shard directory"))?.path();
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state-")) {

@@ -116,7 +116,7 @@ fn verify_block(block: &[u8], is_last: bool) -> Result<(), (usize, &'static str)
             }
             Some(_) => return Err((place, "the checksum of a record does not match")),
             None if !is_last => return Err((place, "a record is longer than its block")),
-            None if fits_shorter(stored, &block[place + HEADER_BYTES..]) => {
+            None if fits_shorter(stored, length, kind, &block[place + HEADER_BYTES..]) => {
                 return Err((place, "the length of a record is not the one that its checksum was made for"));
             }
             // The end of a write that never ended.
@@ -126,16 +126,20 @@ fn verify_block(block: &[u8], is_last: bool) -> Result<(), (usize, &'static str)
     Ok(())
 }
 
-/// Whether the checksum fits some beginning of what is there, under any type.
-fn fits_shorter(stored: u32, rest: &[u8]) -> bool {
-    PLAIN_TYPES.into_iter().any(|kind| {
+/// Whether the checksum fits a beginning of what is there, with a length or a type of which one byte is another one than
+/// stands there. Not any beginning: of so many one would fit by chance, some day.
+fn fits_shorter(stored: u32, length: usize, kind: u8, rest: &[u8]) -> bool {
+    let nearly = |end: usize| end & 0xff == length & 0xff || end >> 8 == length >> 8;
+    let fits = |kind: u8, is_candidate: &dyn Fn(usize) -> bool| {
         let mut checksum = crc32c::crc32c(&[kind]);
-        masked(checksum) == stored
-            || rest.iter().any(|byte| {
-                checksum = crc32c::crc32c_append(checksum, &[*byte]);
-                masked(checksum) == stored
-            })
-    })
+        (0..=rest.len()).any(|end| {
+            if end > 0 {
+                checksum = crc32c::crc32c_append(checksum, &rest[end - 1..end]);
+            }
+            is_candidate(end) && masked(checksum) == stored
+        })
+    };
+    fits(kind, &nearly) || PLAIN_TYPES.into_iter().any(|kind| fits(kind, &|end| end == length))
 }
 
 /// As RocksDB stores a checksum of bytes that may themselves hold checksums.
