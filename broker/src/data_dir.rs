@@ -218,7 +218,7 @@ fn damaged(path: &Path, fault: &str) -> StartError {
         path: path.to_owned(),
         fault: format!("has a damaged IDENTITY file: {fault}"),
         advice: "in a cluster replace this node by one with a new id and an empty directory (tandem cluster replace), \
-                 otherwise restore the file from a backup"
+                 otherwise restore the file from a backup or choose another directory"
             .into(),
     }
 }

@@ -325,9 +325,16 @@ fn with_checksum(name: &str) -> String {
     format!("{name} {:08x}\n", crc32c::crc32c(name.as_bytes()))
 }
 
-/// The name in `CURRENT`, if it is what was written.
+/// The name in `CURRENT`, if it is what was written. From before there were checksums it is a name and nothing else; no flipped
+/// bit makes that of one with a checksum.
 fn name_in(record: &[u8]) -> Option<&str> {
     let record = std::str::from_utf8(record).ok()?;
+    if record
+        .strip_prefix("state-")
+        .is_some_and(|number| number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Some(record);
+    }
     let (name, _) = record.split_once(' ')?;
     (record == with_checksum(name)).then_some(name)
 }
@@ -351,5 +358,23 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| match source.kind() {
         io::ErrorKind::StorageFull => Error::Full { doing },
         _ => Error::Io { doing, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_state_comes_back_and_every_flipped_bit_is_found() {
+        let record = with_checksum("state-0000000012").into_bytes();
+        assert_eq!(name_in(&record), Some("state-0000000012"));
+        for bit in 0..record.len() * 8 {
+            let mut damaged = record.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(name_in(&damaged), None, "bit {bit}");
+        }
+        assert_eq!(name_in(b"state-0000000012"), Some("state-0000000012"), "from before there were checksums");
+        assert_eq!(name_in(b""), None);
     }
 }

@@ -203,6 +203,7 @@ async fn promise_1_a_flipped_byte_in_any_kind_of_file_loses_nothing_and_is_repor
         acknowledged.extend(publisher.await.unwrap().0);
     }
     trio.until_served().await;
+    trio.until_spread().await;
     check(&trio, &acknowledged).await;
     let verified = tandem(&trio, 0, &["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:#?}");
