@@ -51,6 +51,12 @@ pub struct StorageConfig {
     pub state_memtable_bytes: usize,
     /// Block cache of all states together, in bytes. Default 128 MiB.
     pub block_cache_bytes: usize,
+    /// How fast the node reads everything on its disk again to look for damage, in bytes a second; 0: it does not. Default
+    /// 16 MiB.
+    pub scrub_bytes_per_second: u64,
+    /// From the end of such a pass to the beginning of the next, in milliseconds. The first begins after a twenty-fourth of
+    /// it. Default 86,400,000, a day.
+    pub scrub_interval_ms: u64,
 }
 
 /// The storage engines there are.
@@ -156,6 +162,8 @@ impl Default for StorageConfig {
             log_cache_bytes: 16 << 20,
             state_memtable_bytes: 64 << 20,
             block_cache_bytes: 128 << 20,
+            scrub_bytes_per_second: 16 << 20,
+            scrub_interval_ms: 24 * 3_600_000,
         }
     }
 }
@@ -234,6 +242,8 @@ impl Config {
         check("storage.shards", self.storage.shards, (1..=64).contains(&self.storage.shards), "1 to 64")?;
         let snapshot = self.storage.snapshot_every_bytes;
         check("storage.snapshot_every_bytes", snapshot, snapshot >= 1 << 20, "1 MiB or more")?;
+        let pause = self.storage.scrub_interval_ms;
+        check("storage.scrub_interval_ms", pause, pause >= 1_000, "1,000 or more")?;
         let message = limits.max_message_bytes;
         check("limits.max_message_bytes", message, (1..=8 << 20).contains(&message), "1 byte to 8 MiB")?;
         let batch = limits.max_batch_messages;

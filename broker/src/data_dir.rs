@@ -83,6 +83,9 @@ impl DataDir {
                 write(&file, &identity).map_err(|error| unusable(path, format!("cannot be written: {error}")))?;
                 (identity, true)
             }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(damaged(path, "it is not a text"));
+            }
             Err(error) => return Err(unusable(path, format!("has an unreadable IDENTITY file: {error}"))),
         };
         if config.storage.engine == EngineKind::Memory {
@@ -114,7 +117,10 @@ fn check(path: &Path, text: &str, wanted: &Identity, cluster_id: &str) -> Result
     struct OnlyFormat {
         format: u32,
     }
-    let broken = |error: toml::de::Error| unusable(path, format!("has a damaged IDENTITY file: {}", error.message()));
+    let broken = |error: toml::de::Error| damaged(path, error.message());
+    if !is_as_written(text) {
+        return Err(damaged(path, "its checksum does not match"));
+    }
     let OnlyFormat { format } = toml::from_str(text).map_err(broken)?;
     if format != FORMAT {
         return Err(StartError::DataDirectory {
@@ -183,13 +189,38 @@ fn check_members(path: &Path, found: &Identity, wanted: &Identity) -> Result<(),
 }
 
 fn write(file: &Path, identity: &Identity) -> std::io::Result<()> {
-    let text = toml::to_string(identity).map_err(std::io::Error::other)?;
+    let text = with_checksum(&toml::to_string(identity).map_err(std::io::Error::other)?);
     let temporary = file.with_extension("new");
     let mut out = fs::File::create(&temporary)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     fs::rename(&temporary, file)?;
     file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+}
+
+/// Begins the last line of the file, for TOML a comment.
+const CHECKSUM: &str = "# crc32c of the lines above: ";
+
+fn with_checksum(text: &str) -> String {
+    format!("{text}{CHECKSUM}{:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// Whether a file is what was written. One without any comment is from before there were checksums.
+fn is_as_written(text: &str) -> bool {
+    match text.rfind('#') {
+        Some(place) => with_checksum(&text[..place]) == text,
+        None => text.contains("format = ") && !text.contains("crc32c"),
+    }
+}
+
+fn damaged(path: &Path, fault: &str) -> StartError {
+    StartError::DataDirectory {
+        path: path.to_owned(),
+        fault: format!("has a damaged IDENTITY file: {fault}"),
+        advice: "in a cluster replace this node by one with a new id and an empty directory (tandem cluster replace), \
+                 otherwise restore the file from a backup or choose another directory"
+            .into(),
+    }
 }
 
 fn unusable(path: &Path, fault: String) -> StartError {
@@ -280,6 +311,23 @@ mod tests {
         assert!(text.contains("format 99") && text.contains("start the version that wrote it"), "{text}");
         fs::write(dir.path().join("IDENTITY"), "rubbish").unwrap();
         assert!(open(dir.path(), 1, 4).unwrap_err().to_string().contains("damaged IDENTITY"));
+    }
+
+    #[test]
+    fn every_flipped_byte_of_the_identity_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = open(dir.path(), 1, 4).unwrap().identity;
+        let file = dir.path().join("IDENTITY");
+        let intact = fs::read(&file).unwrap();
+        for place in 0..intact.len() {
+            let mut bytes = intact.clone();
+            bytes[place] ^= 1;
+            fs::write(&file, bytes).unwrap();
+            let text = open(dir.path(), 1, 4).map(|found| found.identity).unwrap_err().to_string();
+            assert!(text.contains("damaged IDENTITY") && text.contains("replace"), "byte {place}: {text}");
+        }
+        fs::write(&file, intact).unwrap();
+        assert_eq!(open(dir.path(), 1, 4).unwrap().identity, identity);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use tandem_raft::{CommitMetrics, PeerMetrics};
+use tandem_raft::{CommitMetrics, PeerMetrics, ScrubMetrics};
 
 use crate::{machine::events::EventKind, rejection::Reason};
 
@@ -63,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) batches: BatchMetrics,
     pub(crate) commits: CommitMetrics,
     pub(crate) peers: PeerMetrics,
+    pub(crate) scrub: ScrubMetrics,
     refusals: Family<ReasonLabel, Counter>,
     pub(crate) deliveries: Counter,
     pub(crate) acknowledged: Counter,
@@ -102,6 +103,8 @@ impl Metrics {
         commits.register(&mut registry);
         let peers = PeerMetrics::default();
         peers.register(&mut registry);
+        let scrub = ScrubMetrics::default();
+        scrub.register(&mut registry);
         let refusals = Family::default();
         registry.register("refusals", "Requests and messages refused, by reason", refusals.clone());
         let deliveries = Counter::default();
@@ -123,6 +126,7 @@ impl Metrics {
             batches,
             commits,
             peers,
+            scrub,
             refusals,
             deliveries,
             acknowledged,

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tandem_raft::{Cluster, ClusterOptions, FatalSink, Node, NodeOptions, OpenState, simulation::Simulation};
+use tandem_raft::{Cluster, ClusterOptions, FatalSink, Node, NodeOptions, OpenState, ScrubOptions, simulation::Simulation};
 use tandem_storage::Engine;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -75,6 +75,11 @@ async fn start_node(
     options.simulation = parts.simulation;
     options.snapshot_every_bytes = config.storage.snapshot_every_bytes;
     options.log_cache_bytes = config.storage.log_cache_bytes;
+    options.scrub = ScrubOptions {
+        bytes_per_second: config.storage.scrub_bytes_per_second,
+        interval: Duration::from_millis(config.storage.scrub_interval_ms),
+        metrics: metrics.scrub.clone(),
+    };
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |shard| {
         let reader = StateReader::new(fatal.clone());

@@ -22,3 +22,12 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
     if has_workers() { task::block_in_place(work) } else { work() }
 }
+
+/// The same, for work that nobody waits for.
+pub(crate) fn begin(work: impl FnOnce() + Send + 'static) {
+    if has_workers() {
+        drop(task::spawn_blocking(work));
+    } else {
+        work();
+    }
+}

@@ -2,8 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "the one place that may")]
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Seconds since 1970; 0 on a machine whose clock stands before.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -1,6 +1,6 @@
 //! The cluster as the rest of a node sees it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -10,6 +10,7 @@ use crate::{
     group::Standing,
     peers::{Links, PeerStatus},
     roll::Roll,
+    verify::ShardDigests,
 };
 
 /// The cluster that a node is a member of. Cheap to clone.
@@ -70,6 +71,12 @@ impl Cluster {
     /// Where each shard stands with its members, from its leader where that one answers.
     pub async fn standings(&self) -> Vec<Standing> {
         self.council.standings().await
+    }
+
+    /// Has every member compute a digest of each shard's state at the same entry of its log, one shard after the other, while
+    /// commands go on. Whoever has not answered within `timeout` is said to be missing.
+    pub async fn verify(&self, timeout: Duration) -> Vec<ShardDigests> {
+        self.council.verify(timeout).await
     }
 
     /// Changes who the members are or who leads, and returns once that is committed; what follows from it takes its time. Safe

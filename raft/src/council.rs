@@ -11,6 +11,7 @@ use crate::{
     group::{Group, Standing},
     peers::{Links, question},
     roll::Roll,
+    verify::{self, ShardDigests},
 };
 
 /// How long a change waits for somebody who can decide it. An election takes less than one second.
@@ -30,6 +31,9 @@ pub(crate) trait Decide: Send + Sync + 'static {
 
     /// Where each shard stands, from its leader where that one answers.
     fn standings(&self) -> BoxFuture<'_, Vec<Standing>>;
+
+    /// What the states of all members come to, shard by shard, at the same entry.
+    fn verify(&self, timeout: Duration) -> BoxFuture<'_, Vec<ShardDigests>>;
 }
 
 /// See the module.
@@ -122,5 +126,9 @@ impl<A: Apply> Decide for Council<A> {
             }
         });
         Box::pin(futures_util::future::join_all(asking.collect::<Vec<_>>()))
+    }
+
+    fn verify(&self, timeout: Duration) -> BoxFuture<'_, Vec<ShardDigests>> {
+        Box::pin(verify::run(&self.groups, &self.links, timeout))
     }
 }

@@ -27,11 +27,12 @@ pub(crate) enum DecodeError {
 }
 
 /// Kinds of log entry. Frozen: they stand on disk.
-mod kind {
-    pub(super) const BLANK: u8 = 0;
-    pub(super) const COMMAND: u8 = 1;
-    pub(super) const MEMBERSHIP: u8 = 2;
-    pub(super) const ROLL: u8 = 3;
+pub(crate) mod kind {
+    pub(crate) const BLANK: u8 = 0;
+    pub(crate) const COMMAND: u8 = 1;
+    pub(crate) const MEMBERSHIP: u8 = 2;
+    pub(crate) const ROLL: u8 = 3;
+    pub(crate) const DIGEST: u8 = 4;
 }
 
 /// Checksum, term, node, index, kind.
@@ -62,16 +63,19 @@ pub(crate) fn decode_entry(record: &Bytes) -> Result<Entry, DecodeError> {
         kind::BLANK => EntryPayload::Blank,
         kind::COMMAND => EntryPayload::Normal(Command::Apply(body)),
         kind::ROLL => EntryPayload::Normal(Command::Roll(body)),
+        kind::DIGEST => EntryPayload::Normal(Command::Digest(body)),
         kind::MEMBERSHIP => EntryPayload::Membership(take_membership(&mut body)?),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(Entry::new(log_id, payload))
 }
 
-fn command_kind(command: &Command) -> u8 {
+/// The kind of entry that carries a command, on disk and on the wire.
+pub(crate) fn command_kind(command: &Command) -> u8 {
     match command {
         Command::Apply(_) => kind::COMMAND,
         Command::Roll(_) => kind::ROLL,
+        Command::Digest(_) => kind::DIGEST,
     }
 }
 
@@ -224,6 +228,10 @@ pub(crate) fn take_u32(body: &mut Bytes) -> Result<u32, DecodeError> {
 
 pub(crate) fn take_u64(body: &mut Bytes) -> Result<u64, DecodeError> {
     body.try_get_u64().map_err(|_| DecodeError::Short)
+}
+
+pub(crate) fn take_u128(body: &mut Bytes) -> Result<u128, DecodeError> {
+    body.try_get_u128().map_err(|_| DecodeError::Short)
 }
 
 #[cfg(test)]

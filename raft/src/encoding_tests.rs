@@ -15,6 +15,7 @@ fn entries_come_back_as_they_were() {
         EntryPayload::Blank,
         EntryPayload::Normal(Command::Apply(Bytes::from_static(b"abc"))),
         EntryPayload::Normal(Command::Roll(Bytes::from_static(b"abc"))),
+        EntryPayload::Normal(Command::Digest(Bytes::new())),
         EntryPayload::Membership(membership()),
     ];
     for payload in payloads {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::encoding::DecodeError;
+use crate::{damage::Part, encoding::DecodeError};
 
 /// Why a command has no outcome.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,12 +40,24 @@ pub enum FatalError {
         detail: String,
     },
     /// A record cannot be read.
-    #[error("corrupt record at {place}: {detail}; restore the data directory from a backup")]
+    #[error(
+        "corrupt record at {place}: {detail}; restore the data directory from a backup, or in a cluster replace the node (tandem cluster replace)"
+    )]
     Record {
         /// Which record.
         place: String,
         /// What is wrong with it.
         detail: String,
+    },
+    /// Bytes on the disk are not those that were written. It was found when they were read, at a start, or by the scrub.
+    #[error("{part} is damaged: {detail}; {advice}")]
+    Damaged {
+        /// What is damaged.
+        part: Part,
+        /// What was found, and where.
+        detail: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The log has a hole.
     #[error(
@@ -98,12 +110,22 @@ impl FatalError {
         Self::Record { place: place.into(), detail: error.to_string() }
     }
 
+    /// Whether it says that bytes on the disk are not those that were written.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(error) => matches!(**error, tandem_storage::Error::Corrupt { .. }),
+            Self::Record { .. } | Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+
     /// A stable code for logs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Storage(error) => error.code(),
             Self::Engine { code, .. } => code,
             Self::Record { .. } => "LOG_CORRUPT",
+            Self::Damaged { part, .. } => part.code(),
             Self::MissingEntry { .. } => "LOG_GAP",
             Self::Apply { .. } => "APPLY_FAILED",
             Self::Refused { code, .. } => code,

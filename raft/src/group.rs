@@ -1,10 +1,11 @@
 //! One Raft group: a shard.
 
+mod digests;
 mod membership;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,11 +25,13 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     apply::Apply,
+    digest::Digests,
     error::{FatalError, FatalSink, ProposeError},
     log_store::LogStore,
     node::NodeOptions,
     peers::{Links, network::PeerNetwork, question},
     roll::Roll,
+    scrub::Scrubbed,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
     type_config::{Command, TypeConfig},
@@ -78,6 +81,7 @@ pub struct Group<A: Apply> {
     home: StateHome,
     /// See [`Self::may_vote`].
     quiet: Arc<AtomicBool>,
+    digests: Digests,
 }
 
 /// What a shard is made of.
@@ -117,7 +121,7 @@ impl<A: Apply> Group<A> {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
             return Err(FatalError::Record { place: format!("state of shard {shard}"), detail });
         }
-        let engine = state.engine();
+        let (engine, digests) = (state.engine(), state.digests());
         let voted =
             links.is_some() && log.clone().read_vote().await.map_err(|error| stopped(error.to_string()))?.is_some();
         let config = raft_config(shard, options, links.is_some()).map_err(|error| stopped(error.to_string()))?;
@@ -137,7 +141,7 @@ impl<A: Apply> Group<A> {
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
         let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home, quiet }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home, quiet, digests }))
     }
 
     /// Whether this node may help another one to lead. A leader answers reads for as long as a majority has promised it not to
@@ -232,6 +236,31 @@ impl<A: Apply> Group<A> {
         self.home.incoming()
     }
 
+    /// Where the newest snapshot of this node lies.
+    pub(crate) fn newest_snapshot_dir(&self) -> Option<PathBuf> {
+        self.home.newest_snapshot().map(|taken| taken.path)
+    }
+
+    /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here.
+    pub(crate) async fn check_received(&self, dir: &Path) -> Result<(), FatalError> {
+        let (home, dir) = (self.home.clone(), dir.to_owned());
+        let checked = crate::blocking::run(move || {
+            let checked = home.verify_copy(&dir, &mut |_| true);
+            if checked.is_err() {
+                std::fs::remove_dir_all(&dir).ok();
+            }
+            checked
+        });
+        let checked =
+            checked.await.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })?;
+        checked.map(drop)
+    }
+
+    /// What the scrub looks at.
+    pub(crate) fn scrubbed(&self) -> Scrubbed {
+        Scrubbed { shard: self.shard, state: Arc::clone(&self.engine), home: self.home.clone() }
+    }
+
     /// Follows who leads.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
@@ -265,6 +294,7 @@ impl<A: Apply> Group<A> {
     /// Ends the group; then makes the state durable, so that the next start has nothing to apply again.
     pub(crate) async fn shutdown(&self) -> Result<(), FatalError> {
         self.snapshots.abort();
+        self.digests.end();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }

@@ -27,26 +27,34 @@ mod cluster;
 mod commit_thread;
 mod conform;
 mod council;
+mod damage;
+mod digest;
 mod encoding;
 mod error;
 mod group;
 mod log_store;
 mod metrics;
 mod node;
+mod pace;
 mod peers;
 mod random;
+mod rebuild;
 mod roll;
 mod runtime;
 pub mod simulation;
+mod scrub;
 mod snapshot;
 mod state_home;
 mod state_machine;
 mod succession;
 mod type_config;
+mod verify;
 
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};
 pub use change::{Change, ChangeCode, ChangeError, MAX_MEMBERS};
 pub use cluster::Cluster;
+pub use damage::Part;
+pub use digest::StateDigest;
 pub use error::{FatalError, FatalSink, ProposeError};
 pub use group::{Group, GroupStatus, Leadership, Pending, Standing};
 pub use metrics::{CommitMetrics, PeerMetrics};
@@ -57,6 +65,8 @@ pub use peers::{
 };
 
 pub use roll::{MemberState, Roll, RollMember};
+pub use scrub::{ScrubMetrics, ScrubOptions};
+pub use verify::ShardDigests;
 
 /// How many spaces the engine of the log has: entries, and votes with purge positions.
 pub const LOG_SPACES: usize = 2;

@@ -25,8 +25,9 @@ use tokio::sync::oneshot;
 use self::tail::Tail;
 use crate::{
     commit_thread::CommitHandle,
+    damage::Note,
     encoding::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote, entry_bytes},
-    error::FatalError,
+    error::{FatalError, FatalSink},
     type_config::{Entry, IoFlushed, LogId, TypeConfig, Vote},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct LogStore {
     engine: Arc<dyn Engine>,
     commits: CommitHandle,
     tail: Arc<Mutex<Tail>>,
+    /// Where damage is written down, and who ends for it.
+    guard: Option<(Note, FatalSink)>,
 }
 
 impl LogStore {
@@ -84,7 +87,20 @@ impl LogStore {
             .map_err(|error| FatalError::record(format!("shard {shard}, newest log entry"), &error))?
             .map(|entry| entry.log_id());
         let tail = Arc::new(Mutex::new(Tail::new(cache_bytes, last, purged)));
-        Ok(Self { shard, engine, commits, tail })
+        Ok(Self { shard, engine, commits, tail, guard: None })
+    }
+
+    /// Has whoever reads a record that is not as it was written end the node, with its reason.
+    pub(crate) fn guarded(self, note: Note, fatal: FatalSink) -> Self {
+        Self { guard: Some((note, fatal)), ..self }
+    }
+
+    fn fail(&self, error: FatalError) -> io::Error {
+        let Some((note, fatal)) = &self.guard else { return error.into() };
+        let found = matches!(error, FatalError::Record { .. } | FatalError::MissingEntry { .. });
+        let error = if found { note.take_down(&error.to_string()) } else { error };
+        fatal.report(error.clone());
+        error.into()
     }
 
     /// Everything up to this index is purged; 0 when nothing is.
@@ -168,17 +184,17 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.read(plain_range(&range), usize::MAX)?)
+        self.read(plain_range(&range), usize::MAX).map_err(|error| self.fail(error))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         let record = self.engine.get(META, &meta_key(self.shard, kind::VOTE)).map_err(FatalError::from)?;
         let vote = record.map(|record| decode_vote(&record)).transpose();
-        Ok(vote.map_err(|error| FatalError::record(format!("shard {}, vote", self.shard), &error))?)
+        vote.map_err(|error| self.fail(FatalError::record(format!("shard {}, vote", self.shard), &error)))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.read(start..end, READ_LIMIT_BYTES)?)
+        self.read(start..end, READ_LIMIT_BYTES).map_err(|error| self.fail(error))
     }
 
     async fn entries_stream<RB>(
@@ -195,7 +211,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if chunk.len() == 0 && next < range.end {
                 match log.read(next..range.end, READ_LIMIT_BYTES) {
                     Ok(entries) => chunk = entries.into_iter(),
-                    Err(error) => return Some((Err(error.into()), (log, u64::MAX, chunk))),
+                    Err(error) => return Some((Err(log.fail(error)), (log, u64::MAX, chunk))),
                 }
             }
             let entry: Entry = chunk.next()?;

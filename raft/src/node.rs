@@ -15,14 +15,17 @@ use crate::{
     cluster::Cluster,
     commit_thread, conform,
     council::{Council, Decide as _},
+    damage::{Guarded, Note, Part},
     error::{FatalError, FatalSink},
     group::{Group, Parts},
     log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
     peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
+    rebuild,
     roll::{Roll, RollFile},
+    scrub::{self, ScrubOptions},
     simulation::Simulation,
-    state_home::StateHome,
+    state_home::{Sound, StateHome},
     succession,
 };
 
@@ -48,6 +51,8 @@ pub struct NodeOptions {
     pub election_timeout_ms: u64,
     /// Only in a simulation. Default none.
     pub simulation: Option<Simulation>,
+    /// How the node looks for damage on its disk.
+    pub scrub: ScrubOptions,
 }
 
 impl NodeOptions {
@@ -63,6 +68,7 @@ impl NodeOptions {
             heartbeat_interval_ms: 100,
             election_timeout_ms: 500,
             simulation: None,
+            scrub: ScrubOptions::default(),
         }
     }
 }
@@ -74,6 +80,7 @@ pub struct Node<A: Apply> {
     commit_thread: Option<thread::JoinHandle<()>>,
     cluster: Option<(Arc<Links>, Arc<Council<A>>)>,
     tasks: Vec<AbortHandle>,
+    scrub: Option<scrub::Running>,
 }
 
 impl<A: Apply> Node<A> {
@@ -115,7 +122,10 @@ impl<A: Apply> Node<A> {
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
-        let (commits, thread) = match options.simulation {
+        let log_note = Note::in_dir(&options.data_dir, Part::Log);
+        scrub::check_suspected_log(log.as_ref(), &log_note)?;
+        let log: Arc<dyn Engine> = Arc::new(Guarded::new(log, log_note.clone(), fatal.clone()));
+        let (commits, commit_thread) = match options.simulation {
             Some(Simulation { disk, .. }) => {
                 let (commits, _task) = commit_thread::spawn_task(Arc::clone(&log), fatal.clone(), disk);
                 (commits, None)
@@ -143,8 +153,16 @@ impl<A: Apply> Node<A> {
         };
         let mut groups = Vec::new();
         for shard in 0..options.shards {
-            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?;
-            let home = StateHome::prepare(options.data_dir.join(format!("shard-{shard}")), Arc::clone(&opener))?;
+            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
+                .guarded(log_note.clone(), fatal.clone());
+            let dir = options.data_dir.join(format!("shard-{shard}"));
+            let home = StateHome::prepare(shard, dir, Arc::clone(&opener), fatal.clone())?;
+            if home.repair(log.purged_index())? == Sound::LogOnly
+                && let Some(links) = &links
+            {
+                rebuild::from_peers(shard, links, &home, log.purged_index(), &fatal).await?;
+                home.repair(log.purged_index())?;
+            }
             let rolls = match &links {
                 Some(links) if shard == 0 => links.gate.roster.rolls(),
                 _ => watch::Sender::new(Roll::default()),
@@ -156,7 +174,12 @@ impl<A: Apply> Node<A> {
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
-        let mut node = Self { groups, log, commit_thread: thread, cluster: None, tasks: Vec::new() };
+        let scrubbed = groups.iter().map(|group| group.scrubbed()).collect();
+        // It reads on a thread of its own, at its own pace: nothing that could be the same twice.
+        let scrub = options.simulation.is_none().then(|| {
+            scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone())
+        });
+        let mut node = Self { groups, log, commit_thread, cluster: None, tasks: Vec::new(), scrub };
         if let (Some(links), Some(accept)) = (links, accept) {
             node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
         }
@@ -223,6 +246,9 @@ impl<A: Apply> Node<A> {
         let mut result = Ok(());
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.cluster.take());
+        if let Some(scrub) = self.scrub.take() {
+            scrub.end().await;
+        }
         for group in self.groups.drain(..) {
             let ended = group.shutdown().await;
             result = result.and(ended);

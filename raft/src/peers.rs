@@ -8,6 +8,7 @@ pub(crate) mod connection;
 mod dial;
 mod frame;
 pub(crate) mod handshake;
+pub(crate) mod lender;
 pub(crate) mod link;
 pub(crate) mod network;
 pub(crate) mod question;

@@ -180,10 +180,17 @@ impl RollFile {
         Self(dir.join("ROLL"))
     }
 
-    /// What is there; the empty roll where nothing is.
+    /// What is there; the empty roll where nothing is. A damaged one is set aside: the state of shard 0 holds the roll, too.
     pub(crate) fn read(&self) -> io::Result<Roll> {
         match fs::read(&self.0) {
-            Ok(bytes) => Roll::decode(&bytes.into()).map_err(|error| io::Error::other(format!("ROLL: {error}"))),
+            Ok(bytes) => match Roll::decode(&bytes.into()) {
+                Ok(roll) => Ok(roll),
+                Err(error) => {
+                    tracing::error!(code = "FILE_DAMAGED", %error, "the file ROLL is damaged; it is made anew from the state");
+                    fs::rename(&self.0, self.0.with_extension("damaged"))?;
+                    Ok(Roll::default())
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Roll::default()),
             Err(error) => Err(error),
         }
@@ -259,5 +266,10 @@ mod tests {
         assert_eq!(file.read().unwrap(), Roll::default());
         file.write(&roll()).unwrap();
         assert_eq!(file.read().unwrap(), roll());
+        let mut damaged = fs::read(dir.path().join("ROLL")).unwrap();
+        damaged[9] ^= 1;
+        fs::write(dir.path().join("ROLL"), damaged).unwrap();
+        assert_eq!(file.read().unwrap(), Roll::default(), "the state knows it");
+        assert!(dir.path().join("ROLL.damaged").exists());
     }
 }

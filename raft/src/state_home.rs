@@ -6,12 +6,17 @@
 //! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
 //! <shard>/snapshots/building/   one that is not finished, removed at start; so is one being removed, in removing/
 //! <shard>/incoming/             one that comes from another node, removed at start
+//! <shard>/checking/             links to a snapshot that is being verified, removed at start
+//! <shard>/damaged/              the state or snapshot that was found damaged last, for whoever wants to look at it
+//! <shard>/STATE-DAMAGED         the state was found damaged, and the next start sets it aside; so SNAPSHOT-DAMAGED
 //! ```
+
+mod repair;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -19,8 +24,15 @@ use parking_lot::Mutex;
 use tandem_storage::{Engine, Error};
 
 use crate::{
-    apply::OpenState, error::FatalError, snapshot::position_of, state_machine::EngineSlot, type_config::SnapshotMeta,
+    apply::OpenState,
+    damage::{Guarded, Part},
+    error::{FatalError, FatalSink},
+    snapshot::position_of,
+    state_machine::EngineSlot,
+    type_config::SnapshotMeta,
 };
+
+pub(crate) use self::repair::Sound;
 
 /// Between two looks at who still reads from a state that was replaced.
 const UNUSED_POLL: Duration = Duration::from_millis(100);
@@ -41,26 +53,40 @@ struct Making {
 /// The directory of one shard.
 #[derive(Clone)]
 pub(crate) struct StateHome {
+    shard: u32,
     dir: PathBuf,
     opener: Arc<dyn OpenState>,
     making: Arc<Mutex<Making>>,
     newest: Arc<Mutex<Option<TakenSnapshot>>>,
+    /// The state as it was found at the start, until somebody takes it.
+    opened: Arc<Mutex<Option<Arc<dyn Engine>>>>,
+    /// Numbers the copies that are verified: the scrub takes its time, and others do not wait for it.
+    checks: Arc<AtomicU64>,
+    fatal: FatalSink,
 }
 
 impl StateHome {
     /// Prepares the directory and removes what an interrupted run left unfinished.
-    pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, FatalError> {
-        let home = Self { dir, opener, making: Arc::default(), newest: Arc::default() };
+    pub(crate) fn prepare(
+        shard: u32,
+        dir: PathBuf,
+        opener: Arc<dyn OpenState>,
+        fatal: FatalSink,
+    ) -> Result<Self, FatalError> {
+        let (making, newest, opened, checks) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let home = Self { shard, dir, opener, making, newest, opened, checks, fatal };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
         remove(&home.incoming())?;
+        remove(&home.checking())?;
         home.remove_stale_states()?;
-        *home.newest.lock() = home.find_snapshot()?;
+        home.find_snapshot()?;
         Ok(home)
     }
 
     fn remove_stale_states(&self) -> Result<(), Error> {
-        let current = self.current()?;
+        // What cannot be read is dealt with by the repair.
+        let Ok(current) = self.current() else { return Ok(()) };
         for entry in fs::read_dir(&self.dir).map_err(failed("listing a shard directory"))? {
             let entry = entry.map_err(failed("listing a shard directory"))?;
             let name = entry.file_name();
@@ -75,11 +101,19 @@ impl StateHome {
 
     /// Opens the state in use, or an empty one in a new shard.
     pub(crate) fn open_state(&self) -> Result<Arc<dyn Engine>, Error> {
+        if let Some(opened) = self.opened.lock().take() {
+            return Ok(opened);
+        }
         let path = match self.current()? {
             Some(path) => path,
             None => self.switch_to(1)?,
         };
-        self.opener.open(&path)
+        self.open_guarded(&path)
+    }
+
+    fn open_guarded(&self, path: &Path) -> Result<Arc<dyn Engine>, Error> {
+        let engine = self.opener.open(path)?;
+        Ok(Arc::new(Guarded::new(engine, self.note(Part::State), self.fatal.clone())))
     }
 
     /// Replaces the state by a copy of a snapshot, which becomes the newest one of this shard. Returns what it replaced: its
@@ -97,7 +131,7 @@ impl StateHome {
         let new = self.state(number);
         remove(&new)?;
         self.opener.open(received)?.checkpoint(&new)?;
-        let engine = self.opener.open(&new)?;
+        let engine = self.open_guarded(&new)?;
         let found = position_of(engine.as_ref())?;
         if found.last_log_id != meta.last_log_id {
             let detail = format!("reaches {:?}, not {:?} as announced", found.last_log_id, meta.last_log_id);
@@ -191,7 +225,8 @@ impl StateHome {
         self.newest.lock().clone()
     }
 
-    fn find_snapshot(&self) -> Result<Option<TakenSnapshot>, FatalError> {
+    /// Looks for the newest snapshot. One that cannot be opened is given up: it is a copy.
+    fn find_snapshot(&self) -> Result<(), FatalError> {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
@@ -199,8 +234,14 @@ impl StateHome {
                 newest = newest.max(Some(path));
             }
         }
-        let Some(path) = newest else { return Ok(None) };
-        Ok(Some(TakenSnapshot { meta: position_of(self.opener.open(&path)?.as_ref())?, path }))
+        let Some(path) = newest else { return Ok(()) };
+        let opened = self.opener.open(&path).map_err(FatalError::from);
+        match opened.and_then(|engine| position_of(engine.as_ref())) {
+            Ok(meta) => *self.newest.lock() = Some(TakenSnapshot { meta, path }),
+            Err(error) if error.is_damage() => self.give_up_snapshot(&path, &error.to_string())?,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names
@@ -234,8 +275,14 @@ impl StateHome {
     }
 
     fn current(&self) -> Result<Option<PathBuf>, Error> {
-        match fs::read_to_string(self.dir.join("CURRENT")) {
-            Ok(name) => Ok(Some(self.dir.join(name.trim()))),
+        match fs::read(self.dir.join("CURRENT")) {
+            Ok(record) => match name_in(&record) {
+                Some(name) => Ok(Some(self.dir.join(name))),
+                None => Err(Error::Corrupt {
+                    doing: "reading CURRENT of a shard",
+                    detail: format!("{:?} is not what was written", String::from_utf8_lossy(&record)),
+                }),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("reading CURRENT of a shard")(error)),
         }
@@ -245,7 +292,7 @@ impl StateHome {
         let path = self.state(number);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = self.dir.join("CURRENT.new");
-        fs::write(&temporary, name).map_err(failed("writing CURRENT of a shard"))?;
+        fs::write(&temporary, with_checksum(&name)).map_err(failed("writing CURRENT of a shard"))?;
         fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed("syncing CURRENT of a shard"))?;
         fs::rename(&temporary, self.dir.join("CURRENT")).map_err(failed("renaming CURRENT of a shard"))?;
         sync_dir(&self.dir)?;
@@ -260,6 +307,10 @@ impl StateHome {
         self.dir.join("snapshots")
     }
 
+    fn checking(&self) -> PathBuf {
+        self.dir.join("checking")
+    }
+
     fn building(&self) -> PathBuf {
         self.snapshots().join("building")
     }
@@ -267,6 +318,25 @@ impl StateHome {
 
 fn is_snapshot(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What `CURRENT` holds: a name, and its checksum.
+fn with_checksum(name: &str) -> String {
+    format!("{name} {:08x}\n", crc32c::crc32c(name.as_bytes()))
+}
+
+/// The name in `CURRENT`, if it is what was written. From before there were checksums it is a name and nothing else; no flipped
+/// bit makes that of one with a checksum.
+fn name_in(record: &[u8]) -> Option<&str> {
+    let record = std::str::from_utf8(record).ok()?;
+    if record
+        .strip_prefix("state-")
+        .is_some_and(|number| number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Some(record);
+    }
+    let (name, _) = record.split_once(' ')?;
+    (record == with_checksum(name)).then_some(name)
 }
 
 fn number_of(state: &Path) -> Option<u64> {
@@ -288,5 +358,23 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| match source.kind() {
         io::ErrorKind::StorageFull => Error::Full { doing },
         _ => Error::Io { doing, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_state_comes_back_and_every_flipped_bit_is_found() {
+        let record = with_checksum("state-0000000012").into_bytes();
+        assert_eq!(name_in(&record), Some("state-0000000012"));
+        for bit in 0..record.len() * 8 {
+            let mut damaged = record.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(name_in(&damaged), None, "bit {bit}");
+        }
+        assert_eq!(name_in(b"state-0000000012"), Some("state-0000000012"), "from before there were checksums");
+        assert_eq!(name_in(b""), None);
     }
 }

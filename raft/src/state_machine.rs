@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     apply::{Apply, POSITION_SPACE},
+    digest::Digests,
     encoding::{encode_position, entry_bytes},
     error::{FatalError, FatalSink},
     roll::{ROLL_KEY, Roll},
@@ -50,6 +51,7 @@ pub(crate) struct StateMachine<A> {
     roll: Roll,
     /// Where the rest of the node learns of it; the newest that was seen anywhere.
     rolls: watch::Sender<Roll>,
+    digests: Digests,
     fatal: FatalSink,
 }
 
@@ -73,8 +75,21 @@ impl<A: Apply> StateMachine<A> {
         let roll = roll(engine.as_ref())?;
         let slot = Arc::new(Mutex::new(engine));
         let bytes_since_snapshot = 0;
-        let state =
-            Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot, roll, rolls, fatal };
+        let digests = Digests::default();
+        let state = Self {
+            shard,
+            home,
+            slot,
+            apply,
+            applied,
+            membership,
+            trigger,
+            bytes_since_snapshot,
+            roll,
+            rolls,
+            digests,
+            fatal,
+        };
         state.publish_roll();
         Ok(state)
     }
@@ -90,6 +105,10 @@ impl<A: Apply> StateMachine<A> {
         Arc::clone(&self.slot)
     }
 
+    pub(crate) fn digests(&self) -> Digests {
+        self.digests.clone()
+    }
+
     fn apply_entry(&mut self, entry: Entry, writes: &mut WriteBatch) -> Result<Bytes, FatalError> {
         let log_id = entry.log_id();
         self.bytes_since_snapshot += entry_bytes(&entry) as u64;
@@ -101,6 +120,8 @@ impl<A: Apply> StateMachine<A> {
                 Ok(Bytes::new())
             }
             EntryPayload::Normal(Command::Roll(record)) => self.apply_roll(record, writes),
+            // Computed once all before it is written; see `apply`.
+            EntryPayload::Normal(Command::Digest(_)) => Ok(Bytes::copy_from_slice(&log_id.index.to_be_bytes())),
             EntryPayload::Normal(Command::Apply(command)) => {
                 self.apply.apply(log_id.index, &command, writes).map_err(|error| FatalError::Apply {
                     shard: self.shard,
@@ -163,6 +184,10 @@ impl<A: Apply> StateMachine<A> {
     }
 }
 
+fn is_digest(entry: &Entry) -> bool {
+    matches!(entry.payload, EntryPayload::Normal(Command::Digest(_)))
+}
+
 impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
     type SnapshotData = SnapshotDir;
     type SnapshotBuilder = SnapshotBuilder;
@@ -179,15 +204,22 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         while let Some(first) = entries.next().await {
             let first = first?;
             let mut bytes = entry_bytes(&first.0);
+            let mut wants_digest = is_digest(&first.0);
             let mut chunk = vec![first];
-            while bytes < MAX_APPLY_BYTES
+            while !wants_digest
+                && bytes < MAX_APPLY_BYTES
                 && let Some(Some(next)) = entries.next().now_or_never()
             {
                 let next = next?;
                 bytes += entry_bytes(&next.0);
+                wants_digest = is_digest(&next.0);
                 chunk.push(next);
             }
             self.apply_chunk(chunk).map_err(|error| self.fail(error))?;
+            if wants_digest {
+                let (index, engine) = (self.applied.map_or(0, |id| id.index), Arc::clone(&self.slot.lock()));
+                self.digests.begin(index, engine, self.fatal.clone()).await;
+            }
         }
         Ok(())
     }

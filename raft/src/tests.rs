@@ -2,6 +2,8 @@
 
 mod cluster;
 mod crash;
+mod damage;
+mod digests;
 mod fatal;
 mod hub;
 mod journal;

@@ -12,11 +12,13 @@ pub(crate) enum Command {
     Apply(Bytes),
     /// A new roll of the cluster, for this crate itself.
     Roll(Bytes),
+    /// Every node computes a digest of its state at this entry, for this crate itself. The bytes are empty.
+    Digest(Bytes),
 }
 
 impl Command {
     pub(crate) fn bytes(&self) -> &Bytes {
-        let (Self::Apply(bytes) | Self::Roll(bytes)) = self;
+        let (Self::Apply(bytes) | Self::Roll(bytes) | Self::Digest(bytes)) = self;
         bytes
     }
 }

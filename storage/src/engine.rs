@@ -33,6 +33,12 @@ pub enum Direction {
 /// What a scan calls for each pair; `Break` ends the scan.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// What [`Engine::scan_all`] calls for each pair; `Break` ends the scan.
+pub type SpaceVisitor<'a> = dyn FnMut(Space, &[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// What [`Engine::verify`] calls every now and then, with the bytes that were read; false ends it.
+pub type Pacer<'a> = dyn FnMut(u64) -> bool + 'a;
+
 /// Ordered bytes on disk. The documentation of each method is the contract; `conformance` tests it on every engine.
 ///
 /// Keys are ordered bytewise; the empty key and the empty value are allowed. All methods may be called from any thread
@@ -62,6 +68,24 @@ pub trait Engine: Send + Sync + 'static {
         direction: Direction,
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error>;
+
+    /// Visits all pairs of all spaces, space by space, each in key order, on one consistent view of all of them. The view is
+    /// taken before `begun` is called, once: writes made after that are not seen. Reads past the caches, so that a long scan
+    /// does not push out what others need, and verifies every block that it reads.
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error>;
+
+    /// Reads everything that is stored, wherever a checksum can be compared, and fails with [`Error::Corrupt`] at the first
+    /// damage. `pace` is called with the number of bytes read since the last call, may sleep, and ends the verification by
+    /// returning false. Returns how many bytes were read.
+    fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
+        let mut bytes = 0;
+        self.scan_all(&mut || (), &mut |_, key, value| {
+            let read = (key.len() + value.len()) as u64;
+            bytes += read;
+            if pace(read) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(bytes)
+    }
 
     /// A durability point: when it returns `Ok`, every batch written before the call survives a crash.
     fn flush(&self) -> Result<(), Error>;

@@ -24,7 +24,9 @@ pub enum Error {
         doing: &'static str,
     },
     /// Bytes read are not the bytes written.
-    #[error("corrupt data while {doing}: {detail}; restore the data directory from a backup")]
+    #[error(
+        "corrupt data while {doing}: {detail}; restore the data directory from a backup, or in a cluster replace the node (tandem cluster replace)"
+    )]
     Corrupt {
         /// The operation that failed.
         doing: &'static str,

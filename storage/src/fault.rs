@@ -19,7 +19,9 @@ pub use self::{
     disk::{Disk, Tear},
     handle::FaultHandle,
 };
-use crate::{Direction, Durability, Engine, Error, MemoryEngine, Space, Visitor, WriteBatch, poison::Poison};
+use crate::{
+    Direction, Durability, Engine, Error, MemoryEngine, Pacer, Space, SpaceVisitor, Visitor, WriteBatch, poison::Poison,
+};
 
 /// The visible state in memory, and what a disk would hold of it as a journal of bytes.
 ///
@@ -146,6 +148,21 @@ impl Engine for FaultEngine {
     ) -> Result<(), Error> {
         self.machine.check_power()?;
         self.visible.scan(space, from, to, direction, visit)
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        self.machine.check_power()?;
+        self.visible.scan_all(begun, visit)
+    }
+
+    /// Reads the journal, as a start would.
+    fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
+        self.machine.check_power()?;
+        let mut disk = self.machine.disk.lock().clone();
+        disk.replay().map_err(|error| self.machine.poison.remember(error))?;
+        let bytes = disk.journal_bytes() as u64;
+        pace(bytes);
+        Ok(bytes)
     }
 
     fn flush(&self) -> Result<(), Error> {

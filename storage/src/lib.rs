@@ -38,7 +38,7 @@ mod record;
 mod rocks;
 mod write_batch;
 
-pub use engine::{Direction, Durability, Engine, Space, Visitor};
+pub use engine::{Direction, Durability, Engine, Pacer, Space, SpaceVisitor, Visitor};
 pub use error::Error;
 pub use fault::{Disk, FaultEngine, FaultHandle, Tear};
 pub use lock::DirectoryLock;

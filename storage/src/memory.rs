@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use self::view::{Cursor, Views};
-use crate::{Direction, Durability, Engine, Error, Operation, Space, Visitor, WriteBatch};
+use crate::{Direction, Durability, Engine, Error, Operation, Space, SpaceVisitor, Visitor, WriteBatch};
 
 type Map = BTreeMap<Bytes, Bytes>;
 
@@ -107,6 +107,20 @@ impl Engine for MemoryEngine {
                 return Ok(());
             }
         }
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        // References, not bytes.
+        let spaces = self.contents.read().spaces.clone();
+        begun();
+        for (space, map) in (0..=u8::MAX).map(Space).zip(spaces) {
+            for (key, value) in map {
+                if visit(space, &key, &value) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), Error> {

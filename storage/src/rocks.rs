@@ -1,13 +1,17 @@
 //! The engine on RocksDB. The only place of the project that names it.
 
 mod failure;
+mod files;
 mod open;
 mod options;
 mod scan;
 mod stats;
 mod tuning;
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteOptions, checkpoint::Checkpoint};
@@ -16,7 +20,16 @@ pub use self::{
     options::{RocksOptions, Role, SpaceOptions},
     stats::EngineStats,
 };
-use crate::{Direction, Durability, Engine, Error, Operation, Space, Visitor, WriteBatch, directory, poison::Poison};
+use crate::{
+    Direction, Durability, Engine, Error, Operation, Pacer, Space, SpaceVisitor, Visitor, WriteBatch, directory,
+    poison::Poison,
+};
+
+/// A verification says how far it is after about so many bytes.
+const PACE_BYTES: u64 = 256 << 10;
+
+/// What a lookup through a filter counts for: it costs the processor about what reading so much does.
+const LOOKUP_BYTES: u64 = 512;
 
 /// Ordered bytes in RocksDB: one column family per space, one write at a time, reads from any thread.
 ///
@@ -29,6 +42,8 @@ pub struct RocksEngine {
     role: Role,
     /// Column family names by space.
     names: Vec<&'static str>,
+    /// Spaces with filters.
+    filtered: Vec<Space>,
     reads: ReadOptions,
     synced_writes: WriteOptions,
     deferred_writes: WriteOptions,
@@ -51,6 +66,11 @@ impl RocksEngine {
             path: path.to_path_buf(),
             role: options.role,
             names: spaces.iter().map(|space| space.name).collect(),
+            filtered: (0..=u8::MAX)
+                .zip(spaces)
+                .filter(|(_, space)| space.point_reads)
+                .map(|(at, _)| Space(at))
+                .collect(),
             reads,
             synced_writes: tuning::write_options(options.role, Durability::Synced),
             deferred_writes: tuning::write_options(options.role, Durability::Deferred),
@@ -144,6 +164,38 @@ impl Engine for RocksEngine {
     ) -> Result<(), Error> {
         scan::run(&self.db, self.family(space)?, (from, to), direction, visit)
             .map_err(|error| self.fail("scanning keys", error))
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        scan::all(&self.db, &self.families(), begun, visit).map_err(|error| self.fail("scanning all keys", error))
+    }
+
+    /// Reads the files that are read at an opening, every pair through an iterator, and where there are filters every key
+    /// through them.
+    fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
+        let mut bytes = files::verify(&self.path, pace).map_err(|error| self.poison.remember(error))?;
+        let mut reads = ReadOptions::default();
+        reads.set_verify_checksums(true);
+        reads.fill_cache(false);
+        let mut failed = None;
+        let mut unpaced = 0;
+        self.scan_all(&mut || (), &mut |space, key, value| {
+            let is_filtered = self.filtered.contains(&space);
+            if is_filtered
+                && let Ok(family) = self.family(space)
+                && let Err(error) = self.db.get_pinned_cf_opt(family, key, &reads)
+            {
+                failed = Some(self.fail("verifying the filters", error));
+                return ControlFlow::Break(());
+            }
+            unpaced += (key.len() + value.len()) as u64 + if is_filtered { LOOKUP_BYTES } else { 0 };
+            if unpaced < PACE_BYTES {
+                return ControlFlow::Continue(());
+            }
+            bytes += unpaced;
+            if pace(std::mem::take(&mut unpaced)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        failed.map_or(Ok(bytes + unpaced), Err)
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -1,15 +1,15 @@
 //! Who the nodes are, and who of them leads.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use tandem_proto::cluster::v1::{
     AddNodeRequest, AddNodeResponse, Cluster as WireCluster, DrainNodeRequest, DrainNodeResponse, GetClusterRequest,
-    GetClusterResponse, Node, NodeState, RebalanceLeadersRequest, RebalanceLeadersResponse, RemoveNodeRequest,
-    RemoveNodeResponse, ReplaceNodeRequest, ReplaceNodeResponse, ReplicatedLog, RetiredNode, ShardMembers,
-    TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
-    cluster_service_server::ClusterService,
+    GetClusterResponse, Node, NodeDigest, NodeState, RebalanceLeadersRequest, RebalanceLeadersResponse,
+    RemoveNodeRequest, RemoveNodeResponse, ReplaceNodeRequest, ReplaceNodeResponse, ReplicatedLog, RetiredNode,
+    ShardDigests as WireDigests, ShardMembers, TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest,
+    UndrainNodeResponse, VerifyClusterRequest, VerifyClusterResponse, cluster_service_server::ClusterService,
 };
-use tandem_raft::{Change, ChangeCode, ChangeError, Cluster, MemberState, Roll, Standing};
+use tandem_raft::{Change, ChangeCode, ChangeError, Cluster, MemberState, Roll, ShardDigests, Standing};
 use tonic::{Request, Response, Status};
 
 use super::Edge;
@@ -21,6 +21,9 @@ use crate::{
 
 /// The longest address, in bytes.
 const MAX_ADDRESS_BYTES: usize = 255;
+/// How long a comparison of states may take unless the caller says so, and at the most.
+const VERIFY_TIMEOUT_MS: u64 = 600_000;
+const MAX_VERIFY_TIMEOUT_MS: u64 = 3_600_000;
 
 #[tonic::async_trait]
 impl ClusterService for Edge {
@@ -87,6 +90,23 @@ impl ClusterService for Edge {
         let cluster = self.change(Change::Rebalance).await?;
         Ok(Response::new(RebalanceLeadersResponse { cluster: Some(cluster) }))
     }
+
+    async fn verify_cluster(
+        &self,
+        request: Request<VerifyClusterRequest>,
+    ) -> Result<Response<VerifyClusterResponse>, Status> {
+        let timeout_ms = match request.into_inner().timeout_ms {
+            0 => VERIFY_TIMEOUT_MS,
+            asked if asked <= MAX_VERIFY_TIMEOUT_MS => asked,
+            asked => {
+                let text = format!("timeout_ms is {asked}; an hour is the most, {MAX_VERIFY_TIMEOUT_MS}");
+                return Err(Rejection::field("timeout_ms", text).into());
+            }
+        };
+        let found = self.cluster()?.verify(Duration::from_millis(timeout_ms)).await;
+        let agree = found.iter().all(ShardDigests::agree);
+        Ok(Response::new(VerifyClusterResponse { shards: found.iter().map(digests).collect(), agree }))
+    }
 }
 
 impl Edge {
@@ -150,6 +170,20 @@ fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
         logs: logs.map(|(id, index)| ReplicatedLog { node_id: *id, last_log_index: *index }).collect(),
         transferred_to_node_id: roll.pinned.get(&standing.shard).copied().unwrap_or(0),
     }
+}
+
+fn digests(found: &ShardDigests) -> WireDigests {
+    let nodes = found.nodes.iter().map(|(id, digest)| match digest {
+        Ok(digest) => NodeDigest {
+            node_id: *id,
+            digest: format!("{:032x}", digest.hash),
+            keys: digest.keys,
+            bytes: digest.bytes,
+            missing: String::new(),
+        },
+        Err(why) => NodeDigest { node_id: *id, missing: why.clone(), ..NodeDigest::default() },
+    });
+    WireDigests { shard_id: found.shard, index: found.index, nodes: nodes.collect(), agree: found.agree() }
 }
 
 fn refused(error: ChangeError) -> RequestError {

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use tandem_raft::{FatalError, FatalSink};
-use tandem_storage::{Direction, Durability, Engine, Error, Space, Visitor, WriteBatch};
+use tandem_storage::{Direction, Durability, Engine, Error, Pacer, Space, SpaceVisitor, Visitor, WriteBatch};
 
 pub(super) struct Watched {
     engine: Arc<dyn Engine>,
@@ -43,6 +43,14 @@ impl Engine for Watched {
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error> {
         self.watch(self.engine.scan(space, from, to, direction, visit))
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        self.watch(self.engine.scan_all(begun, visit))
+    }
+
+    fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
+        self.watch(self.engine.verify(pace))
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -68,7 +68,10 @@ pub use subscribe::{
     Subscription,
 };
 pub use tandem_proto::{
-    cluster::v1::{Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeState, ShardMembers},
+    cluster::v1::{
+        Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeDigest, NodeState, ShardDigests,
+        ShardMembers, VerifyClusterResponse,
+    },
     messaging::v1::{
         AckMode, AttemptError, CapabilityDestination, DeadLetter, DeadLetterReason, Destination, Event, EventType,
         FailedAttempt, Follow, Message, MessageType, ProducerPosition, PurgeDeadLettersResponse as PurgeProgress,

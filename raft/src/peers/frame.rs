@@ -54,6 +54,14 @@ pub(crate) mod kind {
     pub(crate) const ROLL: u8 = 50;
     /// Change who they are.
     pub(crate) const CHANGE: u8 = 51;
+    /// Propose that every member computes a digest of its state.
+    pub(crate) const DIGEST_BEGIN: u8 = 60;
+    /// What is the digest of the state at an entry?
+    pub(crate) const DIGEST: u8 = 61;
+    /// Lend a snapshot to a node that lost its state.
+    pub(crate) const LEND: u8 = 70;
+    /// A piece of a file of it.
+    pub(crate) const LEND_PIECE: u8 = 71;
 }
 
 /// A frame that came.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     change::{Change, ChangeCode, ChangeError},
+    digest::DigestAnswer,
     encoding::{DecodeError, take_u8, take_u32, take_u64},
     error::ProposeError,
     group::Standing,
@@ -38,6 +39,19 @@ pub(crate) async fn standing(there: &Connection, shard: u32) -> Result<Standing,
 pub(crate) async fn roll(there: &Connection) -> Result<Roll, CallError> {
     let body = there.call(kind::ROLL, 0, ANSWER_TIMEOUT, |_| ()).await?;
     Roll::decode(&body).map_err(|_| CallError::Garbled)
+}
+
+/// Has the leader propose a digest of all states. Returns the index of the entry.
+pub(crate) async fn begin_digest(leader: &Connection, shard: u32) -> Result<u64, ProposeError> {
+    let answer = leader.call(kind::DIGEST_BEGIN, shard, CHANGE_TIMEOUT, |_| ()).await;
+    let mut body = answer.map_err(|_| ProposeError::Unsettled)?;
+    take_u64(&mut body).map_err(|_| ProposeError::Unsettled)
+}
+
+/// The digest of another node's state at an entry.
+pub(crate) async fn digest(there: &Connection, shard: u32, index: u64) -> Result<DigestAnswer, CallError> {
+    let body = there.call(kind::DIGEST, shard, ANSWER_TIMEOUT, |out| out.put_u64(index)).await?;
+    DigestAnswer::take(body).map_err(|_| CallError::Garbled)
 }
 
 /// Has another node decide on a change.

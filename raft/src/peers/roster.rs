@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     FatalError,
+    damage::{self, Part},
     roll::{Roll, RollFile},
 };
 
@@ -35,16 +36,13 @@ impl Roster {
     /// Reads what was remembered in `dir`.
     pub(crate) fn open(dir: &Path, settings: BTreeMap<u64, String>) -> Result<Self, FatalError> {
         let file = dir.join("PEERS");
-        let text = match fs::read_to_string(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read.map_err(failed("reading PEERS"))?,
+        let disks = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            read => match disks_in(&read.map_err(failed("reading PEERS"))?) {
+                Some(disks) => disks,
+                None => return Err(damage::fatal(Part::Peers, format!("{} is not what was written", file.display()))),
+            },
         };
-        let mut disks = BTreeMap::new();
-        for line in text.lines() {
-            let damaged = || FatalError::Record { place: "PEERS".into(), detail: format!("the line {line:?}") };
-            let (node, disk) = line.split_once(' ').ok_or_else(damaged)?;
-            disks.insert(node.parse().map_err(|_| damaged())?, disk.to_owned());
-        }
         let roll = RollFile::in_dir(dir).read().map_err(failed("reading ROLL"))?;
         Ok(Self { file, settings, roll: watch::Sender::new(roll), disks: Mutex::new(disks) })
     }
@@ -159,10 +157,29 @@ fn disk_reused(node_id: u64, other: u64) -> Refusal {
     Refusal::new(RefusalCode::DiskReused, text)
 }
 
+/// What the file holds: a line for each node, and a checksum of these.
+fn text_of(disks: &BTreeMap<u64, String>) -> String {
+    let lines: String = disks.iter().map(|(node, disk)| format!("{node} {disk}\n")).collect();
+    format!("{lines}crc32c {:08x}\n", crc32c::crc32c(lines.as_bytes()))
+}
+
+/// None when it is not what was written. A file from before there were checksums has none.
+fn disks_in(bytes: &[u8]) -> Option<BTreeMap<u64, String>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut disks = BTreeMap::new();
+    for line in text.lines() {
+        let (node, disk) = line.split_once(' ')?;
+        if node != "crc32c" {
+            disks.insert(node.parse().ok()?, disk.to_owned());
+        }
+    }
+    let as_written = if text.contains("crc32c") { text_of(&disks) == text } else { !disks.is_empty() };
+    as_written.then_some(disks)
+}
+
 fn write(file: &Path, disks: &BTreeMap<u64, String>) -> io::Result<()> {
-    let text: String = disks.iter().map(|(node, disk)| format!("{node} {disk}\n")).collect();
     let temporary = file.with_extension("new");
-    fs::write(&temporary, text)?;
+    fs::write(&temporary, text_of(disks))?;
     fs::File::open(&temporary)?.sync_all()?;
     fs::rename(&temporary, file)?;
     file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
@@ -170,4 +187,24 @@ fn write(file: &Path, disks: &BTreeMap<u64, String>) -> io::Result<()> {
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> FatalError {
     move |source| tandem_storage::Error::Io { doing, source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_come_back_and_every_flipped_byte_is_found() {
+        let disks = BTreeMap::from([(1, "disk-1".to_owned()), (2, "disk-2".to_owned())]);
+        let text = text_of(&disks).into_bytes();
+        assert_eq!(disks_in(&text), Some(disks));
+        assert_eq!(disks_in(text_of(&BTreeMap::new()).as_bytes()), Some(BTreeMap::new()));
+        for place in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[place] ^= 1;
+            assert_eq!(disks_in(&damaged), None, "byte {place}");
+        }
+        assert_eq!(disks_in(b"1 disk-1\n").map(|disks| disks.len()), Some(1), "from before there were checksums");
+        assert_eq!(disks_in(b""), None);
+    }
 }

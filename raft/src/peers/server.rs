@@ -18,11 +18,12 @@ use super::{
     Accept, Wire, connection,
     frame::{self, Frame, FrameReader, kind},
     handshake::{self, Gate},
+    lender::Lender,
     question,
     snapshot::Receiver,
     wire,
 };
-use crate::{apply::Apply, council::Council, group::Group, type_config::TypeConfig};
+use crate::{apply::Apply, council::Council, encoding::take_u64, group::Group, type_config::TypeConfig};
 
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
@@ -36,12 +37,13 @@ pub(crate) struct PeerServer<A: Apply> {
     receivers: Vec<Receiver>,
     council: Arc<Council<A>>,
     transfers: AtomicU64,
+    lender: Arc<Lender>,
 }
 
 impl<A: Apply> PeerServer<A> {
     pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>, council: Arc<Council<A>>) -> Arc<Self> {
         let receivers = groups.iter().map(|_| Receiver::default()).collect();
-        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1) })
+        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1), lender: Arc::default() })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -223,6 +225,22 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let changed = server.council.decide(&change).await;
             question::put_changed(&mut out, &changed);
         }
+        kind::DIGEST_BEGIN => {
+            out.put_u64(group.propose_digest().await.map_err(|error| text(&error))?);
+        }
+        kind::DIGEST => {
+            let index = take_u64(&mut frame.body.clone()).map_err(|error| text(&error))?;
+            group.digest_at(index).put(&mut out);
+        }
+        kind::LEND => {
+            let at_least = take_u64(&mut frame.body.clone()).map_err(|error| text(&error))?;
+            server.lender.lend(group, at_least, &mut out).await?;
+        }
+        kind::LEND_PIECE => {
+            let lender = Arc::clone(&server.lender);
+            let reading = crate::blocking::run(move || lender.read(frame.body)).await;
+            out.put(reading.map_err(|error| text(&error))?.map_err(|error| text(&error))?);
+        }
         kind::SNAPSHOT_BEGIN => {
             let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;
             let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
@@ -241,6 +259,7 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let (vote, snapshot) =
                 crate::blocking::in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
             let dir = snapshot.snapshot.path.clone();
+            group.check_received(&dir).await.map_err(|error| text(&error))?;
             let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
             // Unless it became the snapshot of this node.
             crate::blocking::in_place(|| std::fs::remove_dir_all(dir)).ok();

@@ -79,7 +79,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     }
 }
 
-fn open_all(dir: &Path) -> io::Result<Vec<(String, File)>> {
+pub(super) fn open_all(dir: &Path) -> io::Result<Vec<(String, File)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

@@ -12,8 +12,8 @@ use openraft::{
 
 use crate::{
     encoding::{
-        DecodeError, entry_bytes, put_log_id, put_membership, put_optional_log_id, take_log_id, take_membership,
-        take_optional_log_id, take_u8, take_u32, take_u64,
+        DecodeError, command_kind, entry_bytes, kind, put_log_id, put_membership, put_optional_log_id, take_log_id,
+        take_membership, take_optional_log_id, take_u8, take_u32, take_u64,
     },
     type_config::{Command, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote},
 };
@@ -32,14 +32,6 @@ pub(super) struct SnapshotPiece {
     pub(super) bytes: Bytes,
 }
 
-/// Kinds of log entry on the wire; as on disk.
-mod kind {
-    pub(super) const BLANK: u8 = 0;
-    pub(super) const COMMAND: u8 = 1;
-    pub(super) const MEMBERSHIP: u8 = 2;
-    pub(super) const ROLL: u8 = 3;
-}
-
 /// Bytes that an append takes, about.
 pub(super) fn append_capacity(request: &AppendEntriesRequest<TypeConfig>) -> usize {
     96 + request.entries.iter().map(|entry| 32 + entry_bytes(entry)).sum::<usize>()
@@ -55,7 +47,7 @@ pub(super) fn put_append(out: &mut BytesMut, request: &AppendEntriesRequest<Type
         match &entry.payload {
             EntryPayload::Blank => out.put_u8(kind::BLANK),
             EntryPayload::Normal(command) => {
-                out.put_u8(if matches!(command, Command::Apply(_)) { kind::COMMAND } else { kind::ROLL });
+                out.put_u8(command_kind(command));
                 out.put_u32(command.bytes().len() as u32);
                 out.put_slice(command.bytes());
             }
@@ -79,6 +71,7 @@ pub(super) fn take_append(mut body: Bytes) -> Result<AppendEntriesRequest<TypeCo
             kind::BLANK => EntryPayload::Blank,
             kind::COMMAND => EntryPayload::Normal(Command::Apply(take_bytes(&mut body)?)),
             kind::ROLL => EntryPayload::Normal(Command::Roll(take_bytes(&mut body)?)),
+            kind::DIGEST => EntryPayload::Normal(Command::Digest(take_bytes(&mut body)?)),
             kind::MEMBERSHIP => EntryPayload::Membership(take_membership(&mut body)?),
             other => return Err(DecodeError::Kind(other)),
         };

@@ -224,7 +224,9 @@ async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     };
     until("the replaced state is gone", || states() == 1).await;
     trio.stop(away).await;
-    std::fs::write(trio.dirs[&away].path().join("shard-0/CURRENT"), "state-0000000099").unwrap();
+    let name = "state-0000000099";
+    let record = format!("{name} {:08x}\n", crc32c::crc32c(name.as_bytes()));
+    std::fs::write(trio.dirs[&away].path().join("shard-0/CURRENT"), record).unwrap();
     // The state that it had may still be closing.
     let disk = format!("disk-{away}");
     let mut tries = 0;

@@ -33,7 +33,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Buil
         let (commits, _thread) =
             commit_thread::spawn(Arc::clone(&engine), CommitMetrics::default(), fatal.clone()).unwrap();
         let log = LogStore::open(0, engine, commits, self.cache_bytes).unwrap();
-        let home = StateHome::prepare(dir.path().join("shard-0"), (self.states)()).unwrap();
+        let home = StateHome::prepare(0, dir.path().join("shard-0"), (self.states)(), FatalSink::default()).unwrap();
         let trigger = SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()) };
         let state =
             StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), fatal)

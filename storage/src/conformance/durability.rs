@@ -1,7 +1,7 @@
 //! What is left after the engine was closed or has crashed.
 
 use super::{A, B, C, Subject, all, get, must, put};
-use crate::{Durability, Engine, WriteBatch};
+use crate::{Durability, Engine, Space, WriteBatch};
 
 pub(super) fn survives_reopening(subject: &mut dyn Subject) {
     put(subject.engine(), A, &[(b"deferred", b"1")]);
@@ -28,6 +28,28 @@ pub(super) fn synced_survives_a_crash(subject: &mut dyn Subject) {
     write_numbers(subject.engine(), 7..=9, Durability::Synced);
     assert!(subject.crash(), "an engine that crashed once crashes again");
     assert_eq!(newest(subject.engine()), 9, "writes after a recovery are durable like any other");
+}
+
+pub(super) fn verification_reads_everything(subject: &mut dyn Subject) {
+    let value = vec![7; 10_000];
+    for number in 0..100_u8 {
+        put(subject.engine(), Space(number % 3), &[(&[number], &value)]);
+    }
+    must(subject.engine().flush());
+    let mut paced = 0;
+    let verified = must(subject.engine().verify(&mut |bytes| {
+        paced += bytes;
+        true
+    }));
+    assert!(verified >= 1_000_000, "{verified} bytes read of a million");
+    assert!(paced > 500_000 && paced <= verified, "{paced} of {verified} bytes were told while they were read");
+    let mut calls = 0;
+    let stopped = must(subject.engine().verify(&mut |_| {
+        calls += 1;
+        false
+    }));
+    assert!(stopped <= verified && calls > 0, "{stopped} bytes after it was told to end");
+    write_numbers(subject.engine(), 1..=3, Durability::Synced);
 }
 
 pub(super) fn flush_is_a_durability_point(subject: &mut dyn Subject) {

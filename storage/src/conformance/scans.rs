@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::{A, B, Subject, all, must, put, scan};
-use crate::{Direction, Durability, WriteBatch};
+use super::{A, B, C, Subject, all, must, put, scan};
+use crate::{Direction, Durability, Space, WriteBatch};
 
 /// Enough pairs to make an engine that copies in chunks take several.
 const MANY: u32 = 1_000;
@@ -120,6 +120,44 @@ pub(super) fn nested(subject: &mut dyn Subject) {
         if outer == 300 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));
     assert_eq!(all(engine, A).len() as u32, MANY + 300);
+}
+
+pub(super) fn everything_is_one_view(subject: &mut dyn Subject) {
+    let engine = subject.engine();
+    fill(subject);
+    put(engine, C, &[(b"", b"empty key"), (b"\xff", b"")]);
+    let of = |space: Space| all(engine, space).into_iter().map(move |(key, value)| (space, key, value));
+    let before: Vec<_> = [A, B, C].into_iter().flat_map(of).collect();
+    let (mut begun, mut seen) = (0, Vec::new());
+    must(engine.scan_all(
+        &mut || {
+            begun += 1;
+            let mut batch = WriteBatch::new();
+            batch.delete_range(A, key_of(5), key_of(50));
+            batch.put(C, &b"later"[..], &b"not seen"[..]);
+            must(engine.write(batch, Durability::Deferred));
+        },
+        &mut |space, key, value| {
+            if seen.len() == 3 {
+                put(engine, B, &[(b"meanwhile", b"not seen either")]);
+            }
+            seen.push((space, key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        },
+    ));
+    assert_eq!(begun, 1);
+    assert!(seen == before, "{} pairs instead of {}, or others", seen.len(), before.len());
+    assert_eq!(all(engine, C).len(), 3, "the writes had no effect at all");
+}
+
+pub(super) fn everything_ends_at_break(subject: &mut dyn Subject) {
+    fill(subject);
+    let mut seen = 0;
+    must(subject.engine().scan_all(&mut || (), &mut |_, _, _| {
+        seen += 1;
+        if seen == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }));
+    assert_eq!(seen, 7);
 }
 
 fn fill(subject: &dyn Subject) {

@@ -5,19 +5,20 @@ use std::path::Path;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options};
 
 use super::{
-    failure,
+    failure, files,
     options::{RocksOptions, SpaceOptions},
     tuning,
 };
 use crate::{Error, directory};
 
 /// The file that names the current manifest. A directory without it holds no database yet.
-const CURRENT_FILE: &str = "CURRENT";
+pub(super) const CURRENT_FILE: &str = "CURRENT";
 
 pub(super) fn open(path: &Path, options: &RocksOptions, spaces: &[SpaceOptions]) -> Result<DB, Error> {
     options.check(path)?;
     check_names(path, spaces)?;
     directory::create(path)?;
+    files::verify(path, &mut |_| true)?;
     let database = tuning::database(options);
     if path.join(CURRENT_FILE).exists() {
         check_stored_families(path, &database, spaces)?;

@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 
 use rocksdb::{ColumnFamily, DB, ReadOptions};
 
-use crate::{Direction, Visitor};
+use crate::{Direction, Space, SpaceVisitor, Visitor};
+
+/// How much a scan of everything reads ahead, in bytes.
+const READAHEAD_BYTES: usize = 1 << 20;
 
 /// Visits `from <= key < to`; the iterator is the consistent view.
 pub(super) fn run(
@@ -43,4 +46,32 @@ pub(super) fn run(
     }
     // An invalid iterator is at its end or has failed.
     pairs.status()
+}
+
+/// Visits everything in `families`, which are the spaces in their order; the snapshot is the consistent view.
+pub(super) fn all(
+    db: &DB,
+    families: &[&ColumnFamily],
+    begun: &mut dyn FnMut(),
+    visit: &mut SpaceVisitor<'_>,
+) -> Result<(), rocksdb::Error> {
+    let view = db.snapshot();
+    begun();
+    for (space, family) in (0..=u8::MAX).map(Space).zip(families) {
+        let mut options = ReadOptions::default();
+        options.set_verify_checksums(true);
+        options.set_total_order_seek(true);
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
+        let mut pairs = view.raw_iterator_cf_opt(family, options);
+        pairs.seek_to_first();
+        while let Some((key, value)) = pairs.item() {
+            if visit(space, key, value) == ControlFlow::Break(()) {
+                return Ok(());
+            }
+            pairs.next();
+        }
+        pairs.status()?;
+    }
+    Ok(())
 }

@@ -113,6 +113,100 @@ fn damage_inside_a_log_is_corruption() {
     }
 }
 
+/// One flipped bit anywhere, the lengths of the last records included, which RocksDB itself takes for a torn write.
+#[test]
+fn no_flipped_bit_makes_a_log_shorter() {
+    let (scratch, killed) = killed_log(40);
+    let log = newest_file(&killed, "log");
+    let intact = fs::read(&log).unwrap();
+    let (mut refused, mut opened) = (0, 0);
+    // The last records bit by bit, the rest here and there.
+    let near_end = (intact.len() - 400) * 8..intact.len() * 8;
+    for (case, bit) in near_end.step_by(7).chain((0..intact.len() * 8).step_by(4_999)).enumerate() {
+        let dir = scratch.path().join(format!("bit-{case}"));
+        copy_files(&killed, &dir);
+        let mut bytes = intact.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(dir.join(log.file_name().unwrap()), bytes).unwrap();
+        match open(&dir, &RocksOptions::log()) {
+            Err(Error::Corrupt { .. }) => refused += 1,
+            Ok(engine) => {
+                assert_eq!(prefix_length(&engine), BATCHES, "bit {bit} of {} made records vanish", intact.len() * 8);
+                opened += 1;
+            }
+            Err(other) => panic!("bit {bit}: {other}"),
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    assert!(refused > 400 && opened == 0, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn damage_to_manifest_and_current_is_reported() {
+    let (scratch, intact) = flushed_state();
+    let manifest = fs::read_dir(&intact).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let manifest = manifest.into_iter().find(|name| name.starts_with("MANIFEST-")).unwrap();
+    let length = fs::read(intact.join(&manifest)).unwrap().len();
+    let manifests = (0..length * 8).step_by(61).map(|bit| (manifest.clone(), bit));
+    // Bytes of the name, and of the number in it.
+    let currents = (0..16 * 8).step_by(3).map(|bit| ("CURRENT".to_owned(), bit));
+    for (case, (file, bit)) in manifests.chain(currents).enumerate() {
+        let dir = scratch.path().join(format!("case-{case}"));
+        copy_files(&intact, &dir);
+        let mut bytes = fs::read(dir.join(&file)).unwrap();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(dir.join(&file), bytes).unwrap();
+        let outcome = open(&dir, &RocksOptions::state());
+        assert!(matches!(outcome, Err(Error::Corrupt { .. })), "bit {bit} of {file} gave {outcome:?}");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    fs::remove_file(intact.join("CURRENT")).unwrap();
+    let outcome = open(&intact, &RocksOptions::state());
+    assert!(matches!(outcome, Err(Error::Corrupt { .. })), "a new database over an old one: {outcome:?}");
+}
+
+#[test]
+fn a_verification_finds_a_flipped_byte_in_data_filters_and_logs() {
+    let (scratch, intact) = flushed_state();
+    let table = newest_file(&intact, "sst");
+    let length = fs::read(&table).unwrap().len();
+    let mut found = 0;
+    for case in 0..40 {
+        let dir = scratch.path().join(format!("table-{case}"));
+        copy_files(&intact, &dir);
+        let place = length * case / 40;
+        flip(&dir.join(table.file_name().unwrap()), place);
+        let verified = open(&dir, &RocksOptions::state()).and_then(|engine| engine.verify(&mut |_| true));
+        match verified {
+            Err(Error::Corrupt { .. }) => found += 1,
+            // Properties and other blocks that nothing is read from.
+            Ok(_) => assert!(place > length * 9 / 10, "a flip at {place} of {length} was not found"),
+            Err(other) => panic!("a flip at {place} of {length}: {other}"),
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    assert!(found >= 36, "{found} of 40 found");
+
+    // An engine that runs, whose log is damaged behind its back: the next start would find it, this finds it now.
+    let dir = scratch.path().join("running");
+    let engine = open(&dir, &RocksOptions::log()).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(Space(0), &b"key"[..], vec![3; 5_000]);
+    engine.write(batch.clone(), Durability::Synced).unwrap();
+    engine.verify(&mut |_| true).unwrap();
+    flip(&newest_file(&dir, "log"), 2_000);
+    let verified = engine.verify(&mut |_| true);
+    assert!(matches!(verified, Err(Error::Corrupt { .. })), "{verified:?}");
+    let refused = engine.write(batch, Durability::Deferred);
+    assert!(matches!(refused, Err(Error::Corrupt { .. })), "the engine went on writing: {refused:?}");
+}
+
+fn flip(path: &Path, place: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[place] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 /// The files of a state with one table file per space, closed.
 fn flushed_state() -> (TempDir, PathBuf) {
     let scratch = TempDir::new().unwrap();

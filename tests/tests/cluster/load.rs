@@ -50,6 +50,28 @@ pub(crate) fn publish(
     })
 }
 
+/// Publishes this many messages of a kilobyte each. Returns their sequences by message id.
+pub(crate) async fn fill(trio: &Trio, count: usize) -> BTreeMap<String, u64> {
+    let publisher = trio.client(trio.running()[0]).publisher(WORKSPACE);
+    let padding = "x".repeat(1_000);
+    let mut acknowledged = BTreeMap::new();
+    let ids: Vec<String> = (0..count).map(|number| format!("fill-{number:06}")).collect();
+    for chunk in ids.chunks(500) {
+        let publishing = chunk.iter().map(async |id| {
+            let message = named(id.clone(), direct("alice", "bob", format!("{id} {padding}")));
+            loop {
+                match publisher.publish(message.clone()).await {
+                    Ok(receipt) => break receipt.sequence,
+                    Err(error) => assert!(error.is_retryable(), "{error}"),
+                }
+            }
+        });
+        let sequences = futures_util::future::join_all(publishing.collect::<Vec<_>>()).await;
+        acknowledged.extend(chunk.iter().cloned().zip(sequences));
+    }
+    acknowledged
+}
+
 /// Every node tells what was acknowledged: once, with the sequence that was given.
 pub(crate) async fn check(trio: &Trio, acknowledged: &BTreeMap<String, u64>) {
     for node in trio.running() {

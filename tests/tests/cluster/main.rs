@@ -6,9 +6,11 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod damage;
 mod failover;
 mod forwarding;
 mod load;
 mod membership;
 mod strangers;
 mod trio;
+mod verify;

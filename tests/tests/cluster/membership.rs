@@ -43,7 +43,7 @@ impl Load {
 }
 
 /// Runs `tandem cluster …` against a node until it is done.
-async fn tandem(trio: &Trio, at: usize, arguments: &[&str]) -> tandem_tests::Exit {
+pub(crate) async fn tandem(trio: &Trio, at: usize, arguments: &[&str]) -> tandem_tests::Exit {
     let mut command = tandem_command();
     let server = format!("http://{}", trio.process(at).grpc_address());
     command.args(["--server", &server, "cluster"]).args(arguments);
@@ -60,7 +60,7 @@ async fn state(trio: &Trio, at: usize) -> ClusterState {
 }
 
 /// Waits until these nodes, and no others, vote in every shard, as each of them says.
-async fn until_voting(trio: &Trio, ids: &[u64]) {
+pub(crate) async fn until_voting(trio: &Trio, ids: &[u64]) {
     trio.until("all shards have these voters", async |trio: &Trio| {
         for node in trio.running() {
             let state = state(trio, node).await;

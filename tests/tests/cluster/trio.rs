@@ -182,7 +182,14 @@ impl Trio {
 
     /// The log of the workspace, as a node tells it.
     pub(crate) async fn history(&self, node: usize) -> Vec<Message> {
-        let query = HistoryQuery { page_size: 1_000, ..HistoryQuery::default() };
-        self.client(node).history(WORKSPACE).list(query).try_collect().await.unwrap()
+        let started = now();
+        loop {
+            let query = HistoryQuery { page_size: 1_000, ..HistoryQuery::default() };
+            match self.client(node).history(WORKSPACE).list(query).try_collect().await {
+                Ok(messages) => return messages,
+                // A node that has come back takes its leaderships again about now.
+                Err(error) => assert!(error.is_retryable() && started.elapsed() < PATIENCE, "{error}"),
+            }
+        }
     }
 }

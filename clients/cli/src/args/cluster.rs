@@ -17,6 +17,12 @@ pub struct ClusterArgs {
 pub enum ClusterCommand {
     /// Print the nodes, for each shard who leads it and how far every node is, and a change that is under way
     Status,
+    /// Compare the states of all nodes, each shard at the same entry of its log; exit code 1 unless all are there and agree
+    Verify {
+        /// How long the nodes may take
+        #[arg(long, default_value = "10m", value_parser = humantime::parse_duration, value_name = "DURATION")]
+        timeout: Duration,
+    },
     /// Take in a new node, started with --join before or after; returns once it votes in every shard
     Add {
         /// Id of the new node; one that no node of the cluster ever had

@@ -2,6 +2,7 @@
 
 mod change;
 mod status;
+mod verify;
 
 use crate::{args::ClusterArgs, exit::Failure, run::Context};
 

@@ -29,6 +29,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> Result<()
     let cluster = context.client()?.cluster();
     match command {
         ClusterCommand::Status => super::status::run(context).await,
+        ClusterCommand::Verify { timeout } => super::verify::run(context, timeout).await,
         ClusterCommand::Add { node, peer, wait } => {
             let begun = cluster.add_node(node, peer).await?;
             let goal = Goal { done: Box::new(no_change), said: format!("node {node} is a member"), leaves: None };
