@@ -1,8 +1,9 @@
 //! One Raft group: a shard.
 
 mod membership;
+mod purge;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use openraft::{
@@ -23,10 +24,12 @@ use crate::{
     roll::Roll,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
+    transfers::Transfers,
     type_config::{Command, TypeConfig},
 };
 
 pub use self::membership::Standing;
+use self::purge::Purging;
 
 /// Who leads a shard, as this node knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,7 +68,8 @@ pub struct Group<A: Apply> {
     raft: Raft<TypeConfig, StateMachine<A>>,
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
-    snapshots: tokio::task::AbortHandle,
+    tasks: [tokio::task::AbortHandle; 2],
+    transfers: Transfers,
     links: Option<Arc<Links>>,
     home: StateHome,
 }
@@ -82,8 +86,6 @@ pub(crate) struct Parts<A> {
     pub(crate) bootstraps: bool,
 }
 
-/// No new snapshot is taken, and the log not purged, while one is being sent, but for no longer than this.
-const LONGEST_TRANSFER: Duration = Duration::from_secs(600);
 /// How long a follower waits for what its leader has applied already.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -97,10 +99,12 @@ impl<A: Apply> Group<A> {
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
         let Parts { log, home, apply, network, rolls, bootstraps } = parts;
-        let (links, sending) = (network.links.clone(), network.sending.subscribe());
+        let (links, transfers) = (network.links.clone(), network.transfers.clone());
+        let metrics = network.metrics.clone();
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
-        let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
+        let every_bytes = options.snapshot_every_bytes;
+        let trigger = SnapshotTrigger { every_bytes, wanted: Arc::clone(&wanted), transfers: transfers.clone() };
         let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, fatal.clone())?;
         let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
@@ -117,8 +121,11 @@ impl<A: Apply> Group<A> {
         }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
-        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home }))
+        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
+        let purging =
+            Purging { shard, raft: raft.clone(), transfers: transfers.clone(), metrics, limits: options.into() };
+        let purging = tokio::spawn(purging.run()).abort_handle();
+        Ok(Arc::new(Self { shard, raft, engine, leadership, tasks: [snapshots, purging], transfers, links, home }))
     }
 
     /// The number of this shard.
@@ -199,9 +206,9 @@ impl<A: Apply> Group<A> {
         &self.raft
     }
 
-    /// Where a snapshot from another node is put together.
-    pub(crate) fn incoming_dir(&self) -> PathBuf {
-        self.home.incoming()
+    /// Where its states and snapshots lie.
+    pub(crate) fn home(&self) -> &StateHome {
+        &self.home
     }
 
     /// Follows who leads.
@@ -229,6 +236,11 @@ impl<A: Apply> Group<A> {
         Arc::clone(&self.engine.lock())
     }
 
+    #[cfg(test)]
+    pub(crate) fn transfers_for_tests(&self) -> &Transfers {
+        &self.transfers
+    }
+
     /// Takes a snapshot soon, and purges the log behind it.
     pub async fn trigger_snapshot(&self) -> Result<(), ProposeError> {
         self.raft.trigger().snapshot().await.map_err(|error| ProposeError::Stopped(error.to_string()))
@@ -236,7 +248,7 @@ impl<A: Apply> Group<A> {
 
     /// Ends the group; then makes the state durable, so that the next start has nothing to apply again.
     pub(crate) async fn shutdown(&self) -> Result<(), FatalError> {
-        self.snapshots.abort();
+        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
         }
@@ -314,7 +326,8 @@ fn raft_config(shard: u32, options: &NodeOptions, clustered: bool) -> Result<Con
         snapshot_policy: SnapshotPolicy::Never,
         // A follower gets the log for as long as there is a log.
         replication_lag_threshold: u64::MAX,
-        max_in_snapshot_log_to_keep: options.retained_log_entries,
+        // Never by itself: who gets a snapshot needs the log behind it (`group/purge.rs`).
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
         // The state lags behind the log after a start, and a leader without an election would not know by how much.
@@ -353,16 +366,9 @@ async fn watch_core<A: Apply>(
     }
 }
 
-async fn take_snapshots<A: Apply>(
-    raft: Raft<TypeConfig, StateMachine<A>>,
-    wanted: Arc<Notify>,
-    mut sending: watch::Receiver<usize>,
-) {
+async fn take_snapshots<A: Apply>(raft: Raft<TypeConfig, StateMachine<A>>, wanted: Arc<Notify>) {
     loop {
         wanted.notified().await;
-        // Behind a newer snapshot the log is purged, and who gets the older one would need the newer one at once.
-        let idle = sending.wait_for(|sending| *sending == 0);
-        tokio::time::timeout(LONGEST_TRANSFER, idle).await.ok();
         if raft.trigger().snapshot().await.is_err() {
             return;
         }

@@ -25,6 +25,7 @@ mod clock;
 mod cluster;
 mod commit_thread;
 mod conform;
+mod contents;
 mod council;
 mod encoding;
 mod error;
@@ -39,6 +40,8 @@ mod snapshot;
 mod state_home;
 mod state_machine;
 mod succession;
+mod throttle;
+mod transfers;
 mod type_config;
 
 pub use apply::{Apply, ApplyError, OpenState, POSITION_SPACE};

@@ -3,9 +3,10 @@
 //! ```text
 //! <shard>/CURRENT               the name of the state directory in use
 //! <shard>/state-0000000001/     a state engine
-//! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
+//! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42, and in CONTENTS what it consists of
 //! <shard>/snapshots/building/   one that is not finished, removed at start; so is one being removed, in removing/
-//! <shard>/incoming/             one that comes from another node, removed at start
+//! <shard>/incoming/             one that comes from another node, in CONTENTS what it will consist of: goes on after a start
+//! <shard>/received/             one that came and is being installed, removed at start
 //! ```
 
 use std::{
@@ -19,23 +20,23 @@ use parking_lot::Mutex;
 use tandem_storage::{Engine, Error};
 
 use crate::{
-    apply::OpenState, error::FatalError, snapshot::position_of, state_machine::EngineSlot, type_config::SnapshotMeta,
+    apply::OpenState,
+    contents::{Contents, KnownSums},
+    error::FatalError,
+    snapshot::{SnapshotDir, position_of},
+    state_machine::EngineSlot,
+    type_config::SnapshotMeta,
 };
 
 /// Between two looks at who still reads from a state that was replaced.
 const UNUSED_POLL: Duration = Duration::from_millis(100);
 
-/// A complete snapshot on disk.
-#[derive(Debug, Clone)]
-pub(crate) struct TakenSnapshot {
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) path: PathBuf,
-}
-
 /// Whether snapshots are made; one at a time, because they share a directory.
 #[derive(Default)]
 struct Making {
     has_ended: bool,
+    /// Of the files of the newest snapshot.
+    known: KnownSums,
 }
 
 /// The directory of one shard.
@@ -44,18 +45,19 @@ pub(crate) struct StateHome {
     dir: PathBuf,
     opener: Arc<dyn OpenState>,
     making: Arc<Mutex<Making>>,
-    newest: Arc<Mutex<Option<TakenSnapshot>>>,
+    /// Complete ones, the newest last. Others are there as long as they are being sent.
+    complete: Arc<Mutex<Vec<SnapshotDir>>>,
 }
 
 impl StateHome {
     /// Prepares the directory and removes what an interrupted run left unfinished.
     pub(crate) fn prepare(dir: PathBuf, opener: Arc<dyn OpenState>) -> Result<Self, FatalError> {
-        let home = Self { dir, opener, making: Arc::default(), newest: Arc::default() };
+        let home = Self { dir, opener, making: Arc::default(), complete: Arc::default() };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
-        remove(&home.incoming())?;
+        remove(&home.received())?;
         home.remove_stale_states()?;
-        *home.newest.lock() = home.find_snapshot()?;
+        home.complete.lock().extend(home.find_snapshot()?);
         Ok(home)
     }
 
@@ -86,17 +88,17 @@ impl StateHome {
     /// engine, which readers may still hold, and its directory.
     pub(crate) fn install(
         &self,
-        received: &Path,
+        received: &SnapshotDir,
         meta: &SnapshotMeta,
         slot: &EngineSlot,
     ) -> Result<(Arc<dyn Engine>, Option<PathBuf>), FatalError> {
         // No snapshot is taken of a state that is being replaced.
-        let _making = self.making.lock();
+        let mut making = self.making.lock();
         let old = self.current()?;
         let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
         let new = self.state(number);
         remove(&new)?;
-        self.opener.open(received)?.checkpoint(&new)?;
+        self.opener.open(&received.path)?.checkpoint(&new)?;
         let engine = self.opener.open(&new)?;
         let found = position_of(engine.as_ref())?;
         if found.last_log_id != meta.last_log_id {
@@ -105,31 +107,33 @@ impl StateHome {
         }
         // The snapshot before the state: a log that begins behind it may be on disk by then, and a follower needs one that
         // reaches that far.
-        let path = self.keep(received, &found)?;
-        *self.newest.lock() = Some(TakenSnapshot { meta: found, path: path.clone() });
+        let kept = self.keep(&received.path, found, &mut making.known)?;
+        self.complete.lock().push(kept);
         self.switch_to(number)?;
         let old_engine = std::mem::replace(&mut *slot.lock(), engine);
-        self.keep_only(&path)?;
+        self.remove_old()?;
         Ok((old_engine, old))
     }
 
     /// Gives a received snapshot its name among those of this shard.
-    fn keep(&self, received: &Path, meta: &SnapshotMeta) -> Result<PathBuf, Error> {
-        let path = self.snapshot_path(meta);
+    fn keep(&self, received: &Path, meta: SnapshotMeta, known: &mut KnownSums) -> Result<SnapshotDir, Error> {
+        let path = self.snapshot_path(&meta);
         if received == path || path.exists() {
-            return Ok(path);
+            return with_contents(path, meta, known);
         }
-        if received.starts_with(self.incoming()) {
-            fs::rename(received, &path).map_err(failed("naming a snapshot"))?;
+        let building = self.building();
+        let from = if received == self.received() {
+            received
         } else {
             // Somebody else's: it stays where it is.
-            let building = self.building();
             remove(&building)?;
             self.opener.open(received)?.checkpoint(&building)?;
-            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
-        }
+            &building
+        };
+        let built = with_contents(from.to_owned(), meta, known)?;
+        fs::rename(from, &path).map_err(failed("naming a snapshot"))?;
         sync_dir(&self.snapshots())?;
-        Ok(path)
+        Ok(SnapshotDir { path, contents: built.contents })
     }
 
     fn snapshot_path(&self, meta: &SnapshotMeta) -> PathBuf {
@@ -154,9 +158,23 @@ impl StateHome {
         self.dir.join("incoming")
     }
 
+    /// Where it lies once it is complete.
+    pub(crate) fn received(&self) -> PathBuf {
+        self.dir.join("received")
+    }
+
+    /// Removes what came of a snapshot that is no news for a state that reaches so far.
+    pub(crate) fn remove_stale_incoming(&self, applied: u64) -> Result<(), Error> {
+        let incoming = self.incoming();
+        match Contents::announced(&incoming) {
+            Some(contents) if contents.index() > applied => Ok(()),
+            _ => remove(&incoming),
+        }
+    }
+
     /// Takes a snapshot of the state; it replaces the one before.
-    pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<TakenSnapshot, FatalError> {
-        let making = self.making.lock();
+    pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<SnapshotDir, FatalError> {
+        let mut making = self.making.lock();
         if making.has_ended {
             return Err(
                 Error::Io { doing: "taking a snapshot", source: io::Error::other("the shard has ended") }.into()
@@ -169,15 +187,18 @@ impl StateHome {
         // The copy may be newer than anything known before it was taken, so it is asked itself.
         let meta = position_of(self.opener.open(&building)?.as_ref())?;
         let path = self.snapshot_path(&meta);
-        if path.exists() {
+        if let Some(there) = self.newest_snapshot().filter(|newest| newest.path == path) {
             remove(&building)?;
-        } else {
-            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
-            sync_dir(&self.snapshots())?;
+            return Ok(there);
         }
-        let taken = TakenSnapshot { meta, path };
-        *self.newest.lock() = Some(taken.clone());
-        self.keep_only(&taken.path)?;
+        let built = with_contents(building.clone(), meta, &mut making.known)?;
+        remove(&path)?;
+        fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
+        sync_dir(&self.snapshots())?;
+        let taken = SnapshotDir { path, contents: built.contents };
+        self.complete.lock().push(taken.clone());
+        self.remove_old()?;
+        self.remove_stale_incoming(taken.contents.index())?;
         Ok(taken)
     }
 
@@ -187,11 +208,11 @@ impl StateHome {
     }
 
     /// The newest complete snapshot. From memory: it may be replaced at any time, so nobody opens it to ask.
-    pub(crate) fn newest_snapshot(&self) -> Option<TakenSnapshot> {
-        self.newest.lock().clone()
+    pub(crate) fn newest_snapshot(&self) -> Option<SnapshotDir> {
+        self.complete.lock().last().cloned()
     }
 
-    fn find_snapshot(&self) -> Result<Option<TakenSnapshot>, FatalError> {
+    fn find_snapshot(&self) -> Result<Option<SnapshotDir>, FatalError> {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
@@ -200,7 +221,12 @@ impl StateHome {
             }
         }
         let Some(path) = newest else { return Ok(None) };
-        Ok(Some(TakenSnapshot { meta: position_of(self.opener.open(&path)?.as_ref())?, path }))
+        let known = &mut self.making.lock().known;
+        if let Some(contents) = Contents::recorded(&path, known) {
+            return Ok(Some(SnapshotDir { path, contents: Arc::new(contents) }));
+        }
+        let meta = position_of(self.opener.open(&path)?.as_ref())?;
+        Ok(Some(with_contents(path, meta, known)?))
     }
 
     /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names
@@ -215,17 +241,28 @@ impl StateHome {
         Ok(())
     }
 
-    fn keep_only(&self, kept: &Path) -> Result<(), Error> {
+    /// Removes all but the newest snapshot, and those that somebody still reads.
+    fn remove_old(&self) -> Result<(), Error> {
+        let kept: Vec<PathBuf> = {
+            let mut complete = self.complete.lock();
+            let newest = complete.len() - 1;
+            let mut place = 0;
+            complete.retain(|one| {
+                place += 1;
+                place > newest || Arc::strong_count(&one.contents) > 1
+            });
+            complete.iter().map(|one| one.path.clone()).collect()
+        };
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
-            if path != kept {
+            if !kept.contains(&path) {
                 self.remove_whole(&path)?;
             }
         }
         Ok(())
     }
 
-    /// Takes the name away first: whoever reads the files of a snapshot sees that it goes, never a part of them.
+    /// Takes the name away first: a start finds all of a snapshot or nothing.
     fn remove_whole(&self, path: &Path) -> Result<(), Error> {
         let removing = self.snapshots().join("removing");
         remove(&removing)?;
@@ -263,6 +300,13 @@ impl StateHome {
     fn building(&self) -> PathBuf {
         self.snapshots().join("building")
     }
+}
+
+/// Writes down what a snapshot consists of.
+fn with_contents(path: PathBuf, meta: SnapshotMeta, known: &mut KnownSums) -> Result<SnapshotDir, Error> {
+    let contents = Contents::of(&path, meta, known).map_err(failed("reading a snapshot"))?;
+    contents.record(&path).map_err(failed("writing what a snapshot consists of"))?;
+    Ok(SnapshotDir { path, contents: Arc::new(contents) })
 }
 
 fn is_snapshot(path: &Path) -> bool {

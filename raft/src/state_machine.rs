@@ -20,6 +20,7 @@ use crate::{
     roll::{ROLL_KEY, Roll},
     snapshot::{POSITION_KEY, Snapshot, SnapshotBuilder, SnapshotDir, position, roll},
     state_home::StateHome,
+    transfers::Transfers,
     type_config::{Command, Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
@@ -34,6 +35,8 @@ pub(crate) type EngineSlot = Arc<Mutex<Arc<dyn Engine>>>;
 pub(crate) struct SnapshotTrigger {
     pub(crate) every_bytes: u64,
     pub(crate) wanted: Arc<Notify>,
+    /// What is being sent.
+    pub(crate) transfers: Transfers,
 }
 
 /// openraft's view of a shard's state.
@@ -65,6 +68,7 @@ impl<A: Apply> StateMachine<A> {
         let engine = home.open_state()?;
         let (applied, membership) = position(engine.as_ref())?;
         let index = applied.map_or(0, |id| id.index);
+        home.remove_stale_incoming(index)?;
         apply.open(Arc::clone(&engine)).map_err(|error| FatalError::Apply {
             shard,
             index,
@@ -82,7 +86,7 @@ impl<A: Apply> StateMachine<A> {
     /// How far this node can be brought without the log: its state, or a snapshot of it.
     pub(crate) fn reach(&self) -> u64 {
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        let snapshot = self.home.newest_snapshot().map_or(0, |taken| index(taken.meta.last_log_id));
+        let snapshot = self.home.newest_snapshot().map_or(0, |taken| taken.contents.index());
         snapshot.max(index(self.applied))
     }
 
@@ -92,7 +96,9 @@ impl<A: Apply> StateMachine<A> {
 
     fn apply_entry(&mut self, entry: Entry, writes: &mut WriteBatch) -> Result<Bytes, FatalError> {
         let log_id = entry.log_id();
-        self.bytes_since_snapshot += entry_bytes(&entry) as u64;
+        let bytes = entry_bytes(&entry) as u64;
+        self.bytes_since_snapshot += bytes;
+        self.trigger.transfers.log_grew(bytes);
         self.applied = Some(log_id);
         match entry.payload {
             EntryPayload::Blank => Ok(Bytes::new()),
@@ -198,7 +204,7 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> Result<(), io::Error> {
         let (home, slot, meta) = (self.home.clone(), Arc::clone(&self.slot), meta.clone());
-        let installing = tokio::task::spawn_blocking(move || home.install(&snapshot.path, &meta, &slot));
+        let installing = tokio::task::spawn_blocking(move || home.install(&snapshot, &meta, &slot));
         let (old, dir) = installing.await.map_err(io::Error::other)?.map_err(|error| self.fail(error))?;
         let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;
@@ -215,6 +221,8 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.home.newest_snapshot().map(Snapshot::from))
+        // Whoever has a part of an older one goes on with that.
+        let unfinished = self.trigger.transfers.unfinished();
+        Ok(unfinished.or_else(|| self.home.newest_snapshot().map(Snapshot::from)))
     }
 }

@@ -8,3 +8,4 @@ mod journal;
 mod membership;
 mod snapshots;
 mod suite;
+mod transfer;

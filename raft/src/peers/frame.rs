@@ -50,6 +50,8 @@ pub(crate) mod kind {
     pub(crate) const SNAPSHOT_PIECE: u8 = 41;
     /// It is complete.
     pub(crate) const SNAPSHOT_END: u8 = 42;
+    /// How much of a file of it is there already?
+    pub(crate) const SNAPSHOT_FILE: u8 = 43;
     /// Who are the members?
     pub(crate) const ROLL: u8 = 50;
     /// Change who they are.

@@ -120,6 +120,11 @@ impl Links {
         self.links.read().get(&node_id).map(|(link, _)| Arc::clone(link))
     }
 
+    /// Where goes what must stop the node.
+    pub(super) fn fatal(&self) -> &FatalSink {
+        &self.fatal
+    }
+
     /// The connection to a node, if there is one right now.
     pub(crate) fn connection(&self, node_id: u64) -> Option<Arc<Connection>> {
         self.link(node_id)?.current.borrow().clone()

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +24,14 @@ use super::{
     snapshot::Receiver,
     wire,
 };
-use crate::{apply::Apply, council::Council, group::Group, type_config::TypeConfig};
+use crate::{
+    apply::Apply,
+    council::Council,
+    encoding::{DecodeError, take_u64},
+    group::Group,
+    metrics::PeerMetrics,
+    type_config::TypeConfig,
+};
 
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
@@ -36,12 +45,18 @@ pub(crate) struct PeerServer<A: Apply> {
     receivers: Vec<Receiver>,
     council: Arc<Council<A>>,
     transfers: AtomicU64,
+    metrics: PeerMetrics,
 }
 
 impl<A: Apply> PeerServer<A> {
-    pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>, council: Arc<Council<A>>) -> Arc<Self> {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        groups: Vec<Arc<Group<A>>>,
+        council: Arc<Council<A>>,
+        metrics: PeerMetrics,
+    ) -> Arc<Self> {
         let receivers = groups.iter().map(|_| Receiver::default()).collect();
-        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1) })
+        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1), metrics })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -218,30 +233,59 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let changed = server.council.decide(&change).await;
             question::put_changed(&mut out, &changed);
         }
-        kind::SNAPSHOT_BEGIN => {
-            let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;
-            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
-            let (receiver, dir) =
-                (&server.receivers[frame.shard as usize], group.incoming_dir().join(transfer.to_string()));
-            tokio::task::block_in_place(|| receiver.begin(transfer, offer, dir)).map_err(|error| text(&error))?;
-            out.put_u64(transfer);
-        }
-        kind::SNAPSHOT_PIECE => {
-            let piece = wire::take_piece(frame.body).map_err(|error| text(&error))?;
-            let receiver = &server.receivers[frame.shard as usize];
-            tokio::task::block_in_place(|| receiver.piece(&piece)).map_err(|error| text(&error))?;
-        }
-        kind::SNAPSHOT_END => {
-            let receiver = &server.receivers[frame.shard as usize];
-            let (vote, snapshot) =
-                tokio::task::block_in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
-            let dir = snapshot.snapshot.path.clone();
-            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
-            // Unless it became the snapshot of this node.
-            tokio::task::block_in_place(|| std::fs::remove_dir_all(dir)).ok();
-            wire::put_vote(&mut out, &installed.vote);
+        kind::SNAPSHOT_BEGIN | kind::SNAPSHOT_FILE | kind::SNAPSHOT_PIECE | kind::SNAPSHOT_END => {
+            receive(server, group, frame, &mut out).await.map_err(|error| text(&error))?;
         }
         other => return Err(format!("questions of kind {other} are unknown to this version")),
     }
     Ok(out.freeze())
+}
+
+/// What comes of a snapshot.
+async fn receive<A: Apply>(
+    server: &PeerServer<A>,
+    group: &Group<A>,
+    frame: Frame,
+    out: &mut BytesMut,
+) -> io::Result<()> {
+    let receiver = &server.receivers[frame.shard as usize];
+    let garbled = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let home = group.home();
+    match frame.kind {
+        kind::SNAPSHOT_BEGIN => {
+            let (vote, contents) = wire::take_offer(frame.body).map_err(garbled)?;
+            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
+            tokio::task::block_in_place(|| receiver.begin(transfer, vote, contents, home.incoming()))?;
+            out.put_u64(transfer);
+        }
+        kind::SNAPSHOT_FILE => {
+            let (transfer, place) = wire::take_file(frame.body).map_err(garbled)?;
+            out.put_u64(tokio::task::block_in_place(|| receiver.file(transfer, place))?);
+        }
+        kind::SNAPSHOT_PIECE => {
+            let piece = wire::take_piece(frame.body).map_err(garbled)?;
+            out.put_u64(tokio::task::block_in_place(|| receiver.piece(&piece))?);
+            server.metrics.snapshot_received(piece.bytes.len());
+        }
+        _ => {
+            let transfer = take_u64(&mut { frame.body }).map_err(garbled)?;
+            let received = home.received();
+            let (vote, snapshot) = tokio::task::block_in_place(|| {
+                remove(&received)?;
+                receiver.end(transfer, &received)
+            })?;
+            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
+            // Unless it became the snapshot of this node.
+            tokio::task::block_in_place(|| remove(&received))?;
+            wire::put_vote(out, &installed.vote);
+        }
+    }
+    Ok(())
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
