@@ -239,6 +239,7 @@ async fn start_node(
         Some(membership) => {
             options.heartbeat_interval_ms = config.cluster.heartbeat_interval_ms;
             options.election_timeout_ms = config.cluster.election_timeout_ms;
+            options.snapshot_bytes_per_second = config.cluster.snapshot_bytes_per_second;
             options.retained_log_entries = RETAINED_LOG_ENTRIES;
             let cluster = membership.options(data_dir, metrics.peers.clone());
             let started = Node::start_member(&options, cluster, log, opener, applier, commits, fatal.clone()).await;

@@ -32,6 +32,9 @@ pub struct ClusterConfig {
     /// A follower that hears nothing from its leader calls an election after three to four times this many milliseconds.
     /// Default 150.
     pub election_timeout_ms: u64,
+    /// How many bytes of snapshots leave this node in a second, for nodes that are too far behind for the log; 0 for no
+    /// limit. Default 64 MiB.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Default for ClusterConfig {
@@ -45,6 +48,7 @@ impl Default for ClusterConfig {
             advertise: String::new(),
             heartbeat_interval_ms: 50,
             election_timeout_ms: 150,
+            snapshot_bytes_per_second: 64 << 20,
         }
     }
 }
@@ -85,6 +89,9 @@ impl ClusterConfig {
         check("node_id", node_id, addresses.contains_key(&node_id), "one of those in cluster.members")?;
         let (heartbeat, election) = (self.heartbeat_interval_ms, self.election_timeout_ms);
         check("cluster.heartbeat_interval_ms", heartbeat, (10..=10_000).contains(&heartbeat), "10 to 10,000")?;
+        let speed = self.snapshot_bytes_per_second;
+        let expected = "1,048,576 (1 MiB) or more, or 0 for no limit";
+        check("cluster.snapshot_bytes_per_second", speed, speed == 0 || speed >= 1 << 20, expected)?;
         let range = heartbeat * 2..=60_000;
         check(
             "cluster.election_timeout_ms",

@@ -6,7 +6,7 @@ use tandem_proto::cluster::v1::{
     AddNodeRequest, AddNodeResponse, Cluster as WireCluster, DrainNodeRequest, DrainNodeResponse, GetClusterRequest,
     GetClusterResponse, Node, NodeState, RebalanceLeadersRequest, RebalanceLeadersResponse, RemoveNodeRequest,
     RemoveNodeResponse, ReplaceNodeRequest, ReplaceNodeResponse, ReplicatedLog, RetiredNode, ShardMembers,
-    TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
+    SnapshotProgress, TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest, UndrainNodeResponse,
     cluster_service_server::ClusterService,
 };
 use tandem_raft::{Change, ChangeCode, ChangeError, Cluster, MemberState, Roll, Standing};
@@ -140,6 +140,12 @@ pub(crate) fn state(state: MemberState) -> NodeState {
 fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
     let config = |place: usize| standing.voters.get(place).into_iter().flatten().copied().collect();
     let logs = standing.matched.iter();
+    let snapshots = standing.snapshots.iter();
+    let snapshot = |(id, (there, all)): (&u64, &(u64, u64))| SnapshotProgress {
+        node_id: *id,
+        received_bytes: *there,
+        total_bytes: *all,
+    };
     ShardMembers {
         shard_id: standing.shard,
         leader_node_id: standing.leader.unwrap_or(0),
@@ -148,6 +154,7 @@ fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
         learner_node_ids: standing.nodes.keys().copied().filter(|id| !standing.is_voter(*id)).collect(),
         last_log_index: standing.last_log_index,
         logs: logs.map(|(id, index)| ReplicatedLog { node_id: *id, last_log_index: *index }).collect(),
+        snapshots: snapshots.map(snapshot).collect(),
         transferred_to_node_id: roll.pinned.get(&standing.shard).copied().unwrap_or(0),
     }
 }

@@ -6,7 +6,9 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod catch_up;
 mod failover;
+mod figures;
 mod forwarding;
 mod load;
 mod membership;

@@ -154,9 +154,14 @@ pub(super) fn json(state: &ClusterState) -> Value {
         .shards
         .iter()
         .map(|shard| {
+            let snapshots = shard.snapshots.iter().map(|one| {
+                json!({
+                    "node_id": one.node_id, "received_bytes": one.received_bytes, "total_bytes": one.total_bytes,
+                })
+            });
             json!({
                 "shard_id": shard.shard_id, "leader_node_id": shard.leader_node_id,
-                "voter_node_ids": shard.voter_node_ids, "next_voter_node_ids": shard.next_voter_node_ids,
+                "snapshots": snapshots.collect::<Vec<_>>(), "voter_node_ids": shard.voter_node_ids, "next_voter_node_ids": shard.next_voter_node_ids,
                 "learner_node_ids": shard.learner_node_ids, "transferred_to_node_id": shard.transferred_to_node_id,
             })
         })

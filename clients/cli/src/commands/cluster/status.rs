@@ -133,6 +133,13 @@ fn under_way(cluster: &ClusterState) -> String {
         let state = change::word(change.state());
         lines.push_str(&format!("change    node {} is {state}, {done}; next: {}\n", change.node_id, change.next_step));
     }
+    for shard in &cluster.shards {
+        for one in &shard.snapshots {
+            let (there, all) = (one.received_bytes >> 20, one.total_bytes.div_ceil(1 << 20));
+            let (node, shard) = (one.node_id, shard.shard_id);
+            lines.push_str(&format!("snapshot  node {node} has {there} of {all} MiB of a snapshot of shard {shard}\n"));
+        }
+    }
     for shard in cluster.shards.iter().filter(|shard| shard.transferred_to_node_id > 0) {
         let to = shard.transferred_to_node_id;
         lines.push_str(&format!("transfer  node {to} leads shard {} whenever it can\n", shard.shard_id));
