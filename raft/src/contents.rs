@@ -59,6 +59,20 @@ type Identity = (u64, u64, u64, i64, i64);
 #[derive(Debug, Default)]
 pub(crate) struct KnownSums(HashMap<Identity, u32>);
 
+impl KnownSums {
+    /// Takes over what was verified of files as they came.
+    pub(crate) fn learn(&mut self, dir: &Path, contents: &Contents) {
+        for file in &contents.files {
+            // A file that is gone or another one by now is read again.
+            if let Ok(identity) = identity(&dir.join(&file.name))
+                && identity.2 == file.bytes
+            {
+                self.0.insert(identity, file.checksum);
+            }
+        }
+    }
+}
+
 impl Contents {
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {

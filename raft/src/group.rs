@@ -82,6 +82,8 @@ pub(crate) struct Parts<A> {
     pub(crate) network: PeerNetwork,
     /// Where rolls go that this shard holds.
     pub(crate) rolls: watch::Sender<Roll>,
+    /// The newest level that this node can apply.
+    pub(crate) newest_level: u32,
     /// Whether a new shard becomes a group by itself. Otherwise it waits for a leader that takes it in.
     pub(crate) bootstraps: bool,
 }
@@ -98,14 +100,14 @@ impl<A: Apply> Group<A> {
         parts: Parts<A>,
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
-        let Parts { log, home, apply, network, rolls, bootstraps } = parts;
+        let Parts { log, home, apply, network, rolls, newest_level, bootstraps } = parts;
         let (links, transfers) = (network.links.clone(), network.transfers.clone());
         let metrics = network.metrics.clone();
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let every_bytes = options.snapshot_every_bytes;
         let trigger = SnapshotTrigger { every_bytes, wanted: Arc::clone(&wanted), transfers: transfers.clone() };
-        let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, fatal.clone())?;
+        let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, newest_level, fatal.clone())?;
         let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
@@ -140,6 +142,19 @@ impl<A: Apply> Group<A> {
         let submitted = self.raft.client_write_ff(Command::Apply(command), Some(responder)).await;
         submitted.map_err(|error| ProposeError::Stopped(error.to_string()))?;
         Ok(Pending(outcome))
+    }
+
+    /// Whether commands of a level may be handed in: every member can apply them. A node that is alone asks only itself.
+    ///
+    /// # Errors
+    /// [`ProposeError::LevelTooLow`] with the nodes that an upgrade waits for.
+    pub fn allows(&self, needed: u32) -> Result<(), ProposeError> {
+        let Some(links) = &self.links else { return Ok(()) };
+        let level = links.gate.roster.roll().level();
+        if needed <= level {
+            return Ok(());
+        }
+        Err(ProposeError::LevelTooLow { needed, level, who: links.below(needed) })
     }
 
     /// Hands in a command and waits for its outcome.

@@ -30,6 +30,7 @@ mod council;
 mod encoding;
 mod error;
 mod group;
+mod level;
 mod log_store;
 mod metrics;
 mod node;
@@ -49,6 +50,7 @@ pub use change::{Change, ChangeCode, ChangeError, MAX_MEMBERS};
 pub use cluster::Cluster;
 pub use error::{FatalError, FatalSink, ProposeError};
 pub use group::{Group, GroupStatus, Leadership, Pending, Standing};
+pub use level::{FIRST_LEVEL, NEWEST_LEVEL, Versions};
 pub use metrics::{CommitMetrics, PeerMetrics};
 pub use node::{Node, NodeOptions};
 pub use peers::{

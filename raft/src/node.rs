@@ -17,6 +17,7 @@ use crate::{
     council::{Council, Decide as _},
     error::{FatalError, FatalSink},
     group::{Group, Parts},
+    level::NEWEST_LEVEL,
     log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
     peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
@@ -41,7 +42,8 @@ pub struct NodeOptions {
     pub snapshot_every_bytes: u64,
     /// How much of the end of each shard's log stays in memory, in bytes. Default 16 MiB.
     pub log_cache_bytes: usize,
-    /// How many entries the log keeps behind a snapshot, for followers that are a little late. Default 0.
+    /// How many entries the log keeps behind a snapshot, for followers that are a little late; none of before the snapshot
+    /// before that. Default 0.
     pub retained_log_entries: u64,
     /// How many bytes of the log behind a snapshot are kept at the most while that is being sent; never less than the
     /// snapshot itself has. A node that the log has overtaken gets a newer snapshot. Default 1 GiB.
@@ -130,6 +132,7 @@ impl<A: Apply> Node<A> {
     ) -> Result<Self, FatalError> {
         let (commits, thread) = commit_thread::spawn(Arc::clone(&log), metrics, fatal.clone())
             .map_err(|error| FatalError::Raft { shard: 0, detail: format!("no commit thread: {error}") })?;
+        let newest_level = cluster.as_ref().map_or(NEWEST_LEVEL, |cluster| cluster.own.versions.newest_level);
         let mut accept = None;
         let mut bootstraps = true;
         let mut peer_metrics = PeerMetrics::default();
@@ -156,7 +159,7 @@ impl<A: Apply> Node<A> {
             let (links, metrics) = (links.clone(), peer_metrics.clone());
             let (transfers, throttle) = (Transfers::default(), Arc::clone(&throttle));
             let network = PeerNetwork { shard, links, metrics, transfers, throttle };
-            let parts = Parts { log, home, apply: apply(shard), network, rolls, bootstraps };
+            let parts = Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
@@ -173,7 +176,7 @@ impl<A: Apply> Node<A> {
         let Serving { accept, metrics, file } = serving;
         let council = Arc::new(Council::new(self.groups.clone(), Arc::clone(&links)));
         let groups = || self.groups.clone();
-        let server = PeerServer::new(Arc::clone(&links.gate), groups(), Arc::clone(&council), metrics);
+        let server = PeerServer::new(Arc::clone(&links), groups(), Arc::clone(&council), metrics);
         let mut tasks: Vec<JoinHandle<()>> = vec![
             tokio::spawn(server.run(accept)),
             tokio::spawn(follow_roll(Arc::clone(&links), file)),

@@ -98,6 +98,8 @@ impl StateHome {
         let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
         let new = self.state(number);
         remove(&new)?;
+        // Before an engine opens the directory, and writes files of its own into it.
+        making.known.learn(&received.path, &received.contents);
         self.opener.open(&received.path)?.checkpoint(&new)?;
         let engine = self.opener.open(&new)?;
         let found = position_of(engine.as_ref())?;

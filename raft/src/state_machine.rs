@@ -51,6 +51,8 @@ pub(crate) struct StateMachine<A> {
     bytes_since_snapshot: u64,
     /// As of the newest applied entry.
     roll: Roll,
+    /// The newest level that this node can apply.
+    newest_level: u32,
     /// Where the rest of the node learns of it; the newest that was seen anywhere.
     rolls: watch::Sender<Roll>,
     fatal: FatalSink,
@@ -63,6 +65,7 @@ impl<A: Apply> StateMachine<A> {
         mut apply: A,
         trigger: SnapshotTrigger,
         rolls: watch::Sender<Roll>,
+        newest_level: u32,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
         let engine = home.open_state()?;
@@ -75,10 +78,23 @@ impl<A: Apply> StateMachine<A> {
             detail: error.to_string(),
         })?;
         let roll = roll(engine.as_ref())?;
+        check_level(&roll, newest_level)?;
         let slot = Arc::new(Mutex::new(engine));
         let bytes_since_snapshot = 0;
-        let state =
-            Self { shard, home, slot, apply, applied, membership, trigger, bytes_since_snapshot, roll, rolls, fatal };
+        let state = Self {
+            shard,
+            home,
+            slot,
+            apply,
+            applied,
+            membership,
+            trigger,
+            bytes_since_snapshot,
+            roll,
+            newest_level,
+            rolls,
+            fatal,
+        };
         state.publish_roll();
         Ok(state)
     }
@@ -123,6 +139,7 @@ impl<A: Apply> StateMachine<A> {
         if next.revision != self.roll.revision + 1 {
             return Ok(Bytes::from_static(&[0]));
         }
+        check_level(&next, self.newest_level)?;
         self.roll = next;
         writes.put(POSITION_SPACE, ROLL_KEY, record);
         Ok(Bytes::from_static(&[1]))
@@ -209,6 +226,7 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;
         self.roll = roll(engine.as_ref())?;
+        check_level(&self.roll, self.newest_level).map_err(|error| self.fail(error))?;
         self.publish_roll();
         let index = self.applied.map_or(0, |id| id.index);
         self.apply
@@ -225,4 +243,14 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
         let unfinished = self.trigger.transfers.unfinished();
         Ok(unfinished.or_else(|| self.home.newest_snapshot().map(Snapshot::from)))
     }
+}
+
+/// A node that cannot apply what the cluster may propose stops before it meets it.
+fn check_level(roll: &Roll, newest: u32) -> Result<(), FatalError> {
+    let level = roll.level();
+    if level <= newest {
+        return Ok(());
+    }
+    let detail = format!("the cluster is at level {level}, and this version can apply commands up to level {newest}");
+    Err(FatalError::TooOld { detail })
 }

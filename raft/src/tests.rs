@@ -5,6 +5,7 @@ mod crash;
 mod fatal;
 mod hub;
 mod journal;
+mod levels;
 mod membership;
 mod snapshots;
 mod suite;

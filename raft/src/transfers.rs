@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use crate::{clock, snapshot::Snapshot};
 
-/// A receiver that has got nothing for this long is not waited for.
-pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// A receiver that has got nothing for this long is not waited for. Longer than it may take to install a snapshot.
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(180);
 
 /// Where a transfer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
 
-use tandem_raft::{Application, ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial};
+use tandem_raft::{Application, ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial, Versions};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -72,6 +72,7 @@ impl Membership {
             disk_id: identity.disk_id.clone(),
             shards: identity.shards,
             service_address: self.advertise.clone(),
+            versions: Versions::default(),
         }
     }
 

@@ -105,7 +105,7 @@ impl Edge {
     async fn cluster_on_wire(&self, cluster: &Cluster, roll: Roll, current: bool) -> WireCluster {
         let standings = cluster.standings().await;
         let connected = |id: u64| id == cluster.own_id() || cluster.is_connected(id);
-        let addresses = cluster.members();
+        let (addresses, levels) = (cluster.members(), cluster.levels());
         let nodes = roll.members.iter().map(|(id, member)| Node {
             node_id: *id,
             peer_address: addresses.get(id).unwrap_or(&member.address).clone(),
@@ -114,12 +114,14 @@ impl Edge {
             drained: member.drained,
             replaces_node_id: member.replaces.unwrap_or(0),
             connected: connected(*id),
+            newest_level: levels.get(id).copied().unwrap_or(0),
         });
         let retired = roll.retired.iter().map(|(id, disk_id)| RetiredNode { node_id: *id, disk_id: disk_id.clone() });
         let shards = standings.iter().map(|standing| shard(standing, &roll));
         WireCluster {
             cluster_id: self.info.cluster_id.clone(),
             revision: roll.revision,
+            level: roll.level(),
             nodes: nodes.collect(),
             retired_nodes: retired.collect(),
             shards: shards.collect(),

@@ -42,12 +42,17 @@ impl<A: Apply> Purging<A> {
     /// Runs until the group has ended.
     pub(super) async fn run(self) {
         let mut shown = BTreeMap::new();
+        let (mut newest, mut before) = (0, 0);
         loop {
             tokio::time::sleep(INTERVAL).await;
             let (snapshot, purged) = self.review();
+            if snapshot > newest {
+                (before, newest) = (newest, snapshot);
+            }
             self.show(&mut shown);
             let kept_from = self.transfers.kept_from().unwrap_or(u64::MAX);
-            let upto = snapshot.saturating_sub(self.limits.retained_entries).min(kept_from);
+            // Entries have any size: what is retained is no more than what came between two snapshots.
+            let upto = snapshot.saturating_sub(self.limits.retained_entries).max(before).min(kept_from);
             if upto > purged && self.raft.trigger().purge_log(upto).await.is_err() {
                 return;
             }

@@ -20,7 +20,9 @@ use super::{
     Accept, Wire, connection,
     frame::{self, Frame, FrameReader, kind},
     handshake::{self, Gate},
+    link::Links,
     question,
+    refusal::RefusalCode,
     snapshot::Receiver,
     wire,
 };
@@ -28,6 +30,7 @@ use crate::{
     apply::Apply,
     council::Council,
     encoding::{DecodeError, take_u64},
+    error::{FatalError, FatalSink},
     group::Group,
     metrics::PeerMetrics,
     type_config::TypeConfig,
@@ -41,6 +44,7 @@ const MAX_STRANGERS: usize = 64;
 /// What a node answers with.
 pub(crate) struct PeerServer<A: Apply> {
     gate: Arc<Gate>,
+    fatal: FatalSink,
     groups: Vec<Arc<Group<A>>>,
     receivers: Vec<Receiver>,
     council: Arc<Council<A>>,
@@ -50,13 +54,14 @@ pub(crate) struct PeerServer<A: Apply> {
 
 impl<A: Apply> PeerServer<A> {
     pub(crate) fn new(
-        gate: Arc<Gate>,
+        links: Arc<Links>,
         groups: Vec<Arc<Group<A>>>,
         council: Arc<Council<A>>,
         metrics: PeerMetrics,
     ) -> Arc<Self> {
         let receivers = groups.iter().map(|_| Receiver::default()).collect();
-        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1), metrics })
+        let (gate, fatal) = (Arc::clone(&links.gate), links.fatal().clone());
+        Arc::new(Self { gate, fatal, groups, receivers, council, transfers: AtomicU64::new(1), metrics })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -86,7 +91,7 @@ impl<A: Apply> PeerServer<A> {
         let peer = match tokio::time::timeout(handshake::TIMEOUT, accepting).await {
             Ok(Ok(peer)) => peer.node_id,
             Ok(Err(refusal)) => {
-                if refusal.code.is_definite() {
+                if refusal.code.is_definite() || refusal.code == RefusalCode::Tls {
                     tracing::warn!(code = refusal.code.code(), %refusal, "a connection was refused");
                 }
                 return;
@@ -179,7 +184,14 @@ impl<A: Apply> Session<A> {
     fn append(&mut self, frame: Frame) -> Result<(), Violation> {
         // A stream that has ended with an error here: what was on its way is not wanted any more.
         let Some(stream) = self.streams.get(&frame.call) else { return Ok(()) };
-        let request = wire::take_append(frame.body).map_err(|_| Violation)?;
+        let request = wire::take_append(frame.body).map_err(|error| {
+            // The leader proposes only what every member has announced; so this is no version that it knows of.
+            if let DecodeError::Kind(kind) = error {
+                let detail = format!("the log of shard {} has an entry of kind {kind}", frame.shard);
+                self.server.fatal.report(FatalError::TooOld { detail });
+            }
+            Violation
+        })?;
         match stream.try_send(request) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Violation),

@@ -20,7 +20,7 @@ use tokio::{
 use super::journal::{Journal, commands, memory_states};
 use crate::{
     Accept, Application, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node,
-    NodeOptions, OpenState, PeerMetrics, Secret, Wire,
+    NodeOptions, OpenState, PeerMetrics, Secret, Versions, Wire,
 };
 
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
@@ -124,6 +124,8 @@ pub(crate) struct Trio {
     pub(crate) held_log_bytes: u64,
     pub(crate) snapshot_bytes_per_second: u64,
     pub(crate) metrics: BTreeMap<u64, PeerMetrics>,
+    /// What nodes announce that do not come with this version.
+    pub(crate) versions: BTreeMap<u64, Versions>,
     states: fn() -> Arc<dyn OpenState>,
 }
 
@@ -147,6 +149,7 @@ impl Trio {
             held_log_bytes: 1 << 30,
             snapshot_bytes_per_second: 0,
             metrics: BTreeMap::new(),
+            versions: BTreeMap::new(),
             states,
         };
         for id in NODES {
@@ -213,6 +216,7 @@ impl Trio {
             disk_id: disk_id.into(),
             shards: self.shards,
             service_address: format!("service-{id}"),
+            versions: self.versions.get(&id).copied().unwrap_or_default(),
         }
     }
 

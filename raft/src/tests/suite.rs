@@ -38,7 +38,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Buil
         let trigger =
             SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()), transfers: Transfers::default() };
         let state =
-            StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), fatal)
+            StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), 1, fatal)
                 .unwrap();
         Ok((dir, log, state))
     }

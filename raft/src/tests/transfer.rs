@@ -169,7 +169,9 @@ async fn the_log_is_not_purged_past_a_snapshot_that_is_being_sent() {
             let outrun = kept.is_some_and(|kept| status.purged_index > kept);
             assert!(!outrun, "purged up to {}, needed from {kept:?}", status.purged_index);
         }
-        assert!(late.proposed.len() < 20_000, "it never comes");
+        // A load that leaves time for something else.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(late.proposed.len() < 6_000, "it never comes");
     }
     let came = late.trio.group(late.away, 0).status().snapshot_index;
     assert!(newest > came, "newer snapshots were taken meanwhile: {newest}, {came}");

@@ -146,7 +146,7 @@ pub(super) fn json(state: &ClusterState) -> Value {
             json!({
                 "node_id": node.node_id, "peer_address": node.peer_address, "service_address": node.service_address,
                 "state": word(node.state()), "drained": node.drained, "replaces_node_id": node.replaces_node_id,
-                "connected": node.connected,
+                "connected": node.connected, "newest_level": node.newest_level,
             })
         })
         .collect();
@@ -175,6 +175,6 @@ pub(super) fn json(state: &ClusterState) -> Value {
     });
     json!({
         "cluster_id": state.cluster_id, "revision": state.revision, "current": state.current, "nodes": nodes,
-        "retired_node_ids": retired, "shards": shards, "change": change,
+        "level": state.level, "retired_node_ids": retired, "shards": shards, "change": change,
     })
 }

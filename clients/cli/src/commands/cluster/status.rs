@@ -125,6 +125,11 @@ fn role(node_id: u64, cluster: &ClusterState) -> String {
     role
 }
 
+/// The newest level that any node can apply.
+fn newest(cluster: &ClusterState) -> u32 {
+    cluster.nodes.iter().map(|node| node.newest_level).max().unwrap_or(0)
+}
+
 /// Lines about what changes, and what was transferred; each ends with a line break.
 fn under_way(cluster: &ClusterState) -> String {
     let mut lines = String::new();
@@ -147,6 +152,16 @@ fn under_way(cluster: &ClusterState) -> String {
     if !cluster.retired_nodes.is_empty() {
         let ids: Vec<_> = cluster.retired_nodes.iter().map(|node| node.node_id.to_string()).collect();
         lines.push_str(&format!("removed   node {}\n", ids.join(", ")));
+    }
+    let older: Vec<_> = cluster.nodes.iter().filter(|node| (1..newest(cluster)).contains(&node.newest_level)).collect();
+    if !older.is_empty() {
+        let ids: Vec<_> = older.iter().map(|node| node.node_id.to_string()).collect();
+        lines.push_str(&format!(
+            "upgrade   the cluster is at level {}; level {} is used once node {} can apply it, too\n",
+            cluster.level,
+            newest(cluster),
+            ids.join(", ")
+        ));
     }
     if !cluster.current {
         lines.push_str("No majority answers; this is what the node that was asked knows.\n");
