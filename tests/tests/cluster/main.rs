@@ -13,4 +13,5 @@ mod forwarding;
 mod load;
 mod membership;
 mod strangers;
+mod tls;
 mod trio;
