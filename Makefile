@@ -36,6 +36,7 @@ fix: ## formats, and applies what clippy can repair by itself
 bench: ## the project's figures, on brokers of its own: a table, and JSON beside the build
 	@tools/setup.sh run
 	@tools/bench.sh
+	@tools/bench_cluster.sh
 
 chaos: ## the long fault runs: kill -9, power loss, full disks; then fuzz
 	@tools/setup.sh test

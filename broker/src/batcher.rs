@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesOrdered};
-use tandem_raft::{Apply, Group, ProposeError};
+use tandem_raft::{Apply, FIRST_LEVEL, Group, ProposeError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
@@ -174,7 +174,10 @@ async fn run<A: Apply>(
             Some((outcome, waiting)) = in_flight.next(), if !in_flight.is_empty() => settle(outcome, waiting),
             request = requests.recv(), if in_flight.len() < MAX_IN_FLIGHT => {
                 let Some(request) = request else { break };
-                let gathered = gather(request, &mut requests);
+                let gathered = admit(gather(request, &mut requests), |level| group.allows(level));
+                if gathered.is_empty() {
+                    continue;
+                }
                 options.header.time_ms = options.header.time_ms.max(clock::unix_ms());
                 let (command, waiting) = build(gathered, &options);
                 options.metrics.observe(&command, &waiting.sizes());
@@ -207,6 +210,22 @@ fn gather(first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) -> Ve
         next = if enough { None } else { requests.try_recv().ok() };
     }
     gathered
+}
+
+/// Refuses what not every node of the cluster can apply yet, and lets the rest through.
+fn admit(gathered: Vec<Request>, allows: impl Fn(u32) -> Result<(), ProposeError>) -> Vec<Request> {
+    let admitted = gathered.into_iter().filter_map(|request| match request {
+        Request::Verb { verb, bytes, answer, permit } if verb.level() > FIRST_LEVEL => match allows(verb.level()) {
+            Ok(()) => Some(Request::Verb { verb, bytes, answer, permit }),
+            Err(error) => {
+                answer(Err(RequestError::Unavailable(error)));
+                None
+            }
+        },
+        // Every node that there is can apply the first level.
+        request => Some(request),
+    });
+    admitted.collect()
 }
 
 /// Makes one command of all that was gathered.

@@ -4,6 +4,7 @@ mod join;
 pub(crate) mod progress;
 mod reign;
 mod routing;
+mod tls;
 
 pub(crate) use self::{
     join::Membership,

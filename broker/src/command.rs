@@ -54,7 +54,7 @@ const HEADER: usize = 1 + 8 * 5;
 const ITEM_HEADER: usize = 1 + 4;
 
 macro_rules! verbs {
-    ($($(#[$doc:meta])* $name:ident = $number:literal -> $outcome:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal @ $level:literal -> $outcome:ty;)*) => {
         /// One thing to do. Numbers are frozen.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub(crate) enum Verb {
@@ -68,6 +68,13 @@ macro_rules! verbs {
         }
 
         impl Verb {
+            /// The level of the cluster from which on this may be proposed: every node can apply it then.
+            pub(crate) fn level(&self) -> u32 {
+                match self {
+                    $(Self::$name(_) => $level,)*
+                }
+            }
+
             fn encode(&self, out: &mut BytesMut) {
                 match self {
                     $(Self::$name(verb) => put_item(out, $number, |out| verb.put(out)),)*
@@ -99,27 +106,29 @@ macro_rules! verbs {
     };
 }
 
+// Name = number @ level of the cluster from which on it may be proposed -> outcome. What is new takes a new level, in
+// `tandem_raft`, where it says what a level is.
 verbs! {
-    Publish = 1 -> Published;
-    Ack = 2 -> Acked;
-    RegisterSandbox = 3 -> Registered;
-    UnregisterSandbox = 4 -> Unregistered;
-    Heartbeat = 5 -> ();
-    CreateWorkspace = 6 -> ();
-    DeleteWorkspace = 7 -> ();
-    Nack = 8 -> Nacked;
-    Tick = 9 -> Ticked;
-    Redrive = 10 -> Redriven;
-    Purge = 11 -> Purged;
-    CreateTopic = 12 -> TopicCreated;
-    DeleteTopic = 13 -> ();
-    FollowTopics = 14 -> Followed;
-    UnfollowTopics = 15 -> ();
-    UpdateWorkspace = 16 -> ();
-    Trim = 17 -> Trimmed;
-    Replay = 18 -> Replayed;
-    Alive = 19 -> ();
-    Answered = 21 -> ();
+    Publish = 1 @ 1 -> Published;
+    Ack = 2 @ 1 -> Acked;
+    RegisterSandbox = 3 @ 1 -> Registered;
+    UnregisterSandbox = 4 @ 1 -> Unregistered;
+    Heartbeat = 5 @ 1 -> ();
+    CreateWorkspace = 6 @ 1 -> ();
+    DeleteWorkspace = 7 @ 1 -> ();
+    Nack = 8 @ 1 -> Nacked;
+    Tick = 9 @ 1 -> Ticked;
+    Redrive = 10 @ 1 -> Redriven;
+    Purge = 11 @ 1 -> Purged;
+    CreateTopic = 12 @ 1 -> TopicCreated;
+    DeleteTopic = 13 @ 1 -> ();
+    FollowTopics = 14 @ 1 -> Followed;
+    UnfollowTopics = 15 @ 1 -> ();
+    UpdateWorkspace = 16 @ 1 -> ();
+    Trim = 17 @ 1 -> Trimmed;
+    Replay = 18 @ 1 -> Replayed;
+    Alive = 19 @ 1 -> ();
+    Answered = 21 @ 1 -> ();
 }
 
 const PUBLISH: u8 = 1;

@@ -40,6 +40,15 @@ struct Args {
     /// File with the secret that the nodes share.
     #[arg(long, env = "TANDEM_CLUSTER_SECRET_FILE", value_name = "FILE")]
     cluster_secret_file: Option<PathBuf>,
+    /// Certificate that this node shows its peers; with the next two the peer port speaks TLS only.
+    #[arg(long, env = "TANDEM_CLUSTER_TLS_CERT_FILE", value_name = "FILE")]
+    cluster_tls_cert_file: Option<PathBuf>,
+    /// The private key of that certificate.
+    #[arg(long, env = "TANDEM_CLUSTER_TLS_KEY_FILE", value_name = "FILE")]
+    cluster_tls_key_file: Option<PathBuf>,
+    /// Certificates of the authority that has signed those of all nodes.
+    #[arg(long, env = "TANDEM_CLUSTER_TLS_CA_FILE", value_name = "FILE")]
+    cluster_tls_ca_file: Option<PathBuf>,
     /// Log filter, such as `info` or `tandem_broker=debug,warn`.
     #[arg(long, env = "TANDEM_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -105,6 +114,16 @@ fn settings(args: Args) -> Result<Config, String> {
     }
     config.cluster.join |= args.join;
     config.cluster.secret_file = args.cluster_secret_file.unwrap_or(config.cluster.secret_file);
+    let cluster = &mut config.cluster;
+    for (file, given) in [
+        (&mut cluster.tls_cert_file, args.cluster_tls_cert_file),
+        (&mut cluster.tls_key_file, args.cluster_tls_key_file),
+        (&mut cluster.tls_ca_file, args.cluster_tls_ca_file),
+    ] {
+        if let Some(given) = given {
+            *file = given;
+        }
+    }
     config.log.filter = args.log.unwrap_or(config.log.filter);
     if args.log_json {
         config.log.format = LogFormat::Json;

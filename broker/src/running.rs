@@ -3,7 +3,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tandem_raft::{Cluster, ClusterOptions, FatalSink, Node, NodeOptions, OpenState, ScrubOptions, simulation::Simulation};
+use tandem_raft::{
+    Cluster, ClusterOptions, FatalSink, Node, NodeOptions, OpenState, ScrubOptions, simulation::Simulation,
+};
 use tandem_storage::Engine;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -95,6 +97,7 @@ async fn start_node(
         Some(cluster) => {
             options.heartbeat_interval_ms = config.cluster.heartbeat_interval_ms;
             options.election_timeout_ms = config.cluster.election_timeout_ms;
+            options.snapshot_bytes_per_second = config.cluster.snapshot_bytes_per_second;
             options.retained_log_entries = RETAINED_LOG_ENTRIES;
             let started = Node::start_member(&options, cluster, log, states, applier, commits, fatal.clone()).await;
             // Peers may refuse this node before it is up; what fails then fails for that reason.

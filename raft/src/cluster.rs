@@ -35,6 +35,11 @@ impl Cluster {
         self.links.gate.own.node_id
     }
 
+    /// The newest level that each member can apply, as far as it is connected.
+    pub fn levels(&self) -> BTreeMap<u64, u32> {
+        self.links.levels()
+    }
+
     /// Where a member serves clients; None until it was connected once.
     pub fn service_address(&self, node_id: u64) -> Option<String> {
         if node_id == self.own_id() {

@@ -52,6 +52,7 @@ pub(crate) async fn run<A: Apply>(groups: Vec<Arc<Group<A>>>, links: Arc<Links>)
             () = tokio::time::sleep(INTERVAL) => {}
             changed = rolls.changed() => if changed.is_err() { return },
         }
+        raise_level(&council, &links).await;
         // Where nobody has ever changed anything there is nothing to do.
         if rolls.borrow_and_update().revision == 0 {
             continue;
@@ -193,6 +194,33 @@ async fn settle<A: Apply>(council: &Council<A>, groups: &[Arc<Group<A>>]) {
         Ok(true) => tracing::info!(revision = next.revision, node = id, "the change of members is done"),
         Ok(false) => {}
         Err(error) => tracing::debug!(%error, "the end of a change of members is noted later"),
+    }
+}
+
+/// Raises the level of the cluster to what every member can apply, once all of them are connected and say so.
+async fn raise_level<A: Apply>(council: &Council<A>, links: &Links) {
+    let group = council.group();
+    let roll = council.roll();
+    let said = links.levels();
+    let all: Option<Vec<u32>> = roll.members.keys().map(|node| said.get(node).copied()).collect();
+    let Some(level) = all.and_then(|levels| levels.into_iter().min()).filter(|level| *level > roll.level()) else {
+        return;
+    };
+    if !group.leadership().borrow().is_leader || group.leader_barrier().await.is_err() {
+        return;
+    }
+    // What was applied meanwhile counts: a member may have come that cannot.
+    let roll = council.roll();
+    if roll.members.keys().any(|node| said.get(node).is_none_or(|can| *can < level)) || roll.level() >= level {
+        return;
+    }
+    let next = Roll { level, revision: roll.revision + 1, ..roll };
+    match tokio::time::timeout(NOTE_TIMEOUT, group.propose_roll(&next)).await.unwrap_or(Ok(false)) {
+        Ok(true) => {
+            tracing::info!(level, revision = next.revision, "every member can apply this level; it is used from now on")
+        }
+        Ok(false) => {}
+        Err(error) => tracing::debug!(%error, level, "the level of the cluster is raised later"),
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) enum DecodeError {
     Membership,
     #[error("entries that do not follow each other")]
     Gap,
+    #[error("{0:?} is no name of a file, or is there twice")]
+    FileName(String),
+    #[error("a snapshot of format {format}; this version knows {known}. Upgrade this node first")]
+    SnapshotFormat { format: u8, known: u8 },
 }
 
 /// Kinds of log entry. Frozen: they stand on disk.

@@ -15,9 +15,24 @@ pub enum ProposeError {
     /// message id.
     #[error("the shard has no settled leader right now; try again")]
     Unsettled,
+    /// Not every node can apply this command yet: an upgrade is under way.
+    #[error("this needs level {needed}, and the cluster is at level {level}{}", waits_for(.who))]
+    LevelTooLow {
+        /// The level that the command needs.
+        needed: u32,
+        /// The level of the cluster.
+        level: u32,
+        /// Members that cannot apply it, or are not connected to say so.
+        who: Vec<u64>,
+    },
     /// The node has stopped this shard for good.
     #[error("the shard has stopped: {0}")]
     Stopped(String),
+}
+
+fn waits_for(who: &[u64]) -> String {
+    let nodes: Vec<_> = who.iter().map(|node| format!("node {node}")).collect();
+    if nodes.is_empty() { "; try again".into() } else { format!("; upgrade {}, or bring it back", nodes.join(" and ")) }
 }
 
 fn leader_hint(leader: &Option<u64>) -> String {
@@ -95,6 +110,12 @@ pub enum FatalError {
         /// Which node, and by whom.
         detail: String,
     },
+    /// A newer version has written what this one cannot apply.
+    #[error("{detail}; start this node with the version of the others")]
+    TooOld {
+        /// What it is.
+        detail: String,
+    },
     /// The Raft core has ended.
     #[error("shard {shard}: replication ended: {detail}")]
     Raft {
@@ -130,6 +151,7 @@ impl FatalError {
             Self::Apply { .. } => "APPLY_FAILED",
             Self::Refused { code, .. } => code,
             Self::Removed { .. } => "NODE_REMOVED",
+            Self::TooOld { .. } => "NODE_TOO_OLD",
             Self::Raft { .. } => "RAFT_STOPPED",
         }
     }

@@ -2,10 +2,11 @@
 
 mod digests;
 mod membership;
+mod purge;
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,10 +35,12 @@ use crate::{
     scrub::Scrubbed,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
+    transfers::Transfers,
     type_config::{Command, TypeConfig},
 };
 
 pub use self::membership::Standing;
+use self::purge::Purging;
 
 /// Who leads a shard, as this node knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,7 +79,8 @@ pub struct Group<A: Apply> {
     raft: Raft<TypeConfig, StateMachine<A>>,
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
-    snapshots: tokio::task::AbortHandle,
+    tasks: [tokio::task::AbortHandle; 2],
+    transfers: Transfers,
     links: Option<Arc<Links>>,
     home: StateHome,
     /// See [`Self::may_vote`].
@@ -92,12 +96,12 @@ pub(crate) struct Parts<A> {
     pub(crate) network: PeerNetwork,
     /// Where rolls go that this shard holds.
     pub(crate) rolls: watch::Sender<Roll>,
+    /// The newest level that this node can apply.
+    pub(crate) newest_level: u32,
     /// Whether a new shard becomes a group by itself. Otherwise it waits for a leader that takes it in.
     pub(crate) bootstraps: bool,
 }
 
-/// No new snapshot is taken, and the log not purged, while one is being sent, but for no longer than this.
-const LONGEST_TRANSFER: Duration = Duration::from_secs(600);
 /// How long a follower waits for what its leader has applied already.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -110,12 +114,14 @@ impl<A: Apply> Group<A> {
         parts: Parts<A>,
         fatal: FatalSink,
     ) -> Result<Arc<Self>, FatalError> {
-        let Parts { log, home, apply, network, rolls, bootstraps } = parts;
-        let (links, sending) = (network.links.clone(), network.sending.subscribe());
+        let Parts { log, home, apply, network, rolls, newest_level, bootstraps } = parts;
+        let (links, transfers) = (network.links.clone(), network.transfers.clone());
+        let metrics = network.metrics.clone();
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
-        let trigger = SnapshotTrigger { every_bytes: options.snapshot_every_bytes, wanted: Arc::clone(&wanted) };
-        let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, fatal.clone())?;
+        let every_bytes = options.snapshot_every_bytes;
+        let trigger = SnapshotTrigger { every_bytes, wanted: Arc::clone(&wanted), transfers: transfers.clone() };
+        let state = StateMachine::open(shard, home.clone(), apply, trigger, rolls, newest_level, fatal.clone())?;
         let (reach, purged) = (state.reach(), log.purged_index());
         if purged > reach {
             let detail = format!("it reaches log entry {reach}, but the log begins behind entry {purged}");
@@ -140,8 +146,22 @@ impl<A: Apply> Group<A> {
         }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
-        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted, sending)).abort_handle();
-        Ok(Arc::new(Self { shard, raft, engine, leadership, snapshots, links, home, quiet, digests }))
+        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
+        let purging =
+            Purging { shard, raft: raft.clone(), transfers: transfers.clone(), metrics, limits: options.into() };
+        let purging = tokio::spawn(purging.run()).abort_handle();
+        Ok(Arc::new(Self {
+            shard,
+            raft,
+            engine,
+            leadership,
+            tasks: [snapshots, purging],
+            transfers,
+            links,
+            home,
+            quiet,
+            digests,
+        }))
     }
 
     /// Whether this node may help another one to lead. A leader answers reads for as long as a majority has promised it not to
@@ -162,6 +182,19 @@ impl<A: Apply> Group<A> {
         let submitted = self.raft.client_write_ff(Command::Apply(command), Some(responder)).await;
         submitted.map_err(|error| ProposeError::Stopped(error.to_string()))?;
         Ok(Pending(outcome))
+    }
+
+    /// Whether commands of a level may be handed in: every member can apply them. A node that is alone asks only itself.
+    ///
+    /// # Errors
+    /// [`ProposeError::LevelTooLow`] with the nodes that an upgrade waits for.
+    pub fn allows(&self, needed: u32) -> Result<(), ProposeError> {
+        let Some(links) = &self.links else { return Ok(()) };
+        let level = links.gate.roster.roll().level();
+        if needed <= level {
+            return Ok(());
+        }
+        Err(ProposeError::LevelTooLow { needed, level, who: links.below(needed) })
     }
 
     /// Hands in a command and waits for its outcome.
@@ -231,14 +264,9 @@ impl<A: Apply> Group<A> {
         &self.raft
     }
 
-    /// Where a snapshot from another node is put together.
-    pub(crate) fn incoming_dir(&self) -> PathBuf {
-        self.home.incoming()
-    }
-
-    /// Where the newest snapshot of this node lies.
-    pub(crate) fn newest_snapshot_dir(&self) -> Option<PathBuf> {
-        self.home.newest_snapshot().map(|taken| taken.path)
+    /// Where its states and snapshots lie.
+    pub(crate) fn home(&self) -> &StateHome {
+        &self.home
     }
 
     /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here.
@@ -286,6 +314,11 @@ impl<A: Apply> Group<A> {
         Arc::clone(&self.engine.lock())
     }
 
+    #[cfg(test)]
+    pub(crate) fn transfers_for_tests(&self) -> &Transfers {
+        &self.transfers
+    }
+
     /// Takes a snapshot soon, and purges the log behind it.
     pub async fn trigger_snapshot(&self) -> Result<(), ProposeError> {
         self.raft.trigger().snapshot().await.map_err(|error| ProposeError::Stopped(error.to_string()))
@@ -293,7 +326,7 @@ impl<A: Apply> Group<A> {
 
     /// Ends the group; then makes the state durable, so that the next start has nothing to apply again.
     pub(crate) async fn shutdown(&self) -> Result<(), FatalError> {
-        self.snapshots.abort();
+        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
         self.digests.end();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(shard = self.shard, %error, "replication did not end in order");
@@ -372,7 +405,8 @@ fn raft_config(shard: u32, options: &NodeOptions, clustered: bool) -> Result<Con
         snapshot_policy: SnapshotPolicy::Never,
         // A follower gets the log for as long as there is a log.
         replication_lag_threshold: u64::MAX,
-        max_in_snapshot_log_to_keep: options.retained_log_entries,
+        // Never by itself: who gets a snapshot needs the log behind it (`group/purge.rs`).
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
         // The state lags behind the log after a start, and a leader without an election would not know by how much.
@@ -418,16 +452,9 @@ async fn keep_quiet<A: Apply>(raft: Raft<TypeConfig, StateMachine<A>>, quiet: Ar
     raft.runtime_config().elect(true);
 }
 
-async fn take_snapshots<A: Apply>(
-    raft: Raft<TypeConfig, StateMachine<A>>,
-    wanted: Arc<Notify>,
-    mut sending: watch::Receiver<usize>,
-) {
+async fn take_snapshots<A: Apply>(raft: Raft<TypeConfig, StateMachine<A>>, wanted: Arc<Notify>) {
     loop {
         wanted.notified().await;
-        // Behind a newer snapshot the log is purged, and who gets the older one would need the newer one at once.
-        let idle = sending.wait_for(|sending| *sending == 0);
-        tokio::time::timeout(LONGEST_TRANSFER, idle).await.ok();
         if raft.trigger().snapshot().await.is_err() {
             return;
         }

@@ -18,6 +18,7 @@ use crate::{
     damage::{Guarded, Note, Part},
     error::{FatalError, FatalSink},
     group::{Group, Parts},
+    level::NEWEST_LEVEL,
     log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
     peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
@@ -27,6 +28,8 @@ use crate::{
     simulation::Simulation,
     state_home::{Sound, StateHome},
     succession,
+    throttle::Throttle,
+    transfers::Transfers,
 };
 
 /// How a node replicates.
@@ -43,8 +46,15 @@ pub struct NodeOptions {
     pub snapshot_every_bytes: u64,
     /// How much of the end of each shard's log stays in memory, in bytes. Default 16 MiB.
     pub log_cache_bytes: usize,
-    /// How many entries the log keeps behind a snapshot, for followers that are a little late. Default 0.
+    /// How many entries the log keeps behind a snapshot, for followers that are a little late; none of before the snapshot
+    /// before that. Default 0.
     pub retained_log_entries: u64,
+    /// How many bytes of the log behind a snapshot are kept at the most while that is being sent; never less than the
+    /// snapshot itself has. A node that the log has overtaken gets a newer snapshot. Default 1 GiB.
+    pub held_log_bytes: u64,
+    /// How many bytes of snapshots leave this node in a second, all shards and receivers together; 0 for no limit.
+    /// Default 64 MiB.
+    pub snapshot_bytes_per_second: u64,
     /// Time between two heartbeats of a leader, in milliseconds. Default 100.
     pub heartbeat_interval_ms: u64,
     /// Without a heartbeat for one to two times this many milliseconds a follower calls an election. Default 500.
@@ -65,6 +75,8 @@ impl NodeOptions {
             snapshot_every_bytes: 128 << 20,
             log_cache_bytes: 16 << 20,
             retained_log_entries: 0,
+            held_log_bytes: 1 << 30,
+            snapshot_bytes_per_second: 64 << 20,
             heartbeat_interval_ms: 100,
             election_timeout_ms: 500,
             simulation: None,
@@ -81,6 +93,13 @@ pub struct Node<A: Apply> {
     cluster: Option<(Arc<Links>, Arc<Council<A>>)>,
     tasks: Vec<AbortHandle>,
     scrub: Option<scrub::Running>,
+}
+
+/// What a member serves others with.
+struct Serving {
+    accept: Box<dyn Accept>,
+    metrics: PeerMetrics,
+    file: RollFile,
 }
 
 impl<A: Apply> Node<A> {
@@ -137,6 +156,7 @@ impl<A: Apply> Node<A> {
                 (commits, Some(thread))
             }
         };
+        let newest_level = cluster.as_ref().map_or(NEWEST_LEVEL, |cluster| cluster.own.versions.newest_level);
         let mut accept = None;
         let mut bootstraps = true;
         let mut peer_metrics = PeerMetrics::default();
@@ -152,6 +172,7 @@ impl<A: Apply> Node<A> {
             }
         };
         let mut groups = Vec::new();
+        let throttle = Arc::new(Throttle::new(options.snapshot_bytes_per_second));
         for shard in 0..options.shards {
             let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
                 .guarded(log_note.clone(), fatal.clone());
@@ -169,28 +190,32 @@ impl<A: Apply> Node<A> {
             };
             let (links, metrics) = (links.clone(), peer_metrics.clone());
             let planted = options.simulation.and_then(|simulation| simulation.planted);
-            let network = PeerNetwork { shard, links, metrics, sending: watch::Sender::new(0), planted };
-            let parts = Parts { log, home, apply: apply(shard), network, rolls, bootstraps };
+            let (transfers, throttle) = (Transfers::default(), Arc::clone(&throttle));
+            let network = PeerNetwork { shard, links, metrics, transfers, throttle, planted };
+            let parts = Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
         let scrubbed = groups.iter().map(|group| group.scrubbed()).collect();
         // It reads on a thread of its own, at its own pace: nothing that could be the same twice.
-        let scrub = options.simulation.is_none().then(|| {
-            scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone())
-        });
+        let scrub = options
+            .simulation
+            .is_none()
+            .then(|| scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone()));
         let mut node = Self { groups, log, commit_thread, cluster: None, tasks: Vec::new(), scrub };
         if let (Some(links), Some(accept)) = (links, accept) {
-            node.take_part(links, accept, lease, RollFile::in_dir(&options.data_dir));
+            let serving = Serving { accept, metrics: peer_metrics, file: RollFile::in_dir(&options.data_dir) };
+            node.take_part(links, serving, lease);
         }
         Ok(node)
     }
 
     /// Begins what a member does besides its shards. `lease`, as openraft has it, is the longest election timeout.
-    fn take_part(&mut self, links: Arc<Links>, accept: Box<dyn Accept>, lease: Duration, file: RollFile) {
+    fn take_part(&mut self, links: Arc<Links>, serving: Serving, lease: Duration) {
+        let Serving { accept, metrics, file } = serving;
         let council = Arc::new(Council::new(self.groups.clone(), Arc::clone(&links)));
         let groups = || self.groups.clone();
-        let server = PeerServer::new(Arc::clone(&links.gate), groups(), Arc::clone(&council));
+        let server = PeerServer::new(Arc::clone(&links), groups(), Arc::clone(&council), metrics);
         let mut tasks: Vec<JoinHandle<()>> = vec![
             tokio::spawn(server.run(accept)),
             tokio::spawn(follow_roll(Arc::clone(&links), file)),

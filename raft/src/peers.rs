@@ -28,10 +28,7 @@ pub use self::{
 };
 pub(crate) use self::{handshake::Gate, link::Links, roster::Roster};
 
-use crate::metrics::PeerMetrics;
-
-/// Version of the protocol between nodes.
-const PROTOCOL: u16 = 2;
+use crate::{level::Versions, metrics::PeerMetrics};
 
 /// What a node says of itself to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +43,8 @@ pub struct Introduction {
     pub shards: u32,
     /// Where it serves clients.
     pub service_address: String,
+    /// What it can speak and apply.
+    pub versions: Versions,
 }
 
 /// The secret that the nodes of a cluster share. Never printed, never sent.

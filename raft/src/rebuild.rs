@@ -43,7 +43,7 @@ pub(crate) async fn from_peers(
 /// Whether a node had a sound snapshot, and it is here now.
 async fn ask(shard: u32, links: &Links, home: &StateHome, at_least: u64, node: u64) -> Result<bool, FatalError> {
     let Some(there) = links.connection(node) else { return Ok(false) };
-    let dir = home.incoming().join("lent");
+    let dir = home.lent();
     match fs::remove_dir_all(&dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             return Err(tandem_storage::Error::Io { doing: "removing a part of a snapshot", source }.into());

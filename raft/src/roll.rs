@@ -11,7 +11,10 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::encoding::{DecodeError, seal, take_u8, take_u32, take_u64, unsealed};
+use crate::{
+    encoding::{DecodeError, seal, take_u8, take_u32, take_u64, unsealed},
+    level::FIRST_LEVEL,
+};
 
 /// Under this key a state engine keeps the roll, in the space of the position.
 pub(crate) const ROLL_KEY: &[u8] = b"roll";
@@ -54,6 +57,8 @@ pub struct Roll {
     pub retired: BTreeMap<u64, String>,
     /// Who should lead a shard, where an operator said so.
     pub pinned: BTreeMap<u32, u64>,
+    /// What every member can apply; 0 where nobody has raised it. See [`Roll::level`].
+    pub level: u32,
 }
 
 impl Roll {
@@ -85,9 +90,15 @@ impl Roll {
         self.members.get(&id).is_some_and(|member| !member.drained) && !self.is_leaving(id)
     }
 
+    /// Commands of this level and of those below may be proposed: every member can apply them.
+    pub fn level(&self) -> u32 {
+        self.level.max(FIRST_LEVEL)
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
+        let format = if self.level() > FIRST_LEVEL { FORMAT_WITH_LEVEL } else { FORMAT };
         seal(|out| {
-            out.put_u8(FORMAT);
+            out.put_u8(format);
             out.put_u64(self.revision);
             out.put_u32(self.members.len() as u32);
             for (id, member) in &self.members {
@@ -108,14 +119,17 @@ impl Roll {
                 out.put_u32(*shard);
                 out.put_u64(*node);
             }
+            if format == FORMAT_WITH_LEVEL {
+                out.put_u32(self.level);
+            }
         })
     }
 
     pub(crate) fn decode(record: &Bytes) -> Result<Self, DecodeError> {
         let mut body = unsealed(record)?;
-        match take_u8(&mut body)? {
-            FORMAT => {}
-            other => return Err(DecodeError::Kind(other)),
+        let format = take_u8(&mut body)?;
+        if format != FORMAT && format != FORMAT_WITH_LEVEL {
+            return Err(DecodeError::Kind(format));
         }
         let mut roll = Self { revision: take_u64(&mut body)?, ..Self::default() };
         for _ in 0..take_u32(&mut body)? {
@@ -135,12 +149,17 @@ impl Roll {
             let shard = take_u32(&mut body)?;
             roll.pinned.insert(shard, take_u64(&mut body)?);
         }
+        if format == FORMAT_WITH_LEVEL {
+            roll.level = take_u32(&mut body)?;
+        }
         Ok(roll)
     }
 }
 
 /// Version of the encoding. Frozen: it stands on disk and in the log.
 const FORMAT: u8 = 1;
+/// The same and the level of the cluster; written once that is above the first.
+const FORMAT_WITH_LEVEL: u8 = 2;
 
 impl MemberState {
     fn number(self) -> u8 {
@@ -236,6 +255,14 @@ mod tests {
             damaged[place] ^= 4;
             assert!(Roll::decode(&damaged.into()).is_err(), "byte {place}");
         }
+    }
+
+    #[test]
+    fn a_raised_level_comes_back_and_a_first_one_is_what_older_versions_wrote() {
+        let raised = Roll { level: 2, ..roll() };
+        assert_eq!(Roll::decode(&raised.encode()).unwrap(), raised);
+        assert_eq!(Roll { level: FIRST_LEVEL, ..roll() }.encode(), roll().encode());
+        assert_eq!(roll().level(), FIRST_LEVEL);
     }
 
     #[test]

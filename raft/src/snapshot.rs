@@ -7,10 +7,11 @@ use tandem_storage::Engine;
 
 use crate::{
     apply::POSITION_SPACE,
+    contents::Contents,
     encoding::decode_position,
     error::FatalError,
     roll::{ROLL_KEY, Roll},
-    state_home::{StateHome, TakenSnapshot},
+    state_home::StateHome,
     state_machine::EngineSlot,
     type_config::{LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -20,10 +21,11 @@ pub(crate) type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 /// Under this key a state engine keeps its position.
 pub(crate) const POSITION_KEY: &[u8] = b"position";
 
-/// A snapshot on this node's disk.
+/// A snapshot on this node's disk. It is not removed as long as somebody holds its contents.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotDir {
     pub(crate) path: PathBuf,
+    pub(crate) contents: Arc<Contents>,
 }
 
 /// Reads up to where the commands are applied in an engine.
@@ -48,9 +50,9 @@ pub(crate) fn position_of(engine: &dyn Engine) -> Result<SnapshotMeta, FatalErro
     Ok(SnapshotMeta { last_log_id, last_membership })
 }
 
-impl From<TakenSnapshot> for Snapshot {
-    fn from(taken: TakenSnapshot) -> Self {
-        Self { meta: taken.meta, snapshot: SnapshotDir { path: taken.path } }
+impl From<SnapshotDir> for Snapshot {
+    fn from(dir: SnapshotDir) -> Self {
+        Self { meta: dir.contents.meta.clone(), snapshot: dir }
     }
 }
 
@@ -67,7 +69,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (home, slot) = (self.home.clone(), Arc::clone(&self.slot));
         let built = crate::blocking::run(move || home.take_snapshot(&slot));
         let taken = built.await.map_err(io::Error::other)??;
-        tracing::debug!(last_log_id = ?taken.meta.last_log_id, path = %taken.path.display(), "snapshot taken");
+        let (reaches, bytes) = (taken.contents.index(), taken.contents.bytes());
+        tracing::debug!(reaches, bytes, path = %taken.path.display(), "snapshot taken");
         Ok(taken.into())
     }
 }

@@ -3,9 +3,11 @@
 //! ```text
 //! <shard>/CURRENT               the name of the state directory in use
 //! <shard>/state-0000000001/     a state engine
-//! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42
+//! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42, and in CONTENTS what it consists of
 //! <shard>/snapshots/building/   one that is not finished, removed at start; so is one being removed, in removing/
-//! <shard>/incoming/             one that comes from another node, removed at start
+//! <shard>/incoming/             one that comes from another node, in CONTENTS what it will consist of: goes on after a start
+//! <shard>/received/             one that came and is being installed, removed at start
+//! <shard>/lent/                 one that another node lends, removed at start
 //! <shard>/checking/             links to a snapshot that is being verified, removed at start
 //! <shard>/damaged/              the state or snapshot that was found damaged last, for whoever wants to look at it
 //! <shard>/STATE-DAMAGED         the state was found damaged, and the next start sets it aside; so SNAPSHOT-DAMAGED
@@ -25,9 +27,10 @@ use tandem_storage::{Engine, Error};
 
 use crate::{
     apply::OpenState,
+    contents::{Contents, KnownSums},
     damage::{Guarded, Part},
     error::{FatalError, FatalSink},
-    snapshot::position_of,
+    snapshot::{SnapshotDir, position_of},
     state_machine::EngineSlot,
     type_config::SnapshotMeta,
 };
@@ -37,17 +40,12 @@ pub(crate) use self::repair::Sound;
 /// Between two looks at who still reads from a state that was replaced.
 const UNUSED_POLL: Duration = Duration::from_millis(100);
 
-/// A complete snapshot on disk.
-#[derive(Debug, Clone)]
-pub(crate) struct TakenSnapshot {
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) path: PathBuf,
-}
-
 /// Whether snapshots are made; one at a time, because they share a directory.
 #[derive(Default)]
 struct Making {
     has_ended: bool,
+    /// Of the files of the newest snapshot.
+    known: KnownSums,
 }
 
 /// The directory of one shard.
@@ -57,7 +55,8 @@ pub(crate) struct StateHome {
     dir: PathBuf,
     opener: Arc<dyn OpenState>,
     making: Arc<Mutex<Making>>,
-    newest: Arc<Mutex<Option<TakenSnapshot>>>,
+    /// Complete ones, the newest last. Others are there as long as they are being sent.
+    complete: Arc<Mutex<Vec<SnapshotDir>>>,
     /// The state as it was found at the start, until somebody takes it.
     opened: Arc<Mutex<Option<Arc<dyn Engine>>>>,
     /// Numbers the copies that are verified: the scrub takes its time, and others do not wait for it.
@@ -73,14 +72,16 @@ impl StateHome {
         opener: Arc<dyn OpenState>,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
-        let (making, newest, opened, checks) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let home = Self { shard, dir, opener, making, newest, opened, checks, fatal };
+        let (making, complete, opened, checks) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let home = Self { shard, dir, opener, making, complete, opened, checks, fatal };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
-        remove(&home.incoming())?;
-        remove(&home.checking())?;
+        for unfinished in [home.received(), home.lent(), home.checking()] {
+            remove(&unfinished)?;
+        }
         home.remove_stale_states()?;
-        home.find_snapshot()?;
+        let found = home.find_snapshot()?;
+        home.complete.lock().extend(found);
         Ok(home)
     }
 
@@ -120,17 +121,19 @@ impl StateHome {
     /// engine, which readers may still hold, and its directory.
     pub(crate) fn install(
         &self,
-        received: &Path,
+        received: &SnapshotDir,
         meta: &SnapshotMeta,
         slot: &EngineSlot,
     ) -> Result<(Arc<dyn Engine>, Option<PathBuf>), FatalError> {
         // No snapshot is taken of a state that is being replaced.
-        let _making = self.making.lock();
+        let mut making = self.making.lock();
         let old = self.current()?;
         let number = old.as_deref().and_then(number_of).unwrap_or(0) + 1;
         let new = self.state(number);
         remove(&new)?;
-        self.opener.open(received)?.checkpoint(&new)?;
+        // Before an engine opens the directory, and writes files of its own into it.
+        making.known.learn(&received.path, &received.contents);
+        self.opener.open(&received.path)?.checkpoint(&new)?;
         let engine = self.open_guarded(&new)?;
         let found = position_of(engine.as_ref())?;
         if found.last_log_id != meta.last_log_id {
@@ -139,31 +142,33 @@ impl StateHome {
         }
         // The snapshot before the state: a log that begins behind it may be on disk by then, and a follower needs one that
         // reaches that far.
-        let path = self.keep(received, &found)?;
-        *self.newest.lock() = Some(TakenSnapshot { meta: found, path: path.clone() });
+        let kept = self.keep(&received.path, found, &mut making.known)?;
+        self.complete.lock().push(kept);
         self.switch_to(number)?;
         let old_engine = std::mem::replace(&mut *slot.lock(), engine);
-        self.keep_only(&path)?;
+        self.remove_old()?;
         Ok((old_engine, old))
     }
 
     /// Gives a received snapshot its name among those of this shard.
-    fn keep(&self, received: &Path, meta: &SnapshotMeta) -> Result<PathBuf, Error> {
-        let path = self.snapshot_path(meta);
+    fn keep(&self, received: &Path, meta: SnapshotMeta, known: &mut KnownSums) -> Result<SnapshotDir, Error> {
+        let path = self.snapshot_path(&meta);
         if received == path || path.exists() {
-            return Ok(path);
+            return with_contents(path, meta, known);
         }
-        if received.starts_with(self.incoming()) {
-            fs::rename(received, &path).map_err(failed("naming a snapshot"))?;
+        let building = self.building();
+        let from = if received == self.received() {
+            received
         } else {
             // Somebody else's: it stays where it is.
-            let building = self.building();
             remove(&building)?;
             self.opener.open(received)?.checkpoint(&building)?;
-            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
-        }
+            &building
+        };
+        let built = with_contents(from.to_owned(), meta, known)?;
+        fs::rename(from, &path).map_err(failed("naming a snapshot"))?;
         sync_dir(&self.snapshots())?;
-        Ok(path)
+        Ok(SnapshotDir { path, contents: built.contents })
     }
 
     fn snapshot_path(&self, meta: &SnapshotMeta) -> PathBuf {
@@ -188,9 +193,28 @@ impl StateHome {
         self.dir.join("incoming")
     }
 
+    /// Where it lies once it is complete.
+    pub(crate) fn received(&self) -> PathBuf {
+        self.dir.join("received")
+    }
+
+    /// Where one is put together that another node lends.
+    pub(crate) fn lent(&self) -> PathBuf {
+        self.dir.join("lent")
+    }
+
+    /// Removes what came of a snapshot that is no news for a state that reaches so far.
+    pub(crate) fn remove_stale_incoming(&self, applied: u64) -> Result<(), Error> {
+        let incoming = self.incoming();
+        match Contents::announced(&incoming) {
+            Some(contents) if contents.index() > applied => Ok(()),
+            _ => remove(&incoming),
+        }
+    }
+
     /// Takes a snapshot of the state; it replaces the one before.
-    pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<TakenSnapshot, FatalError> {
-        let making = self.making.lock();
+    pub(crate) fn take_snapshot(&self, slot: &EngineSlot) -> Result<SnapshotDir, FatalError> {
+        let mut making = self.making.lock();
         if making.has_ended {
             return Err(
                 Error::Io { doing: "taking a snapshot", source: io::Error::other("the shard has ended") }.into()
@@ -203,15 +227,18 @@ impl StateHome {
         // The copy may be newer than anything known before it was taken, so it is asked itself.
         let meta = position_of(self.opener.open(&building)?.as_ref())?;
         let path = self.snapshot_path(&meta);
-        if path.exists() {
+        if let Some(there) = self.newest_snapshot().filter(|newest| newest.path == path) {
             remove(&building)?;
-        } else {
-            fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
-            sync_dir(&self.snapshots())?;
+            return Ok(there);
         }
-        let taken = TakenSnapshot { meta, path };
-        *self.newest.lock() = Some(taken.clone());
-        self.keep_only(&taken.path)?;
+        let built = with_contents(building.clone(), meta, &mut making.known)?;
+        remove(&path)?;
+        fs::rename(&building, &path).map_err(failed("naming a snapshot"))?;
+        sync_dir(&self.snapshots())?;
+        let taken = SnapshotDir { path, contents: built.contents };
+        self.complete.lock().push(taken.clone());
+        self.remove_old()?;
+        self.remove_stale_incoming(taken.contents.index())?;
         Ok(taken)
     }
 
@@ -221,12 +248,12 @@ impl StateHome {
     }
 
     /// The newest complete snapshot. From memory: it may be replaced at any time, so nobody opens it to ask.
-    pub(crate) fn newest_snapshot(&self) -> Option<TakenSnapshot> {
-        self.newest.lock().clone()
+    pub(crate) fn newest_snapshot(&self) -> Option<SnapshotDir> {
+        self.complete.lock().last().cloned()
     }
 
     /// Looks for the newest snapshot. One that cannot be opened is given up: it is a copy.
-    fn find_snapshot(&self) -> Result<(), FatalError> {
+    fn find_snapshot(&self) -> Result<Option<SnapshotDir>, FatalError> {
         let mut newest: Option<PathBuf> = None;
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
@@ -234,14 +261,20 @@ impl StateHome {
                 newest = newest.max(Some(path));
             }
         }
-        let Some(path) = newest else { return Ok(()) };
+        let Some(path) = newest else { return Ok(None) };
+        let known = &mut self.making.lock().known;
+        if let Some(contents) = Contents::recorded(&path, known) {
+            return Ok(Some(SnapshotDir { path, contents: Arc::new(contents) }));
+        }
         let opened = self.opener.open(&path).map_err(FatalError::from);
         match opened.and_then(|engine| position_of(engine.as_ref())) {
-            Ok(meta) => *self.newest.lock() = Some(TakenSnapshot { meta, path }),
-            Err(error) if error.is_damage() => self.give_up_snapshot(&path, &error.to_string())?,
-            Err(error) => return Err(error),
+            Ok(meta) => Ok(Some(with_contents(path, meta, known)?)),
+            Err(error) if error.is_damage() => {
+                self.give_up_snapshot(&path, &error.to_string())?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Everything that is not named after a log index: what a kill left of a snapshot in the making, also under the names
@@ -256,17 +289,28 @@ impl StateHome {
         Ok(())
     }
 
-    fn keep_only(&self, kept: &Path) -> Result<(), Error> {
+    /// Removes all but the newest snapshot, and those that somebody still reads.
+    fn remove_old(&self) -> Result<(), Error> {
+        let kept: Vec<PathBuf> = {
+            let mut complete = self.complete.lock();
+            let newest = complete.len() - 1;
+            let mut place = 0;
+            complete.retain(|one| {
+                place += 1;
+                place > newest || Arc::strong_count(&one.contents) > 1
+            });
+            complete.iter().map(|one| one.path.clone()).collect()
+        };
         for entry in fs::read_dir(self.snapshots()).map_err(failed("listing snapshots"))? {
             let path = entry.map_err(failed("listing snapshots"))?.path();
-            if path != kept {
+            if !kept.contains(&path) {
                 self.remove_whole(&path)?;
             }
         }
         Ok(())
     }
 
-    /// Takes the name away first: whoever reads the files of a snapshot sees that it goes, never a part of them.
+    /// Takes the name away first: a start finds all of a snapshot or nothing.
     fn remove_whole(&self, path: &Path) -> Result<(), Error> {
         let removing = self.snapshots().join("removing");
         remove(&removing)?;
@@ -314,6 +358,13 @@ impl StateHome {
     fn building(&self) -> PathBuf {
         self.snapshots().join("building")
     }
+}
+
+/// Writes down what a snapshot consists of.
+fn with_contents(path: PathBuf, meta: SnapshotMeta, known: &mut KnownSums) -> Result<SnapshotDir, Error> {
+    let contents = Contents::of(&path, meta, known).map_err(failed("reading a snapshot"))?;
+    contents.record(&path).map_err(failed("writing what a snapshot consists of"))?;
+    Ok(SnapshotDir { path, contents: Arc::new(contents) })
 }
 
 fn is_snapshot(path: &Path) -> bool {

@@ -21,6 +21,7 @@ use crate::{
     roll::{ROLL_KEY, Roll},
     snapshot::{POSITION_KEY, Snapshot, SnapshotBuilder, SnapshotDir, position, roll},
     state_home::StateHome,
+    transfers::Transfers,
     type_config::{Command, Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig},
 };
 
@@ -35,6 +36,8 @@ pub(crate) type EngineSlot = Arc<Mutex<Arc<dyn Engine>>>;
 pub(crate) struct SnapshotTrigger {
     pub(crate) every_bytes: u64,
     pub(crate) wanted: Arc<Notify>,
+    /// What is being sent.
+    pub(crate) transfers: Transfers,
 }
 
 /// openraft's view of a shard's state.
@@ -49,6 +52,8 @@ pub(crate) struct StateMachine<A> {
     bytes_since_snapshot: u64,
     /// As of the newest applied entry.
     roll: Roll,
+    /// The newest level that this node can apply.
+    newest_level: u32,
     /// Where the rest of the node learns of it; the newest that was seen anywhere.
     rolls: watch::Sender<Roll>,
     digests: Digests,
@@ -62,17 +67,20 @@ impl<A: Apply> StateMachine<A> {
         mut apply: A,
         trigger: SnapshotTrigger,
         rolls: watch::Sender<Roll>,
+        newest_level: u32,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
         let engine = home.open_state()?;
         let (applied, membership) = position(engine.as_ref())?;
         let index = applied.map_or(0, |id| id.index);
+        home.remove_stale_incoming(index)?;
         apply.open(Arc::clone(&engine)).map_err(|error| FatalError::Apply {
             shard,
             index,
             detail: error.to_string(),
         })?;
         let roll = roll(engine.as_ref())?;
+        check_level(&roll, newest_level)?;
         let slot = Arc::new(Mutex::new(engine));
         let bytes_since_snapshot = 0;
         let digests = Digests::default();
@@ -86,6 +94,7 @@ impl<A: Apply> StateMachine<A> {
             trigger,
             bytes_since_snapshot,
             roll,
+            newest_level,
             rolls,
             digests,
             fatal,
@@ -97,7 +106,7 @@ impl<A: Apply> StateMachine<A> {
     /// How far this node can be brought without the log: its state, or a snapshot of it.
     pub(crate) fn reach(&self) -> u64 {
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        let snapshot = self.home.newest_snapshot().map_or(0, |taken| index(taken.meta.last_log_id));
+        let snapshot = self.home.newest_snapshot().map_or(0, |taken| taken.contents.index());
         snapshot.max(index(self.applied))
     }
 
@@ -111,7 +120,9 @@ impl<A: Apply> StateMachine<A> {
 
     fn apply_entry(&mut self, entry: Entry, writes: &mut WriteBatch) -> Result<Bytes, FatalError> {
         let log_id = entry.log_id();
-        self.bytes_since_snapshot += entry_bytes(&entry) as u64;
+        let bytes = entry_bytes(&entry) as u64;
+        self.bytes_since_snapshot += bytes;
+        self.trigger.transfers.log_grew(bytes);
         self.applied = Some(log_id);
         match entry.payload {
             EntryPayload::Blank => Ok(Bytes::new()),
@@ -138,6 +149,7 @@ impl<A: Apply> StateMachine<A> {
         if next.revision != self.roll.revision + 1 {
             return Ok(Bytes::from_static(&[0]));
         }
+        check_level(&next, self.newest_level)?;
         self.roll = next;
         writes.put(POSITION_SPACE, ROLL_KEY, record);
         Ok(Bytes::from_static(&[1]))
@@ -230,11 +242,12 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> Result<(), io::Error> {
         let (home, slot, meta) = (self.home.clone(), Arc::clone(&self.slot), meta.clone());
-        let installing = crate::blocking::run(move || home.install(&snapshot.path, &meta, &slot));
+        let installing = crate::blocking::run(move || home.install(&snapshot, &meta, &slot));
         let (old, dir) = installing.await.map_err(io::Error::other)?.map_err(|error| self.fail(error))?;
         let engine = Arc::clone(&self.slot.lock());
         (self.applied, self.membership) = position(engine.as_ref())?;
         self.roll = roll(engine.as_ref())?;
+        check_level(&self.roll, self.newest_level).map_err(|error| self.fail(error))?;
         self.publish_roll();
         let index = self.applied.map_or(0, |id| id.index);
         self.apply
@@ -247,6 +260,18 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.home.newest_snapshot().map(Snapshot::from))
+        // Whoever has a part of an older one goes on with that.
+        let unfinished = self.trigger.transfers.unfinished();
+        Ok(unfinished.or_else(|| self.home.newest_snapshot().map(Snapshot::from)))
     }
+}
+
+/// A node that cannot apply what the cluster may propose stops before it meets it.
+fn check_level(roll: &Roll, newest: u32) -> Result<(), FatalError> {
+    let level = roll.level();
+    if level <= newest {
+        return Ok(());
+    }
+    let detail = format!("the cluster is at level {level}, and this version can apply commands up to level {newest}");
+    Err(FatalError::TooOld { detail })
 }

@@ -7,6 +7,8 @@ mod digests;
 mod fatal;
 mod hub;
 mod journal;
+mod levels;
 mod membership;
 mod snapshots;
 mod suite;
+mod transfer;

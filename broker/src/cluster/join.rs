@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc};
 
-use tandem_raft::{Application, ClusterOptions, Introduction, PeerMetrics, Secret, TcpDial};
+use tandem_raft::{Accept, Application, ClusterOptions, Dial, Introduction, PeerMetrics, Secret, TcpDial, Versions};
 use tokio::net::TcpListener;
 
+use super::tls::{PeerTls, TlsAccept};
 use crate::{
     config::{ClusterConfig, Config, ConfigError, cluster::MIN_SECRET_BYTES},
     data_dir::DataDir,
@@ -16,6 +17,7 @@ pub(crate) struct Membership {
     addresses: BTreeMap<u64, String>,
     secret: Secret,
     listener: TcpListener,
+    tls: Option<PeerTls>,
     advertise: String,
 }
 
@@ -35,7 +37,8 @@ impl Membership {
         let secret = secret(&cluster, local)?;
         let advertise =
             if cluster.advertise.is_empty() { advertised(service, &own) } else { cluster.advertise.clone() };
-        let mut prepared = Self { addresses, secret, listener, advertise };
+        let tls = PeerTls::new(&cluster)?;
+        let mut prepared = Self { addresses, secret, listener, tls, advertise };
         if data_dir.identity.waits {
             prepared.join(data_dir, &own).await?;
         }
@@ -48,7 +51,7 @@ impl Membership {
             own: self.introduction(data_dir),
             secret: self.secret.clone(),
             members: self.addresses.clone(),
-            dial: Arc::new(TcpDial),
+            dial: self.dial(),
         };
         let node = data_dir.identity.node_id;
         let waiting = application.wait(|reason| {
@@ -64,6 +67,14 @@ impl Membership {
         Ok(())
     }
 
+    /// How other nodes are reached.
+    fn dial(&self) -> Arc<dyn Dial> {
+        match &self.tls {
+            Some(tls) => Arc::new(tls.clone()),
+            None => Arc::new(TcpDial),
+        }
+    }
+
     fn introduction(&self, data_dir: &DataDir) -> Introduction {
         let identity = &data_dir.identity;
         Introduction {
@@ -72,18 +83,23 @@ impl Membership {
             disk_id: identity.disk_id.clone(),
             shards: identity.shards,
             service_address: self.advertise.clone(),
+            versions: Versions::default(),
         }
     }
 
     /// What replication wants to know.
     pub(crate) fn options(self, data_dir: &DataDir, metrics: PeerMetrics) -> ClusterOptions {
+        let (own, dial) = (self.introduction(data_dir), self.dial());
         ClusterOptions {
-            own: self.introduction(data_dir),
+            own,
             secret: self.secret,
             joins: data_dir.identity.joined,
-            dial: Arc::new(TcpDial),
+            dial,
             members: self.addresses,
-            accept: Box::new(self.listener),
+            accept: match self.tls {
+                Some(tls) => Box::new(TlsAccept::new(tls, self.listener)) as Box<dyn Accept>,
+                None => Box::new(self.listener),
+            },
             metrics,
         }
     }

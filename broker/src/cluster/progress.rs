@@ -49,14 +49,17 @@ fn joining(
     }
     blocked(roll, shards, &connected).unwrap_or_else(|| {
         let behind = shards.iter().filter(|shard| !shard.is_voter(id));
-        let lag = |shard: &Standing| {
-            let has = shard.matched.get(&id).copied().unwrap_or(0);
-            format!("{} of {}", has, shard.last_log_index)
+        let lag = |shard: &Standing| match shard.snapshots.get(&id) {
+            Some((there, all)) => format!("{} of {} MiB of a snapshot", there >> 20, all.div_ceil(1 << 20)),
+            None => {
+                let has = shard.matched.get(&id).copied().unwrap_or(0);
+                format!("{has} of {} log entries", shard.last_log_index)
+            }
         };
         let behind: Vec<_> = behind.map(|shard| format!("shard {} has {}", shard.shard, lag(shard))).collect();
         match behind.is_empty() {
             true => "the shards end their joint changes".to_owned(),
-            false => format!("node {id} catches up, in log entries: {}", behind.join(", ")),
+            false => format!("node {id} catches up: {}", behind.join(", ")),
         }
     })
 }
@@ -136,6 +139,9 @@ mod tests {
         };
         let (done, step) = said(MemberState::Joining, &[voter.clone(), learns.clone()], &all);
         assert!(done == 1 && step.contains("shard 0 has 40 of 100"), "{step}");
+        let gets = Standing { snapshots: BTreeMap::from([(4, (5 << 20, 1 + (7 << 20)))]), ..learns.clone() };
+        let (_, step) = said(MemberState::Joining, &[gets], &all);
+        assert!(step.contains("shard 0 has 5 of 8 MiB of a snapshot"), "{step}");
         let (_, step) = said(MemberState::Joining, std::slice::from_ref(&learns), &without_four);
         assert!(step.contains("--join") && step.contains("cluster remove 4"), "{step}");
         let (done, step) = said(MemberState::Joining, std::slice::from_ref(&voter), &all);

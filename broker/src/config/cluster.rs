@@ -22,6 +22,13 @@ pub struct ClusterConfig {
     pub id: String,
     /// File with the secret that the nodes share, 16 bytes or more. Needed unless all peer addresses are loopback.
     pub secret_file: PathBuf,
+    /// Certificate that this node shows its peers, as PEM: valid for the host of its peer address. With this and the next two
+    /// the peer port speaks TLS only; all nodes have them, or none. Read again for each connection.
+    pub tls_cert_file: PathBuf,
+    /// The private key of that certificate, as PEM.
+    pub tls_key_file: PathBuf,
+    /// Certificates of the authority that has signed those of all nodes, as PEM.
+    pub tls_ca_file: PathBuf,
     /// Where this node listens for its peers. Empty takes its own entry in `members`.
     pub peer_listen: String,
     /// Where the other nodes reach this one's gRPC service, `host:port`. Empty takes `listen`, with the host of this
@@ -32,6 +39,9 @@ pub struct ClusterConfig {
     /// A follower that hears nothing from its leader calls an election after three to four times this many milliseconds.
     /// Default 150.
     pub election_timeout_ms: u64,
+    /// How many bytes of snapshots leave this node in a second, for nodes that are too far behind for the log; 0 for no
+    /// limit. Default 64 MiB.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Default for ClusterConfig {
@@ -41,10 +51,14 @@ impl Default for ClusterConfig {
             join: false,
             id: String::new(),
             secret_file: PathBuf::new(),
+            tls_cert_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            tls_ca_file: PathBuf::new(),
             peer_listen: String::new(),
             advertise: String::new(),
             heartbeat_interval_ms: 50,
             election_timeout_ms: 150,
+            snapshot_bytes_per_second: 64 << 20,
         }
     }
 }
@@ -53,6 +67,15 @@ impl Default for ClusterConfig {
 pub(crate) const MIN_SECRET_BYTES: usize = 16;
 
 impl ClusterConfig {
+    /// Whether the peer port speaks TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls_files().iter().any(|file| !file.as_os_str().is_empty())
+    }
+
+    fn tls_files(&self) -> [&PathBuf; 3] {
+        [&self.tls_cert_file, &self.tls_key_file, &self.tls_ca_file]
+    }
+
     /// The members by id.
     pub(crate) fn addresses(&self) -> Result<BTreeMap<u64, String>, ConfigError> {
         let mut addresses = BTreeMap::new();
@@ -83,8 +106,14 @@ impl ClusterConfig {
         let count = addresses.len();
         check("cluster.members", format!("{count} nodes"), (2..=8).contains(&count), "2 to 8 nodes")?;
         check("node_id", node_id, addresses.contains_key(&node_id), "one of those in cluster.members")?;
+        let named = self.tls_files().iter().filter(|file| !file.as_os_str().is_empty()).count();
+        let expected = "set together with cluster.tls_key_file and cluster.tls_ca_file, or none of them";
+        check("cluster.tls_cert_file", self.tls_cert_file.display(), named == 0 || named == 3, expected)?;
         let (heartbeat, election) = (self.heartbeat_interval_ms, self.election_timeout_ms);
         check("cluster.heartbeat_interval_ms", heartbeat, (10..=10_000).contains(&heartbeat), "10 to 10,000")?;
+        let speed = self.snapshot_bytes_per_second;
+        let expected = "1,048,576 (1 MiB) or more, or 0 for no limit";
+        check("cluster.snapshot_bytes_per_second", speed, speed == 0 || speed >= 1 << 20, expected)?;
         let range = heartbeat * 2..=60_000;
         check(
             "cluster.election_timeout_ms",

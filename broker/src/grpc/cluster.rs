@@ -6,8 +6,9 @@ use tandem_proto::cluster::v1::{
     AddNodeRequest, AddNodeResponse, Cluster as WireCluster, DrainNodeRequest, DrainNodeResponse, GetClusterRequest,
     GetClusterResponse, Node, NodeDigest, NodeState, RebalanceLeadersRequest, RebalanceLeadersResponse,
     RemoveNodeRequest, RemoveNodeResponse, ReplaceNodeRequest, ReplaceNodeResponse, ReplicatedLog, RetiredNode,
-    ShardDigests as WireDigests, ShardMembers, TransferLeaderRequest, TransferLeaderResponse, UndrainNodeRequest,
-    UndrainNodeResponse, VerifyClusterRequest, VerifyClusterResponse, cluster_service_server::ClusterService,
+    ShardDigests as WireDigests, ShardMembers, SnapshotProgress, TransferLeaderRequest, TransferLeaderResponse,
+    UndrainNodeRequest, UndrainNodeResponse, VerifyClusterRequest, VerifyClusterResponse,
+    cluster_service_server::ClusterService,
 };
 use tandem_raft::{Change, ChangeCode, ChangeError, Cluster, MemberState, Roll, ShardDigests, Standing};
 use tonic::{Request, Response, Status};
@@ -125,7 +126,7 @@ impl Edge {
     async fn cluster_on_wire(&self, cluster: &Cluster, roll: Roll, current: bool) -> WireCluster {
         let standings = cluster.standings().await;
         let connected = |id: u64| id == cluster.own_id() || cluster.is_connected(id);
-        let addresses = cluster.members();
+        let (addresses, levels) = (cluster.members(), cluster.levels());
         let nodes = roll.members.iter().map(|(id, member)| Node {
             node_id: *id,
             peer_address: addresses.get(id).unwrap_or(&member.address).clone(),
@@ -134,12 +135,14 @@ impl Edge {
             drained: member.drained,
             replaces_node_id: member.replaces.unwrap_or(0),
             connected: connected(*id),
+            newest_level: levels.get(id).copied().unwrap_or(0),
         });
         let retired = roll.retired.iter().map(|(id, disk_id)| RetiredNode { node_id: *id, disk_id: disk_id.clone() });
         let shards = standings.iter().map(|standing| shard(standing, &roll));
         WireCluster {
             cluster_id: self.info.cluster_id.clone(),
             revision: roll.revision,
+            level: roll.level(),
             nodes: nodes.collect(),
             retired_nodes: retired.collect(),
             shards: shards.collect(),
@@ -160,6 +163,12 @@ pub(crate) fn state(state: MemberState) -> NodeState {
 fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
     let config = |place: usize| standing.voters.get(place).into_iter().flatten().copied().collect();
     let logs = standing.matched.iter();
+    let snapshots = standing.snapshots.iter();
+    let snapshot = |(id, (there, all)): (&u64, &(u64, u64))| SnapshotProgress {
+        node_id: *id,
+        received_bytes: *there,
+        total_bytes: *all,
+    };
     ShardMembers {
         shard_id: standing.shard,
         leader_node_id: standing.leader.unwrap_or(0),
@@ -168,6 +177,7 @@ fn shard(standing: &Standing, roll: &Roll) -> ShardMembers {
         learner_node_ids: standing.nodes.keys().copied().filter(|id| !standing.is_voter(*id)).collect(),
         last_log_index: standing.last_log_index,
         logs: logs.map(|(id, index)| ReplicatedLog { node_id: *id, last_log_index: *index }).collect(),
+        snapshots: snapshots.map(snapshot).collect(),
         transferred_to_node_id: roll.pinned.get(&standing.shard).copied().unwrap_or(0),
     }
 }

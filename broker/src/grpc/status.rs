@@ -125,6 +125,7 @@ fn unavailable(error: &ProposeError) -> Status {
     let (reason, retry) = match error {
         ProposeError::NotLeader(_) => ("NOT_LEADER", true),
         ProposeError::Unsettled => ("UNSETTLED", true),
+        ProposeError::LevelTooLow { .. } => ("LEVEL_TOO_LOW", true),
         ProposeError::Stopped(_) => ("NODE_STOPPED", false),
     };
     let mut hints = HashMap::new();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_raft::OpenState;
 use tandem_storage::{
-    Direction, Disk, Durability, Engine, Error, FaultEngine, FaultHandle, MemoryEngine, Space, Tear, Visitor,
-    WriteBatch,
+    Direction, Disk, Durability, Engine, Error, FaultEngine, FaultHandle, MemoryEngine, Space, SpaceVisitor, Tear,
+    Visitor, WriteBatch,
 };
 
 use super::draw::Draw;
@@ -132,6 +132,10 @@ impl Engine for Lying {
         visit: &mut Visitor<'_>,
     ) -> Result<(), Error> {
         self.0.scan(space, from, to, direction, visit)
+    }
+
+    fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
+        self.0.scan_all(begun, visit)
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -108,6 +108,7 @@ impl Host {
             disk_id: format!("disk-{}", self.id),
             shards: self.shape.shards,
             service_address: format!("service-{}", self.id),
+            versions: tandem_raft::Versions::default(),
         };
         let members = first.iter().copied().chain([self.id]).map(|id| (id, address(id))).collect();
         let cluster = ClusterOptions {

@@ -38,6 +38,8 @@ pub struct Standing {
     pub last_log_index: u64,
     /// How far the log of each node is; only a leader knows.
     pub matched: BTreeMap<u64, u64>,
+    /// Bytes that a node has of the snapshot that it gets, and all bytes of that; only a leader knows.
+    pub snapshots: BTreeMap<u64, (u64, u64)>,
     /// Whether a majority has these members, and the node that was asked has applied them.
     pub settled: bool,
 }
@@ -72,6 +74,12 @@ impl Standing {
             out.put_u64(*node);
             out.put_u64(*index);
         }
+        out.put_u32(self.snapshots.len() as u32);
+        for (node, (there, all)) in &self.snapshots {
+            out.put_u64(*node);
+            out.put_u64(*there);
+            out.put_u64(*all);
+        }
         out.put_u8(u8::from(self.settled));
     }
 
@@ -89,9 +97,12 @@ impl Standing {
         let last_log_index = take_u64(body)?;
         let count = take_u32(body)?;
         let matched = (0..count).map(|_| Ok((take_u64(body)?, take_u64(body)?))).collect::<Result<_, DecodeError>>()?;
+        let count = take_u32(body)?;
+        let snapshot = |body: &mut Bytes| Ok((take_u64(body)?, (take_u64(body)?, take_u64(body)?)));
+        let snapshots = (0..count).map(|_| snapshot(body)).collect::<Result<_, DecodeError>>()?;
         let settled = take_u8(body)? == 1;
         if body.has_remaining() { Err(DecodeError::Short) } else { Ok(()) }?;
-        Ok(Self { shard, leader, voters, nodes, last_log_index, matched, settled })
+        Ok(Self { shard, leader, voters, nodes, last_log_index, matched, snapshots, settled })
     }
 }
 
@@ -111,6 +122,7 @@ impl<A: Apply> Group<A> {
             nodes: nodes.collect(),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             matched: matched.map(|(node, log)| (*node, log.as_ref().map_or(0, |id| id.index))).collect(),
+            snapshots: self.transfers.progress(),
             settled: stored.log_id().is_some() && *stored.log_id() <= metrics.last_applied,
         }
     }
@@ -169,6 +181,7 @@ mod tests {
             nodes: BTreeMap::from([(1, "a:1".into()), (4, String::new())]),
             last_log_index: 9,
             matched: BTreeMap::from([(4, 7)]),
+            snapshots: BTreeMap::from([(4, (5, 6))]),
             settled: true,
         };
         let mut out = BytesMut::new();

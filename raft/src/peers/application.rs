@@ -71,7 +71,7 @@ impl Application {
     }
 
     async fn ask(&self, node: u64, address: &str) -> Result<Admission, Refusal> {
-        let wire = self.dial.dial(node, address).await.map_err(|error| Refusal::broken(&error))?;
+        let wire = self.dial.dial(node, address).await.map_err(|error| Refusal::undialed(&error))?;
         let (read, mut write) = tokio::io::split(wire);
         let mut from = FrameReader::new(read, 0);
         let there = handshake::greet(&self.own, &self.secret, node, &mut from, &mut write).await?;

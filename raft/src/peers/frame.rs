@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The length counts what follows the checksum; the checksum covers the same. Numbers are big-endian. Kinds are frozen per
-//! protocol version (`super::PROTOCOL`).
+//! protocol version (`crate::level`).
 
 use std::io;
 
@@ -19,6 +19,9 @@ const HEADER: usize = 1 + 4 + 8;
 /// The most that a frame may hold behind its checksum. A read of the log hands out 4 MiB and the entry that crosses it; a
 /// command is at most 4 MiB and one request of at most 16 MiB.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// How a TLS connection begins: as a frame it would be far too large.
+const TLS_RECORD: [u8; 2] = [0x16, 0x03];
 
 /// What a frame is about. Questions go from the node that dialed; answers come back.
 pub(crate) mod kind {
@@ -50,6 +53,8 @@ pub(crate) mod kind {
     pub(crate) const SNAPSHOT_PIECE: u8 = 41;
     /// It is complete.
     pub(crate) const SNAPSHOT_END: u8 = 42;
+    /// How much of a file of it is there already?
+    pub(crate) const SNAPSHOT_FILE: u8 = 43;
     /// Who are the members?
     pub(crate) const ROLL: u8 = 50;
     /// Change who they are.
@@ -135,6 +140,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn take(&mut self) -> io::Result<Option<Frame>> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let (length, checksum) = ((&prefix[..4]).get_u32() as usize, (&prefix[4..]).get_u32());
+        if prefix[..2] == TLS_RECORD && length > self.max_bytes {
+            let text = "a connection with TLS came, and this node takes none; give all nodes cluster.tls_ca_file and the files \
+                        that go with it, or none of them";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         if length > self.max_bytes || length < HEADER {
             return Err(broken(format!("a frame of {length} bytes; {HEADER} to {} are allowed", self.max_bytes)));
         }

@@ -11,7 +11,7 @@
 //! second time or in the other direction. The secret itself never crosses the wire. Who does not prove that he knows it
 //! learns nothing but that. Frames after the handshake are not signed: a network that others can write into needs TLS.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
@@ -24,7 +24,7 @@ use super::{
     refusal::{Refusal, RefusalCode},
     roster::Roster,
 };
-use crate::random;
+use crate::{level::Versions, random};
 
 /// How long it may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ const MAX_BYTES: usize = 4 << 10;
 const HELLO: u8 = 100;
 const PROOF: u8 = 101;
 const WELCOME: u8 = 102;
-const REFUSED: u8 = 103;
+pub(super) const REFUSED: u8 = 103;
 
 /// What this node checks others against.
 pub(crate) struct Gate {
@@ -88,7 +88,7 @@ where
     })?;
     let (theirs, proof) = body.split_at_checked(body.len().saturating_sub(32)).ok_or_else(Refusal::garbled)?;
     secret.verify("acceptor", &[&mine, theirs], proof)?;
-    let there = Hello::decode(Bytes::copy_from_slice(theirs))?;
+    let there = Hello::decode(Bytes::copy_from_slice(theirs), &own.versions)?;
     send(write, PROOF, &secret.prove("dialer", &[&mine, theirs])).await?;
     expect(from, WELCOME).await?;
     if there.who.node_id != to {
@@ -107,7 +107,7 @@ where
 {
     from.allow(MAX_BYTES);
     let theirs = expect(from, HELLO).await?;
-    let there = match Hello::decode(theirs.clone()) {
+    let there = match Hello::decode(theirs.clone(), &gate.own.versions) {
         Ok(there) => there,
         Err(refusal) => {
             send(write, REFUSED, &refusal.encode()).await?;
@@ -158,6 +158,9 @@ impl Gate {
                 format!("node {} was removed from cluster {}, and does not come back", who.node_id, own.cluster_id);
             return refuse(RefusalCode::Removed, text);
         }
+        let level = self.roster.roll().level();
+        who.versions.fits(who.node_id, level)?;
+        own.versions.fits(own.node_id, level)?;
         if !self.roster.is_member(who.node_id) || who.node_id == own.node_id {
             let text = format!("node {} is no other member of this cluster", who.node_id);
             return refuse(RefusalCode::NotAMember, text);
@@ -169,7 +172,11 @@ impl Gate {
 impl Hello {
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(256);
-        out.put_u16(super::PROTOCOL);
+        let versions = &self.who.versions;
+        out.put_u16(versions.newest_protocol);
+        out.put_u16(versions.oldest_protocol);
+        out.put_u32(versions.newest_level);
+        out.put_u32(versions.oldest_level);
         out.put_u64(self.who.node_id);
         out.put_u64(self.to);
         out.put_u32(self.who.shards);
@@ -181,16 +188,19 @@ impl Hello {
         out.freeze()
     }
 
-    fn decode(mut body: Bytes) -> Result<Self, Refusal> {
-        let protocol = body.try_get_u16().map_err(|_| Refusal::garbled())?;
-        if protocol != super::PROTOCOL {
-            let text = format!("version {protocol} of the protocol between nodes meets version {}", super::PROTOCOL);
-            return Err(Refusal::new(RefusalCode::Protocol, text));
-        }
-        let fixed = 8 + 8 + 4 + 32;
+    /// What comes behind is for newer versions. The layout up to there is frozen from version 3 on.
+    fn decode(mut body: Bytes, own: &Versions) -> Result<Self, Refusal> {
+        let newest_protocol = body.try_get_u16().map_err(|_| Refusal::garbled())?;
+        let oldest_protocol = body.try_get_u16().map_err(|_| Refusal::garbled())?;
+        let spoken = Versions { newest_protocol, oldest_protocol, ..Versions::default() };
+        // Before version 3 a hello named one version, and went on otherwise.
+        let spoken = if newest_protocol < 3 { Versions { oldest_protocol: newest_protocol, ..spoken } } else { spoken };
+        own.agree(&spoken)?;
+        let fixed = 4 + 4 + 8 + 8 + 4 + 32;
         if body.len() < fixed {
             return Err(Refusal::garbled());
         }
+        let versions = Versions { newest_level: body.get_u32(), oldest_level: body.get_u32(), ..spoken };
         let (node_id, to, shards) = (body.get_u64(), body.get_u64(), body.get_u32());
         let mut challenge = [0; 32];
         body.copy_to_slice(&mut challenge);
@@ -202,7 +212,8 @@ impl Hello {
             String::from_utf8(body.split_to(length).to_vec()).map_err(|_| Refusal::garbled())
         };
         let (cluster_id, disk_id, service_address) = (text()?, text()?, text()?);
-        Ok(Self { who: Introduction { cluster_id, node_id, disk_id, shards, service_address }, to, challenge })
+        let who = Introduction { cluster_id, node_id, disk_id, shards, service_address, versions };
+        Ok(Self { who, to, challenge })
     }
 }
 
@@ -242,6 +253,9 @@ async fn expect<R: AsyncRead + Unpin>(from: &mut FrameReader<R>, kind: u8) -> Re
         Ok(Some(frame)) if frame.kind == REFUSED => Err(Refusal::decode(frame.body)),
         Ok(Some(_)) => Err(Refusal::garbled()),
         Ok(None) => Err(Refusal::broken(&"the connection ended")),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            Err(Refusal::new(RefusalCode::Tls, error.to_string()))
+        }
         Err(error) => Err(Refusal::broken(&error)),
     }
 }

@@ -14,6 +14,7 @@ fn introduction(node_id: u64) -> Introduction {
         disk_id: format!("disk-{node_id}"),
         shards: 4,
         service_address: format!("127.0.0.1:800{node_id}"),
+        versions: Versions::default(),
     }
 }
 
@@ -91,4 +92,29 @@ async fn who_does_not_know_the_secret_learns_nothing_else() {
 #[test]
 fn secrets_are_not_printed() {
     assert!(!format!("{:?}", Secret::new(b"hunter2hunter2".to_vec())).contains("hunter2"));
+}
+
+fn with(node_id: u64, versions: Versions) -> Side {
+    side(Introduction { versions, ..introduction(node_id) }, "secret")
+}
+
+#[tokio::test]
+async fn versions_that_cannot_work_together_part_and_others_do_not() {
+    let now = Versions::default();
+    let one = with(1, now);
+    let next = Versions { newest_protocol: now.newest_protocol + 1, newest_level: now.newest_level + 1, ..now };
+    meet(&one, &with(2, next), 2).await.0.unwrap();
+    meet(&with(2, next), &one, 1).await.0.unwrap();
+    let after = Versions { oldest_protocol: now.newest_protocol + 1, ..next };
+    assert_eq!(code(&meet(&one, &with(2, after), 2).await.0), "PEER_VERSION_MISMATCH");
+    assert_eq!(code(&meet(&with(2, after), &one, 1).await.0), "PEER_VERSION_MISMATCH");
+
+    let mut raised = one.gate.roster.roll();
+    (raised.revision, raised.level) = (1, now.newest_level + 1);
+    let up = with(1, next);
+    up.gate.roster.rolls().send_replace(raised);
+    meet(&up, &with(2, next), 2).await.0.unwrap();
+    assert_eq!(code(&meet(&with(2, now), &up, 1).await.0), "NODE_TOO_OLD");
+    let needs_more = Versions { oldest_level: now.newest_level + 2, newest_level: now.newest_level + 2, ..next };
+    assert_eq!(code(&meet(&with(2, needs_more), &up, 1).await.0), "NODE_TOO_NEW");
 }

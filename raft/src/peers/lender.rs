@@ -17,13 +17,14 @@ use parking_lot::Mutex;
 use super::{
     connection::{CallError, Connection},
     frame::kind,
-    snapshot::open_all,
 };
 use crate::{
     apply::Apply,
+    contents::FileSum,
     encoding::{DecodeError, take_u8, take_u32, take_u64},
     group::Group,
     roll::{put_text, take_text},
+    snapshot::SnapshotDir,
 };
 
 /// Bytes of one piece.
@@ -50,14 +51,14 @@ impl Lender {
         out: &mut BytesMut,
     ) -> Result<(), String> {
         let reaches = group.status().snapshot_index;
-        let Some(dir) = group.newest_snapshot_dir().filter(|_| reaches >= at_least) else {
+        let Some(taken) = group.home().newest_snapshot().filter(|_| reaches >= at_least) else {
             if group.status().applied_index >= at_least {
                 group.trigger_snapshot().await.map_err(|error| error.to_string())?;
             }
             out.put_u8(0);
             return Ok(());
         };
-        let files = open_all(&dir).and_then(with_lengths).map_err(|error| error.to_string())?;
+        let files = open_all(&taken).map_err(|error| error.to_string())?;
         let mut lent = self.lent.lock();
         let (last, table) = &mut *lent;
         *last += 1;
@@ -89,9 +90,10 @@ impl Lender {
     }
 }
 
-fn with_lengths(files: Vec<(String, File)>) -> io::Result<Files> {
-    let length = |file: &File| file.metadata().map(|found| found.len());
-    files.into_iter().map(|(name, file)| length(&file).map(|length| (name, file, length))).collect()
+/// All at once: a newer snapshot may remove the names, but not what is open.
+fn open_all(snapshot: &SnapshotDir) -> io::Result<Files> {
+    let open = |file: &FileSum| Ok((file.name.clone(), File::open(snapshot.path.join(&file.name))?, file.bytes));
+    snapshot.contents.files.iter().map(open).collect()
 }
 
 /// Fetches a snapshot that reaches `at_least` into `dir`, which is new. False: the other node has none yet.

@@ -51,6 +51,8 @@ pub struct PeerStatus {
     pub service_address: String,
     /// How things stand.
     pub state: PeerState,
+    /// The newest level that it can apply; 0 where it is not connected.
+    pub newest_level: u32,
 }
 
 /// The way to one peer.
@@ -120,6 +122,11 @@ impl Links {
         self.links.read().get(&node_id).map(|(link, _)| Arc::clone(link))
     }
 
+    /// Where goes what must stop the node.
+    pub(super) fn fatal(&self) -> &FatalSink {
+        &self.fatal
+    }
+
     /// The connection to a node, if there is one right now.
     pub(crate) fn connection(&self, node_id: u64) -> Option<Arc<Connection>> {
         self.link(node_id)?.current.borrow().clone()
@@ -130,6 +137,24 @@ impl Links {
         let links = self.links.read();
         let connected = links.values().filter(|(link, _)| link.current.borrow().is_some());
         connected.map(|(link, _)| link.node_id).chain([self.gate.own.node_id]).collect()
+    }
+
+    /// The newest level that each member can apply, as it says right now; none for one that is not connected.
+    pub(crate) fn levels(&self) -> BTreeMap<u64, u32> {
+        let own = &self.gate.own;
+        let links = self.links.read();
+        let said = links.values().filter_map(|(link, _)| {
+            let level = link.current.borrow().as_ref()?.peer.versions.newest_level;
+            Some((link.node_id, level))
+        });
+        said.chain([(own.node_id, own.versions.newest_level)]).collect()
+    }
+
+    /// The members that cannot apply a level, or do not say so.
+    pub(crate) fn below(&self, needed: u32) -> Vec<u64> {
+        let levels = self.levels();
+        let members = self.gate.roster.members().into_keys();
+        members.filter(|node| levels.get(node).is_none_or(|level| *level < needed)).collect()
     }
 
     /// Where a node serves clients, as it said when it was last connected.
@@ -144,7 +169,8 @@ impl Links {
         let status = |link: &Arc<Link>| {
             let (state, service_address) = link.seen.lock().clone();
             let peer_address = members.get(&link.node_id).cloned().unwrap_or_default();
-            PeerStatus { node_id: link.node_id, peer_address, service_address, state }
+            let newest_level = link.current.borrow().as_ref().map_or(0, |there| there.peer.versions.newest_level);
+            PeerStatus { node_id: link.node_id, peer_address, service_address, state, newest_level }
         };
         self.links.read().values().map(|(link, _)| status(link)).collect()
     }
@@ -200,7 +226,8 @@ async fn keep_connected(link: Arc<Link>, dial: Arc<dyn Dial>, all: std::sync::We
             Ok(connection) => {
                 wait = FIRST_WAIT;
                 *link.seen.lock() = (PeerState::Connected, connection.peer.service_address.clone());
-                tracing::info!(node = link.node_id, "connected to a peer");
+                let protocol = gate.own.versions.agree(&connection.peer.versions).unwrap_or_default();
+                tracing::info!(node = link.node_id, protocol, "connected to a peer");
                 link.current.send_replace(Some(Arc::clone(&connection)));
                 all.upgrade().inspect(|all| {
                     all.met.store(true, Ordering::Relaxed);
@@ -234,6 +261,8 @@ fn refused(link: &Link, refusal: Refusal, wait: Duration) -> Duration {
     let news = seen.0 != PeerState::Down(refusal.clone());
     if news && definite {
         tracing::error!(node = link.node_id, code = refusal.code.code(), %refusal, "a peer and this node refuse each other");
+    } else if news && refusal.code == RefusalCode::Tls {
+        tracing::warn!(node = link.node_id, code = refusal.code.code(), %refusal, "a peer and this node do not agree on TLS");
     } else if news {
         tracing::debug!(node = link.node_id, %refusal, "a peer cannot be reached");
     }
@@ -245,8 +274,7 @@ fn refused(link: &Link, refusal: Refusal, wait: Duration) -> Duration {
 
 async fn connect(gate: &Gate, dial: &dyn Dial, node_id: u64) -> Result<Arc<Connection>, Refusal> {
     let address = gate.roster.address(node_id).unwrap_or_default();
-    let wire =
-        dial.dial(node_id, &address).await.map_err(|error| Refusal::new(RefusalCode::Broken, error.to_string()))?;
+    let wire = dial.dial(node_id, &address).await.map_err(|error| Refusal::undialed(&error))?;
     let (read, mut write) = tokio::io::split(wire);
     let mut from = FrameReader::new(read, 0);
     let peer = handshake::dial(gate, node_id, &mut from, &mut write).await?;

@@ -16,8 +16,6 @@ use openraft::{
     },
 };
 
-use tokio::sync::watch;
-
 use super::{
     connection::{CallError, Connection, Exchange},
     frame::kind,
@@ -27,11 +25,12 @@ use super::{
 use crate::{
     metrics::PeerMetrics,
     simulation::Planted,
-    snapshot::SnapshotDir,
+    snapshot::{Snapshot, SnapshotDir},
+    throttle::Throttle,
+    transfers::Transfers,
     type_config::{TypeConfig, Vote},
 };
 
-type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 
 /// Appends of one stream that wait for their answer.
@@ -51,26 +50,12 @@ pub(crate) struct PeerNetwork {
     /// None on a node that is alone.
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) metrics: PeerMetrics,
-    /// Snapshots that are being sent.
-    pub(crate) sending: watch::Sender<usize>,
+    /// Snapshots that are being sent, and what is kept for their receivers.
+    pub(crate) transfers: Transfers,
+    /// Limits how fast; shared by all shards.
+    pub(crate) throttle: Arc<Throttle>,
     /// Only in a simulation.
     pub(crate) planted: Option<Planted>,
-}
-
-/// A snapshot is being sent for as long as this lives.
-struct Sending(watch::Sender<usize>);
-
-impl Sending {
-    fn begin(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
 }
 
 /// The way of one shard to one node.
@@ -182,11 +167,22 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let connection = self.connection()?;
-        let _sending = Sending::begin(&self.network.sending);
-        let sending = snapshot::send(&connection, self.network.shard, &vote, &snapshot, &self.network.metrics);
+        let Some(links) = &self.network.links else { return Err(Unreachable::new(&CallError::Closed).into()) };
+        let ticket = self.network.transfers.begin(self.node_id, &snapshot);
+        let sending = snapshot::Sending {
+            connection: &connection,
+            shard: self.network.shard,
+            snapshot: &snapshot,
+            ticket: &ticket,
+            throttle: &self.network.throttle,
+            metrics: &self.network.metrics,
+            fatal: links.fatal(),
+        };
         tokio::select! {
             biased;
-            sent = sending => match sent {
+            closed = cancel => Err(closed.into()),
+            () = ticket.overtaken() => Err(Unreachable::new(&CallError::Failed("overtaken by the log".into())).into()),
+            sent = sending.run(&vote) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(CallError::Closed) => Err(Unreachable::new(&CallError::Closed).into()),
                 Err(error) => {
@@ -194,7 +190,6 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                     Err(Unreachable::new(&error).into())
                 }
             },
-            closed = cancel => Err(closed.into()),
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::{frame, handshake};
+
 /// Why, for programs. Numbers are frozen: they cross the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCode {
@@ -29,10 +31,16 @@ pub enum RefusalCode {
     Removed = 9,
     /// The data directory belongs to another node.
     DiskReused = 10,
+    /// The node cannot apply what the cluster already does.
+    TooOld = 11,
+    /// The node cannot apply any more what the cluster still does.
+    TooNew = 12,
+    /// One side speaks TLS and the other does not, or they do not accept each other's certificates.
+    Tls = 13,
 }
 
 impl RefusalCode {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Broken,
         Self::Garbled,
         Self::Protocol,
@@ -44,6 +52,9 @@ impl RefusalCode {
         Self::ShardCount,
         Self::Removed,
         Self::DiskReused,
+        Self::TooOld,
+        Self::TooNew,
+        Self::Tls,
     ];
 
     /// A stable code for logs and scripts.
@@ -60,12 +71,15 @@ impl RefusalCode {
             Self::ShardCount => "SHARD_COUNT_MISMATCH",
             Self::Removed => "NODE_REMOVED",
             Self::DiskReused => "DISK_ID_REUSED",
+            Self::TooOld => "NODE_TOO_OLD",
+            Self::TooNew => "NODE_TOO_NEW",
+            Self::Tls => "PEER_TLS_FAILED",
         }
     }
 
     /// Whether it stays so until somebody changes a setting.
     pub(crate) fn is_definite(self) -> bool {
-        !matches!(self, Self::Broken | Self::Garbled)
+        !matches!(self, Self::Broken | Self::Garbled | Self::Tls)
     }
 }
 
@@ -85,8 +99,21 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(code: RefusalCode, text: impl Into<String>) -> Self {
+    /// A refusal for this reason.
+    pub fn new(code: RefusalCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// As a node hears it that has said its first word: for whoever turns it away before this crate sees it.
+    pub fn on_wire(&self) -> Bytes {
+        let body = self.encode();
+        frame::encode(handshake::REFUSED, 0, 0, body.len(), |out| out.put_slice(&body))
+    }
+
+    /// Why a node could not be dialed. `InvalidData` is what the layer below says when it is there and not accepted.
+    pub(super) fn undialed(error: &std::io::Error) -> Self {
+        let code = if error.kind() == std::io::ErrorKind::InvalidData { RefusalCode::Tls } else { RefusalCode::Broken };
+        Self::new(code, error.to_string())
     }
 
     pub(super) fn broken(error: &dyn fmt::Display) -> Self {

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,11 +21,21 @@ use super::{
     frame::{self, Frame, FrameReader, kind},
     handshake::{self, Gate},
     lender::Lender,
+    link::Links,
     question,
+    refusal::RefusalCode,
     snapshot::Receiver,
     wire,
 };
-use crate::{apply::Apply, council::Council, encoding::take_u64, group::Group, type_config::TypeConfig};
+use crate::{
+    apply::Apply,
+    council::Council,
+    encoding::{DecodeError, take_u64},
+    error::{FatalError, FatalSink},
+    group::Group,
+    metrics::PeerMetrics,
+    type_config::TypeConfig,
+};
 
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
@@ -33,17 +45,34 @@ const MAX_STRANGERS: usize = 64;
 /// What a node answers with.
 pub(crate) struct PeerServer<A: Apply> {
     gate: Arc<Gate>,
+    fatal: FatalSink,
     groups: Vec<Arc<Group<A>>>,
     receivers: Vec<Receiver>,
     council: Arc<Council<A>>,
     transfers: AtomicU64,
     lender: Arc<Lender>,
+    metrics: PeerMetrics,
 }
 
 impl<A: Apply> PeerServer<A> {
-    pub(crate) fn new(gate: Arc<Gate>, groups: Vec<Arc<Group<A>>>, council: Arc<Council<A>>) -> Arc<Self> {
+    pub(crate) fn new(
+        links: Arc<Links>,
+        groups: Vec<Arc<Group<A>>>,
+        council: Arc<Council<A>>,
+        metrics: PeerMetrics,
+    ) -> Arc<Self> {
         let receivers = groups.iter().map(|_| Receiver::default()).collect();
-        Arc::new(Self { gate, groups, receivers, council, transfers: AtomicU64::new(1), lender: Arc::default() })
+        let (gate, fatal) = (Arc::clone(&links.gate), links.fatal().clone());
+        Arc::new(Self {
+            gate,
+            fatal,
+            groups,
+            receivers,
+            council,
+            transfers: AtomicU64::new(1),
+            metrics,
+            lender: Arc::default(),
+        })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -73,7 +102,7 @@ impl<A: Apply> PeerServer<A> {
         let peer = match tokio::time::timeout(handshake::TIMEOUT, accepting).await {
             Ok(Ok(peer)) => peer.node_id,
             Ok(Err(refusal)) => {
-                if refusal.code.is_definite() {
+                if refusal.code.is_definite() || refusal.code == RefusalCode::Tls {
                     tracing::warn!(code = refusal.code.code(), %refusal, "a connection was refused");
                 }
                 return;
@@ -167,7 +196,14 @@ impl<A: Apply> Session<A> {
     fn append(&mut self, frame: Frame) -> Result<(), Violation> {
         // A stream that has ended with an error here: what was on its way is not wanted any more.
         let Some(stream) = self.streams.get(&frame.call) else { return Ok(()) };
-        let request = wire::take_append(frame.body).map_err(|_| Violation)?;
+        let request = wire::take_append(frame.body).map_err(|error| {
+            // The leader proposes only what every member has announced; so this is no version that it knows of.
+            if let DecodeError::Kind(kind) = error {
+                let detail = format!("the log of shard {} has an entry of kind {kind}", frame.shard);
+                self.server.fatal.report(FatalError::TooOld { detail });
+            }
+            Violation
+        })?;
         match stream.try_send(request) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Violation),
@@ -241,31 +277,60 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let reading = crate::blocking::run(move || lender.read(frame.body)).await;
             out.put(reading.map_err(|error| text(&error))?.map_err(|error| text(&error))?);
         }
-        kind::SNAPSHOT_BEGIN => {
-            let offer = wire::take_offer(frame.body).map_err(|error| text(&error))?;
-            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
-            let (receiver, dir) =
-                (&server.receivers[frame.shard as usize], group.incoming_dir().join(transfer.to_string()));
-            crate::blocking::in_place(|| receiver.begin(transfer, offer, dir)).map_err(|error| text(&error))?;
-            out.put_u64(transfer);
-        }
-        kind::SNAPSHOT_PIECE => {
-            let piece = wire::take_piece(frame.body).map_err(|error| text(&error))?;
-            let receiver = &server.receivers[frame.shard as usize];
-            crate::blocking::in_place(|| receiver.piece(&piece)).map_err(|error| text(&error))?;
-        }
-        kind::SNAPSHOT_END => {
-            let receiver = &server.receivers[frame.shard as usize];
-            let (vote, snapshot) =
-                crate::blocking::in_place(|| receiver.end(frame.body)).map_err(|error| text(&error))?;
-            let dir = snapshot.snapshot.path.clone();
-            group.check_received(&dir).await.map_err(|error| text(&error))?;
-            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(|error| text(&error))?;
-            // Unless it became the snapshot of this node.
-            crate::blocking::in_place(|| std::fs::remove_dir_all(dir)).ok();
-            wire::put_vote(&mut out, &installed.vote);
+        kind::SNAPSHOT_BEGIN | kind::SNAPSHOT_FILE | kind::SNAPSHOT_PIECE | kind::SNAPSHOT_END => {
+            receive(server, group, frame, &mut out).await.map_err(|error| text(&error))?;
         }
         other => return Err(format!("questions of kind {other} are unknown to this version")),
     }
     Ok(out.freeze())
+}
+
+/// What comes of a snapshot.
+async fn receive<A: Apply>(
+    server: &PeerServer<A>,
+    group: &Group<A>,
+    frame: Frame,
+    out: &mut BytesMut,
+) -> io::Result<()> {
+    let receiver = &server.receivers[frame.shard as usize];
+    let garbled = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let home = group.home();
+    match frame.kind {
+        kind::SNAPSHOT_BEGIN => {
+            let (vote, contents) = wire::take_offer(frame.body).map_err(garbled)?;
+            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
+            crate::blocking::in_place(|| receiver.begin(transfer, vote, contents, home.incoming()))?;
+            out.put_u64(transfer);
+        }
+        kind::SNAPSHOT_FILE => {
+            let (transfer, place) = wire::take_file(frame.body).map_err(garbled)?;
+            out.put_u64(crate::blocking::in_place(|| receiver.file(transfer, place))?);
+        }
+        kind::SNAPSHOT_PIECE => {
+            let piece = wire::take_piece(frame.body).map_err(garbled)?;
+            out.put_u64(crate::blocking::in_place(|| receiver.piece(&piece))?);
+            server.metrics.snapshot_received(piece.bytes.len());
+        }
+        _ => {
+            let transfer = take_u64(&mut { frame.body }).map_err(garbled)?;
+            let received = home.received();
+            let (vote, snapshot) = crate::blocking::in_place(|| {
+                remove(&received)?;
+                receiver.end(transfer, &received)
+            })?;
+            group.check_received(&received).await.map_err(io::Error::other)?;
+            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
+            // Unless it became the snapshot of this node.
+            crate::blocking::in_place(|| remove(&received))?;
+            wire::put_vote(out, &installed.vote);
+        }
+    }
+    Ok(())
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

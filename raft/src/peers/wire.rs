@@ -11,23 +11,19 @@ use openraft::{
 };
 
 use crate::{
+    contents::Contents,
     encoding::{
         DecodeError, command_kind, entry_bytes, kind, put_log_id, put_membership, put_optional_log_id, take_log_id,
         take_membership, take_optional_log_id, take_u8, take_u32, take_u64,
     },
-    type_config::{Command, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote},
+    type_config::{Command, Entry, TypeConfig, Vote},
 };
-
-/// A snapshot that is announced.
-pub(super) struct SnapshotOffer {
-    pub(super) vote: Vote,
-    pub(super) meta: SnapshotMeta,
-}
 
 /// A piece of a file of a snapshot.
 pub(super) struct SnapshotPiece {
     pub(super) transfer: u64,
-    pub(super) name: String,
+    /// Which file of the contents.
+    pub(super) place: u32,
     pub(super) offset: u64,
     pub(super) bytes: Bytes,
 }
@@ -147,34 +143,35 @@ pub(super) fn take_transfer(mut body: Bytes) -> Result<TransferLeaderRequest<Typ
     Ok(TransferLeaderRequest::new(vote, to, take_optional_log_id(&mut body)?))
 }
 
-pub(super) fn put_offer(out: &mut BytesMut, vote: &Vote, meta: &SnapshotMeta) {
+pub(super) fn put_offer(out: &mut BytesMut, vote: &Vote, contents: &Contents) {
     put_vote(out, vote);
-    put_optional_log_id(out, meta.last_log_id.as_ref());
-    put_optional_log_id(out, meta.last_membership.log_id().as_ref());
-    put_membership(out, meta.last_membership.membership());
+    out.put_slice(&contents.encode());
 }
 
-pub(super) fn take_offer(mut body: Bytes) -> Result<SnapshotOffer, DecodeError> {
+pub(super) fn take_offer(mut body: Bytes) -> Result<(Vote, Contents), DecodeError> {
     let vote = take_vote(&mut body)?;
-    let last_log_id: Option<LogId> = take_optional_log_id(&mut body)?;
-    let membership_log_id = take_optional_log_id(&mut body)?;
-    let last_membership = StoredMembership::new(membership_log_id, take_membership(&mut body)?);
-    Ok(SnapshotOffer { vote, meta: SnapshotMeta { last_log_id, last_membership } })
+    Ok((vote, Contents::decode(&body)?))
 }
 
-pub(super) fn put_piece(out: &mut BytesMut, transfer: u64, name: &str, offset: u64, bytes: &[u8]) {
+pub(super) fn put_file(out: &mut BytesMut, transfer: u64, place: u32) {
     out.put_u64(transfer);
+    out.put_u32(place);
+}
+
+pub(super) fn take_file(mut body: Bytes) -> Result<(u64, u32), DecodeError> {
+    Ok((take_u64(&mut body)?, take_u32(&mut body)?))
+}
+
+pub(super) fn put_piece(out: &mut BytesMut, transfer: u64, place: u32, offset: u64, bytes: &[u8]) {
+    out.put_u64(transfer);
+    out.put_u32(place);
     out.put_u64(offset);
-    out.put_u32(name.len() as u32);
-    out.put_slice(name.as_bytes());
     out.put_slice(bytes);
 }
 
 pub(super) fn take_piece(mut body: Bytes) -> Result<SnapshotPiece, DecodeError> {
-    let (transfer, offset) = (take_u64(&mut body)?, take_u64(&mut body)?);
-    let name = take_bytes(&mut body)?;
-    let name = std::str::from_utf8(&name).map_err(|_| DecodeError::Text)?.to_owned();
-    Ok(SnapshotPiece { transfer, name, offset, bytes: body })
+    let (transfer, place, offset) = (take_u64(&mut body)?, take_u32(&mut body)?, take_u64(&mut body)?);
+    Ok(SnapshotPiece { transfer, place, offset, bytes: body })
 }
 
 pub(super) fn put_vote(out: &mut BytesMut, vote: &Vote) {

@@ -9,7 +9,7 @@ use std::{
 
 use tandem_storage::Pacer;
 
-use super::{StateHome, TakenSnapshot, failed, remove, sync_dir};
+use super::{StateHome, failed, remove, sync_dir, with_contents};
 use crate::{
     damage::{Guarded, Note, Part},
     error::FatalError,
@@ -40,7 +40,7 @@ impl StateHome {
         if suspected || (had_state && state.is_none()) {
             self.check_snapshot()?;
         }
-        let snapshot = self.newest_snapshot().and_then(|taken| taken.meta.last_log_id).map(|id| id.index);
+        let snapshot = self.newest_snapshot().map(|taken| taken.contents.index());
         if state.max(snapshot).unwrap_or(0) < purged {
             return Ok(Sound::LogOnly);
         }
@@ -122,7 +122,7 @@ impl StateHome {
     pub(super) fn give_up_snapshot(&self, path: &Path, why: &str) -> Result<(), FatalError> {
         let shard = self.shard;
         tracing::error!(code = Part::Snapshot(shard).code(), shard, why, "a snapshot is damaged; it is given up");
-        *self.newest.lock() = None;
+        self.complete.lock().retain(|one| one.path != path);
         self.set_aside(path)
     }
 
@@ -144,8 +144,9 @@ impl StateHome {
         remove(&path)?;
         fs::rename(received, &path).map_err(failed("naming a snapshot"))?;
         sync_dir(&self.snapshots())?;
-        *self.newest.lock() = Some(TakenSnapshot { meta, path: path.clone() });
-        Ok(self.keep_only(&path)?)
+        let adopted = with_contents(path, meta, &mut self.making.lock().known)?;
+        self.complete.lock().push(adopted);
+        Ok(self.remove_old()?)
     }
 }
 

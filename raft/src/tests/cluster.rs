@@ -207,8 +207,8 @@ async fn a_node_that_was_away_for_too_long_gets_a_snapshot() {
     expected.dedup();
     until("it has everything", || applied(&trio, away, 0) == expected).await;
     until("it came as a snapshot", || trio.group(away, 0).status().snapshot_index > 0).await;
-    let left = || std::fs::read_dir(trio.group(away, 0).incoming_dir()).map_or(0, Iterator::count);
-    until("nothing is left of the transfer", || left() == 0).await;
+    let home = trio.group(away, 0).home();
+    until("nothing is left of the transfer", || !home.incoming().exists() && !home.received().exists()).await;
     insist(&trio, 0, &command("more")).await;
     until("it goes on", || trio.journal(away, 0).last() == Some(&command("more"))).await;
 

@@ -79,7 +79,7 @@ async fn promise_1_a_shard_that_lost_state_and_snapshot_gets_one_from_another_no
     trio.run(hurt).await;
     until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
     assert!(dir.join("damaged").exists(), "what was damaged is kept for a look");
-    let left = || fs::read_dir(trio.group(hurt, 0).incoming_dir()).map_or(0, Iterator::count);
+    let left = || fs::read_dir(trio.group(hurt, 0).home().received()).map_or(0, Iterator::count);
     until("nothing is left of the transfer", || left() == 0).await;
     agrees(&trio, hurt).await;
     trio.shutdown().await;
@@ -142,7 +142,7 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
         assert!(dir.join("damaged").exists(), "round {round}");
         fs::remove_dir_all(dir.join("damaged")).unwrap();
     }
-    until("there is a snapshot again", || trio.group(hurt, 0).newest_snapshot_dir().is_some()).await;
+    until("there is a snapshot again", || trio.group(hurt, 0).home().newest_snapshot().is_some()).await;
     agrees(&trio, hurt).await;
     trio.shutdown().await;
 }
@@ -151,8 +151,8 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
 async fn a_damaged_snapshot_is_not_taken_from_another_node() {
     let (trio, _) = purged().await;
     let (from, to) = (trio.leader(0).await, trio.leader(0).await % 3 + 1);
-    let taken = trio.group(from, 0).newest_snapshot_dir().unwrap();
-    let received = trio.group(to, 0).incoming_dir().join("damaged");
+    let taken = trio.group(from, 0).home().newest_snapshot().unwrap().path;
+    let received = trio.group(to, 0).home().incoming().join("damaged");
     fs::create_dir_all(&received).unwrap();
     for entry in fs::read_dir(&taken).unwrap() {
         let path = entry.unwrap().path();

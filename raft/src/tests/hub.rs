@@ -20,7 +20,7 @@ use tokio::{
 use super::journal::{Journal, commands, memory_states};
 use crate::{
     Accept, Application, ClusterOptions, CommitMetrics, Dial, FatalError, FatalSink, Group, Introduction, Node,
-    NodeOptions, OpenState, PeerMetrics, Secret, Wire,
+    NodeOptions, OpenState, PeerMetrics, Secret, Versions, Wire,
 };
 
 pub(crate) const NODES: [u64; 3] = [1, 2, 3];
@@ -121,6 +121,11 @@ pub(crate) struct Trio {
     fatals: BTreeMap<u64, FatalSink>,
     pub(crate) shards: u32,
     pub(crate) snapshot_every_bytes: u64,
+    pub(crate) held_log_bytes: u64,
+    pub(crate) snapshot_bytes_per_second: u64,
+    pub(crate) metrics: BTreeMap<u64, PeerMetrics>,
+    /// What nodes announce that do not come with this version.
+    pub(crate) versions: BTreeMap<u64, Versions>,
     states: fn() -> Arc<dyn OpenState>,
 }
 
@@ -133,7 +138,20 @@ impl Trio {
     pub(crate) async fn with(shards: u32, snapshot_every_bytes: u64, states: fn() -> Arc<dyn OpenState>) -> Self {
         let (dirs, logs) = (BTreeMap::new(), BTreeMap::new());
         let (nodes, fatals) = (BTreeMap::new(), BTreeMap::new());
-        let mut trio = Self { hub: Arc::default(), dirs, logs, nodes, fatals, shards, snapshot_every_bytes, states };
+        let mut trio = Self {
+            hub: Arc::default(),
+            dirs,
+            logs,
+            nodes,
+            fatals,
+            shards,
+            snapshot_every_bytes,
+            held_log_bytes: 1 << 30,
+            snapshot_bytes_per_second: 0,
+            metrics: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            states,
+        };
         for id in NODES {
             trio.wipe(id);
             trio.run(id).await;
@@ -166,10 +184,12 @@ impl Trio {
             members: NODES.into_iter().chain([id]).map(|id| (id, address(id))).collect(),
             dial: Arc::new(Caller(Arc::clone(&self.hub), id)),
             accept: Box::new(Door(queue)),
-            metrics: PeerMetrics::default(),
+            metrics: self.metrics.entry(id).or_default().clone(),
         };
         let mut options = NodeOptions::new(id, self.dirs[&id].path().to_owned(), self.shards);
         options.snapshot_every_bytes = self.snapshot_every_bytes;
+        options.held_log_bytes = self.held_log_bytes;
+        options.snapshot_bytes_per_second = self.snapshot_bytes_per_second;
         (options.heartbeat_interval_ms, options.election_timeout_ms) = (50, 300);
         let log = Arc::clone(&self.logs[&id]);
         let apply = |_| Journal::default();
@@ -196,6 +216,7 @@ impl Trio {
             disk_id: disk_id.into(),
             shards: self.shards,
             service_address: format!("service-{id}"),
+            versions: self.versions.get(&id).copied().unwrap_or_default(),
         }
     }
 
@@ -207,10 +228,16 @@ impl Trio {
 
     /// Waits until a node that was taken out says so, and ends it.
     pub(crate) async fn expect_removal(&mut self, id: u64) {
+        self.expect_fatal(id, "NODE_REMOVED").await;
+    }
+
+    /// Waits until a node says that it must stop, and ends it.
+    pub(crate) async fn expect_fatal(&mut self, id: u64, code: &str) -> FatalError {
         let fatal = self.fatals.remove(&id).unwrap();
-        let reason = tokio::time::timeout(Duration::from_secs(10), fatal.wait()).await.unwrap();
-        assert_eq!(reason.code(), "NODE_REMOVED", "{reason}");
+        let reason = tokio::time::timeout(Duration::from_secs(20), fatal.wait()).await.unwrap();
+        assert_eq!(reason.code(), code, "{reason}");
         self.stop(id).await;
+        reason
     }
 
     /// An empty disk for a node that does not run.

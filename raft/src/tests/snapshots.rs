@@ -76,3 +76,29 @@ async fn a_state_that_is_behind_is_caught_up_from_the_log() {
     assert_eq!(commands(node.groups()[0].engine_for_tests().as_ref()), expected);
     node.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retained_entries_are_no_more_than_what_came_between_two_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions {
+        snapshot_every_bytes: 50_000,
+        retained_log_entries: 1_000_000,
+        ..NodeOptions::new(1, dir.path().to_owned(), 1)
+    };
+    let log = rocks_log(&dir.path().join("log"));
+    let (commits, fatal) = (CommitMetrics::default(), FatalSink::default());
+    let node = Node::start(&options, log, rocks_states(), |_| Journal::default(), commits, fatal).await.unwrap();
+    let group = &node.groups()[0];
+    while group.read_barrier().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut number = 0;
+    while group.status().purged_index < 100 {
+        group.propose(command(number)).await.unwrap();
+        number += 1;
+        assert!(number < 100_000, "a million entries may have a million times any size");
+    }
+    let status = group.status();
+    assert!(status.purged_index < status.snapshot_index, "what came since the snapshot before the newest is kept");
+    node.shutdown().await.unwrap();
+}

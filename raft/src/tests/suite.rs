@@ -16,6 +16,7 @@ use crate::{
     log_store::LogStore,
     state_home::StateHome,
     state_machine::{SnapshotTrigger, StateMachine},
+    transfers::Transfers,
     type_config::TypeConfig,
 };
 
@@ -34,9 +35,10 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Buil
             commit_thread::spawn(Arc::clone(&engine), CommitMetrics::default(), fatal.clone()).unwrap();
         let log = LogStore::open(0, engine, commits, self.cache_bytes).unwrap();
         let home = StateHome::prepare(0, dir.path().join("shard-0"), (self.states)(), FatalSink::default()).unwrap();
-        let trigger = SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()) };
+        let trigger =
+            SnapshotTrigger { every_bytes: u64::MAX, wanted: Arc::new(Notify::new()), transfers: Transfers::default() };
         let state =
-            StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), fatal)
+            StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), 1, fatal)
                 .unwrap();
         Ok((dir, log, state))
     }

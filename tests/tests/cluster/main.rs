@@ -6,11 +6,14 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod catch_up;
 mod damage;
 mod failover;
+mod figures;
 mod forwarding;
 mod load;
 mod membership;
 mod strangers;
+mod tls;
 mod trio;
 mod verify;

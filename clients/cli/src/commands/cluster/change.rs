@@ -147,7 +147,7 @@ pub(super) fn json(state: &ClusterState) -> Value {
             json!({
                 "node_id": node.node_id, "peer_address": node.peer_address, "service_address": node.service_address,
                 "state": word(node.state()), "drained": node.drained, "replaces_node_id": node.replaces_node_id,
-                "connected": node.connected,
+                "connected": node.connected, "newest_level": node.newest_level,
             })
         })
         .collect();
@@ -155,9 +155,14 @@ pub(super) fn json(state: &ClusterState) -> Value {
         .shards
         .iter()
         .map(|shard| {
+            let snapshots = shard.snapshots.iter().map(|one| {
+                json!({
+                    "node_id": one.node_id, "received_bytes": one.received_bytes, "total_bytes": one.total_bytes,
+                })
+            });
             json!({
                 "shard_id": shard.shard_id, "leader_node_id": shard.leader_node_id,
-                "voter_node_ids": shard.voter_node_ids, "next_voter_node_ids": shard.next_voter_node_ids,
+                "snapshots": snapshots.collect::<Vec<_>>(), "voter_node_ids": shard.voter_node_ids, "next_voter_node_ids": shard.next_voter_node_ids,
                 "learner_node_ids": shard.learner_node_ids, "transferred_to_node_id": shard.transferred_to_node_id,
             })
         })
@@ -171,6 +176,6 @@ pub(super) fn json(state: &ClusterState) -> Value {
     });
     json!({
         "cluster_id": state.cluster_id, "revision": state.revision, "current": state.current, "nodes": nodes,
-        "retired_node_ids": retired, "shards": shards, "change": change,
+        "level": state.level, "retired_node_ids": retired, "shards": shards, "change": change,
     })
 }

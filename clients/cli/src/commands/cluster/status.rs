@@ -125,6 +125,11 @@ fn role(node_id: u64, cluster: &ClusterState) -> String {
     role
 }
 
+/// The newest level that any node can apply.
+fn newest(cluster: &ClusterState) -> u32 {
+    cluster.nodes.iter().map(|node| node.newest_level).max().unwrap_or(0)
+}
+
 /// Lines about what changes, and what was transferred; each ends with a line break.
 fn under_way(cluster: &ClusterState) -> String {
     let mut lines = String::new();
@@ -133,6 +138,13 @@ fn under_way(cluster: &ClusterState) -> String {
         let state = change::word(change.state());
         lines.push_str(&format!("change    node {} is {state}, {done}; next: {}\n", change.node_id, change.next_step));
     }
+    for shard in &cluster.shards {
+        for one in &shard.snapshots {
+            let (there, all) = (one.received_bytes >> 20, one.total_bytes.div_ceil(1 << 20));
+            let (node, shard) = (one.node_id, shard.shard_id);
+            lines.push_str(&format!("snapshot  node {node} has {there} of {all} MiB of a snapshot of shard {shard}\n"));
+        }
+    }
     for shard in cluster.shards.iter().filter(|shard| shard.transferred_to_node_id > 0) {
         let to = shard.transferred_to_node_id;
         lines.push_str(&format!("transfer  node {to} leads shard {} whenever it can\n", shard.shard_id));
@@ -140,6 +152,16 @@ fn under_way(cluster: &ClusterState) -> String {
     if !cluster.retired_nodes.is_empty() {
         let ids: Vec<_> = cluster.retired_nodes.iter().map(|node| node.node_id.to_string()).collect();
         lines.push_str(&format!("removed   node {}\n", ids.join(", ")));
+    }
+    let older: Vec<_> = cluster.nodes.iter().filter(|node| (1..newest(cluster)).contains(&node.newest_level)).collect();
+    if !older.is_empty() {
+        let ids: Vec<_> = older.iter().map(|node| node.node_id.to_string()).collect();
+        lines.push_str(&format!(
+            "upgrade   the cluster is at level {}; level {} is used once node {} can apply it, too\n",
+            cluster.level,
+            newest(cluster),
+            ids.join(", ")
+        ));
     }
     if !cluster.current {
         lines.push_str("No majority answers; this is what the node that was asked knows.\n");

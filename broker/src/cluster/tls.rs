@@ -1,0 +1,192 @@
+//! Mutual TLS on the peer port: both sides show a certificate of the cluster's authority, and the one that was dialed shows
+//! one for the host it was dialed at. TLS 1.3 only. Replication knows nothing of it: these are its `Dial` and `Accept`.
+//!
+//! Certificates are read anew for each connection: new files are used without a restart, and connections are few.
+//! Connections that are open stay as they are.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tandem_raft::{Accept, Dial, Refusal, RefusalCode, Wire};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::config::{ClusterConfig, ConfigError};
+
+/// How long a connection may take to come about, its handshake included.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Handshakes with strangers at once.
+const MAX_STRANGERS: usize = 64;
+/// The first byte of a TLS connection; no frame of the protocol between nodes begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Where certificate, key and authority lie.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerTls {
+    settings: ClusterConfig,
+}
+
+type Sides = (Arc<ServerConfig>, Arc<ClientConfig>);
+
+impl PeerTls {
+    /// None where the settings name no files. Those that they name must be readable now.
+    pub(crate) fn new(settings: &ClusterConfig) -> Result<Option<Self>, ConfigError> {
+        if !settings.has_tls() {
+            return Ok(None);
+        }
+        let tls = Self { settings: settings.clone() };
+        tls.load()?;
+        Ok(Some(tls))
+    }
+
+    fn load(&self) -> Result<Sides, ConfigError> {
+        let ClusterConfig { tls_cert_file, tls_key_file, tls_ca_file, .. } = &self.settings;
+        let certificates = certificates("cluster.tls_cert_file", tls_cert_file)?;
+        let key = || {
+            PrivateKeyDer::from_pem_file(tls_key_file)
+                .map_err(|error| wrong("cluster.tls_key_file", tls_key_file, &error, "a private key as PEM"))
+        };
+        let mut authority = RootCertStore::empty();
+        let expected = "certificates of an authority as PEM";
+        for certificate in self::certificates("cluster.tls_ca_file", tls_ca_file)? {
+            authority.add(certificate).map_err(|error| wrong("cluster.tls_ca_file", tls_ca_file, &error, expected))?;
+        }
+        let authority = Arc::new(authority);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let bad_ca = |error: &dyn std::fmt::Display| wrong("cluster.tls_ca_file", tls_ca_file, error, expected);
+        let bad_key = |error: rustls::Error| {
+            wrong(
+                "cluster.tls_key_file",
+                tls_key_file,
+                &error,
+                "the private key of the certificate in cluster.tls_cert_file",
+            )
+        };
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&authority), Arc::clone(&provider));
+        let verifier = verifier.build().map_err(|error| bad_ca(&error))?;
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad_ca(&error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificates.clone(), key()?)
+            .map_err(bad_key)?;
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad_ca(&error))?
+            .with_root_certificates(authority)
+            .with_client_auth_cert(certificates, key()?)
+            .map_err(bad_key)?;
+        Ok((Arc::new(server), Arc::new(client)))
+    }
+}
+
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let expected = "a file with certificates as PEM";
+    let failed = |error: &dyn std::fmt::Display| wrong(key, file, error, expected);
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))?;
+    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+    if found.is_empty() { Err(failed(&"it has none")) } else { Ok(found) }
+}
+
+fn wrong(key: &'static str, file: &Path, error: &dyn std::fmt::Display, expected: &'static str) -> ConfigError {
+    ConfigError::Value { key, value: format!("{} ({error})", file.display()), expected }
+}
+
+/// What a node says of a connection that did not come about for the sake of TLS.
+fn failed(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+impl Dial for PeerTls {
+    fn dial<'a>(&'a self, node_id: u64, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            let (_, client) = self.load().map_err(|error| failed(error.to_string()))?;
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| {
+                failed(format!("the host {host:?} of node {node_id} is no name that a certificate can have"))
+            })?;
+            let connecting = async {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                TlsConnector::from(client).connect(name, stream).await.map_err(|error| {
+                    failed(format!(
+                        "node {node_id} at {address} and this node do not agree on TLS: {error}. Both need certificates of one \
+                         authority (cluster.tls_ca_file), that of node {node_id} for the host {host}; or neither has them"
+                    ))
+                })
+            };
+            let stream = tokio::time::timeout(TIMEOUT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+}
+
+/// Takes connections with TLS. Handshakes run beside each other: one that is slow holds up nobody.
+pub(crate) struct TlsAccept {
+    tls: PeerTls,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    done: mpsc::Sender<Box<dyn Wire>>,
+    wires: mpsc::Receiver<Box<dyn Wire>>,
+}
+
+impl TlsAccept {
+    pub(crate) fn new(tls: PeerTls, listener: TcpListener) -> Self {
+        let (done, wires) = mpsc::channel(MAX_STRANGERS);
+        Self { tls, listener, places: Arc::new(Semaphore::new(MAX_STRANGERS)), done, wires }
+    }
+}
+
+impl Accept for TlsAccept {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            loop {
+                let stream = tokio::select! {
+                    biased;
+                    Some(wire) = self.wires.recv() => return Ok(wire),
+                    accepted = self.listener.accept() => accepted?.0,
+                };
+                // Who comes when too many are not done is let go.
+                let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { continue };
+                let (tls, done) = (self.tls.clone(), self.done.clone());
+                tokio::spawn(async move {
+                    let peer = stream.peer_addr().map_or_else(|error| error.to_string(), |peer| peer.to_string());
+                    match tokio::time::timeout(TIMEOUT, welcome(tls, stream)).await {
+                        Ok(Ok(wire)) => drop(done.send(wire).await),
+                        Ok(Err(error)) => {
+                            tracing::warn!(peer, %error, code = RefusalCode::Tls.code(), "a connection was refused");
+                        }
+                        Err(_) => {}
+                    }
+                    drop(place);
+                });
+            }
+        })
+    }
+}
+
+async fn welcome(tls: PeerTls, mut stream: TcpStream) -> io::Result<Box<dyn Wire>> {
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+        let text = "this node takes connections with TLS only; set cluster.tls_cert_file, tls_key_file and tls_ca_file on all nodes";
+        stream.write_all(&Refusal::new(RefusalCode::Tls, text).on_wire()).await?;
+        stream.shutdown().await?;
+        return Err(failed("it came without TLS".to_owned()));
+    }
+    let (server, _) = tls.load().map_err(|error| failed(error.to_string()))?;
+    Ok(Box::new(TlsAcceptor::from(server).accept(stream).await?))
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

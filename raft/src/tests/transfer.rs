@@ -1,0 +1,198 @@
+//! Snapshots on their way: cut off, damaged, slow, overtaken. On the engines of production.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    cluster::{applied, insist_among},
+    hub::{NODES, Trio, until, within},
+    journal::rocks_states,
+};
+use crate::{PeerState, clock};
+
+const COMMAND_BYTES: usize = 16 << 10;
+/// A snapshot is due after a few commands.
+const EVERY_BYTES: u64 = 10 * COMMAND_BYTES as u64;
+
+/// Bytes that no engine makes smaller.
+fn command(number: u64) -> Bytes {
+    let mut seed = number * 2 + 1;
+    let words = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed.to_be_bytes()
+    });
+    words.flatten().take(COMMAND_BYTES).collect()
+}
+
+/// A cluster in which one node was away until the log that it needs was gone.
+struct Late {
+    trio: Trio,
+    away: u64,
+    others: Vec<u64>,
+    proposed: Vec<Bytes>,
+}
+
+impl Late {
+    async fn prepare(bytes_per_second: u64, held_log_bytes: u64) -> Self {
+        let mut trio = Trio::with(1, EVERY_BYTES, rocks_states).await;
+        // What counts is what those are told who start from now on.
+        (trio.snapshot_bytes_per_second, trio.held_log_bytes) = (bytes_per_second, held_log_bytes);
+        // Node 1 is who should lead; so it does not move when the third one comes.
+        let away = 3;
+        trio.stop(away).await;
+        let others: Vec<u64> = NODES.into_iter().filter(|id| *id != away).collect();
+        for id in &others {
+            trio.stop(*id).await;
+            trio.run(*id).await;
+        }
+        until("node 1 leads", || trio.group(1, 0).leadership().borrow().is_leader).await;
+        let mut late = Self { trio, away, others, proposed: Vec::new() };
+        for _ in 0..100 {
+            late.propose().await;
+        }
+        for id in &late.others {
+            let group = late.trio.group(*id, 0);
+            while group.status().purged_index < 90 {
+                group.trigger_snapshot().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        late
+    }
+
+    async fn propose(&mut self) {
+        let command = command(self.proposed.len() as u64);
+        insist_among(&self.trio, &self.others, 0, &command).await;
+        self.proposed.push(command);
+    }
+
+    /// Bytes of snapshots that were sent, and that needed not be.
+    fn sent(&self) -> (u64, u64) {
+        let sent = self.others.iter().map(|id| self.trio.metrics[id].snapshot_bytes());
+        sent.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    fn progress(&self) -> Option<(u64, u64)> {
+        let progress = self.others.iter().map(|id| self.trio.group(*id, 0).transfers_for_tests().progress());
+        progress.flat_map(|progress| progress.get(&self.away).copied()).max()
+    }
+
+    async fn until_caught_up(&self) {
+        let all = || applied(&self.trio, self.away, 0) == self.proposed;
+        assert!(within(30_000, all).await, "it does not catch up: {:?}", self.trio.group(self.away, 0).status());
+        let idle = || self.others.iter().all(|id| self.trio.group(*id, 0).transfers_for_tests().is_empty());
+        until("nothing is kept for anybody", idle).await;
+    }
+}
+
+/// Whether everything went as it should with one leader; an election in the middle proves nothing either way.
+async fn resumes() -> bool {
+    let mut late = Late::prepare(512 << 10, 1 << 30).await;
+    let leader = late.trio.leader(0).await;
+    late.trio.run(late.away).await;
+    let half = || late.progress().is_some_and(|(there, all)| there > all / 3 && there < all);
+    until("a third of it is there", half).await;
+    late.trio.hub.cut_off(late.away);
+    let connected = || {
+        let peers = late.trio.nodes[&leader].cluster().unwrap().peers();
+        peers.iter().any(|peer| peer.node_id == late.away && peer.state == PeerState::Connected)
+    };
+    until("the connection is cut", || !connected()).await;
+    let (sent_before, _) = late.sent();
+    assert!(late.trio.group(late.away, 0).status().snapshot_index == 0, "too fast to be cut");
+    let all = late.progress().map_or(0, |(_, all)| all);
+    late.trio.hub.heal();
+    late.until_caught_up().await;
+    let (sent, resumed) = late.sent();
+    let same = late.trio.leader(0).await == leader;
+    late.trio.shutdown().await;
+    if same {
+        assert!(resumed + (512 << 10) >= sent_before, "{resumed} of {sent_before} bytes were not sent again");
+        assert!(sent <= all + (512 << 10), "{sent} bytes were sent for a snapshot of {all}");
+    }
+    same
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_was_cut_goes_on_where_it_was() {
+    for _ in 0..5 {
+        if resumes().await {
+            return;
+        }
+    }
+    panic!("elections, five times");
+}
+
+/// The largest file of the newest snapshot of a node.
+fn largest_file(trio: &Trio, id: u64) -> PathBuf {
+    let snapshot = trio.group(id, 0).home().newest_snapshot().unwrap();
+    let file = snapshot.contents.files.iter().max_by_key(|file| file.bytes).unwrap();
+    snapshot.path.join(&file.name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_that_flipped_in_a_snapshot_stops_who_sends_it_and_is_installed_nowhere() {
+    let mut late = Late::prepare(512 << 10, 1 << 30).await;
+    late.trio.run(late.away).await;
+    until("it is being sent", || late.progress().is_some()).await;
+    let leader = late.trio.leader(0).await;
+    let file = fs::File::options().read(true).write(true).open(largest_file(&late.trio, leader)).unwrap();
+    let (mut byte, far) = ([0], file.metadata().unwrap().len() * 9 / 10);
+    file.read_exact_at(&mut byte, far).unwrap();
+    file.write_all_at(&[byte[0] ^ 16], far).unwrap();
+    let reason = late.trio.expect_fatal(leader, "LOG_CORRUPT").await;
+    assert!(reason.to_string().contains("of a snapshot of shard 0"), "{reason}");
+    // The other one has it, too, and undamaged.
+    let all = || applied(&late.trio, late.away, 0) == late.proposed;
+    assert!(within(30_000, all).await, "it does not catch up");
+    late.trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_not_purged_past_a_snapshot_that_is_being_sent() {
+    let mut late = Late::prepare(1 << 20, 1 << 30).await;
+    late.trio.run(late.away).await;
+    let mut newest = 0;
+    while late.trio.group(late.away, 0).status().snapshot_index == 0 {
+        late.propose().await;
+        for id in late.others.clone() {
+            let (status, kept) =
+                (late.trio.group(id, 0).status(), late.trio.group(id, 0).transfers_for_tests().kept_from());
+            newest = newest.max(status.snapshot_index);
+            // Read in this order: what is kept now was kept when the status was, or began later behind it.
+            let outrun = kept.is_some_and(|kept| status.purged_index > kept);
+            assert!(!outrun, "purged up to {}, needed from {kept:?}", status.purged_index);
+        }
+        // A load that leaves time for something else.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(late.proposed.len() < 6_000, "it never comes");
+    }
+    let came = late.trio.group(late.away, 0).status().snapshot_index;
+    assert!(newest > came, "newer snapshots were taken meanwhile: {newest}, {came}");
+    late.until_caught_up().await;
+    let purged = || late.others.iter().all(|id| late.trio.group(*id, 0).status().purged_index > came);
+    until("the log is purged again", purged).await;
+    late.trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_overtakes_a_slow_transfer_does_not_do_so_for_ever() {
+    let began: Instant = clock::now();
+    let mut late = Late::prepare(1 << 10, EVERY_BYTES).await;
+    late.trio.run(late.away).await;
+    while late.trio.group(late.away, 0).status().snapshot_index == 0 {
+        late.propose().await;
+        assert!(began.elapsed() < Duration::from_secs(120), "it never comes: {:?}", late.progress());
+    }
+    late.until_caught_up().await;
+    let (sent, _) = late.sent();
+    let limit = began.elapsed().as_secs() * (1 << 10);
+    assert!(sent > 2 * limit, "{sent} bytes were sent where the limit lets {limit} pass");
+    late.trio.shutdown().await;
+}
