@@ -16,6 +16,7 @@
 //! Tested by being used; the generator of random numbers has tests of its own.
 
 mod clock;
+pub mod history;
 mod home;
 mod http;
 mod message;
