@@ -43,6 +43,11 @@ impl Relay {
         Self { address, way, _listening: listening }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where it listens, as a client takes it.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)

@@ -1,0 +1,109 @@
+//! What happens to the cluster: faults, drawn from the seed, some of them at the same time, each healed after a while.
+
+mod kill;
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_tests::{Random, now};
+use tokio::task::JoinSet;
+
+use crate::arena::Arena;
+
+/// The faults there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// kill -9: one node, or several, or all.
+    Kill,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: &[Self] = &[Self::Kill];
+
+    /// As in `TANDEM_CHAOS_FAULTS` and in the output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        let found = Self::ALL.iter().find(|kind| kind.name() == name);
+        *found.unwrap_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            panic!("TANDEM_CHAOS_FAULTS: {name:?} is none of {}", names.join(", "))
+        })
+    }
+}
+
+/// Faults at the same time.
+const TOGETHER: usize = 2;
+/// How long a fault stays, in milliseconds.
+const STAYS_MS: (u64, u64) = (500, 6_000);
+/// Between the end of one and the next, in milliseconds.
+const PAUSE_MS: (u64, u64) = (200, 4_000);
+
+/// One fault: where it happens, what it may draw, and how long it stays.
+pub(crate) struct Scene {
+    arena: Arc<Arena>,
+    random: Random,
+    stays: Duration,
+    began: std::time::Instant,
+}
+
+impl Scene {
+    /// Tells what happens.
+    fn say(&self, text: impl AsRef<str>) {
+        println!("{:7.1}s  {}", self.began.elapsed().as_secs_f64(), text.as_ref());
+    }
+
+    /// Some of the seats that have a node: between so many and so many of them.
+    async fn some(&mut self, least: usize, most: usize) -> Vec<usize> {
+        let mut taken = self.arena.taken().await;
+        let count = self.random.between(least as u64, most.min(taken.len()) as u64) as usize;
+        while taken.len() > count {
+            let out = self.random.between(0, taken.len() as u64 - 1) as usize;
+            taken.remove(out);
+        }
+        taken
+    }
+}
+
+/// Strikes until the time is over, and returns when everything is healed, with how often each fault came.
+pub(crate) async fn rage(
+    arena: &Arc<Arena>,
+    kinds: &[Kind],
+    duration: Duration,
+    random: &mut Random,
+) -> Vec<(Kind, u32)> {
+    let began = now();
+    let mut counts: Vec<_> = kinds.iter().map(|kind| (*kind, 0)).collect();
+    let mut raging: JoinSet<Kind> = JoinSet::new();
+    while began.elapsed() < duration && arena.complaints().is_empty() {
+        if !counts.is_empty() && raging.len() < TOGETHER {
+            let drawn = random.between(0, counts.len() as u64 - 1) as usize;
+            let (kind, count) = &mut counts[drawn];
+            *count += 1;
+            let stays = Duration::from_millis(random.between(STAYS_MS.0, STAYS_MS.1));
+            let scene = Scene { arena: Arc::clone(arena), random: random.fork(), stays, began };
+            raging.spawn(strike(*kind, scene));
+        }
+        let pause = Duration::from_millis(random.between(PAUSE_MS.0, PAUSE_MS.1));
+        tokio::time::sleep(pause).await;
+        while let Some(ended) = raging.try_join_next() {
+            ended.unwrap();
+        }
+        arena.watch().await;
+    }
+    while let Some(ended) = raging.join_next().await {
+        ended.unwrap();
+    }
+    counts
+}
+
+async fn strike(kind: Kind, scene: Scene) -> Kind {
+    match kind {
+        Kind::Kill => kill::strike(scene).await,
+    }
+    kind
+}
