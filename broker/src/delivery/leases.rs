@@ -135,7 +135,9 @@ impl Leases {
     }
 
     fn of_another_leader() -> Rejection {
-        let text = "the lease ended when another node became leader; the messages come again";
+        // The ack of a client may have counted under the leader before, whose answer was lost; only the messages tell.
+        let text =
+            "the lease ended when another node became leader; messages come again unless their ack had counted by then";
         Rejection::new(Reason::LeaseLost, text)
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Arena {
     seats: Vec<AsyncMutex<Seat>>,
     places: Vec<Place>,
     next_id: AtomicU64,
+    /// Held by who changes who the nodes are.
+    pub(crate) changing: AsyncMutex<()>,
     /// What must not have happened to a process.
     complaints: Mutex<Vec<String>>,
     /// Dropped last: the seats write there.
@@ -62,7 +64,7 @@ impl Arena {
             places.push(place);
         }
         let next_id = AtomicU64::new(NODES as u64 + 1);
-        Self { network, seats, places, next_id, complaints: Mutex::default(), home }
+        Self { network, seats, places, next_id, changing: AsyncMutex::default(), complaints: Mutex::default(), home }
     }
 
     /// Starts the first nodes, which make a cluster.

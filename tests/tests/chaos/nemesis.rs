@@ -1,29 +1,68 @@
 //! What happens to the cluster: faults, drawn from the seed, some of them at the same time, each healed after a while.
 
+mod clock;
+mod disk;
 mod kill;
+mod links;
+mod members;
+mod partition;
+mod pause;
+mod restart;
 
 use std::{sync::Arc, time::Duration};
 
 use tandem_tests::{Random, now};
 use tokio::task::JoinSet;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, disk as disk_and_clock};
 
 /// The faults there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// kill -9: one node, or several, or all.
     Kill,
+    /// SIGSTOP, and SIGCONT after a while.
+    Pause,
+    /// Nodes that do not hear each other, or their clients.
+    Partition,
+    /// Links that are slow, or lose packets.
+    Links,
+    /// A disk without any room left.
+    Disk,
+    /// A clock that is set, forwards or backwards.
+    Clock,
+    /// All nodes one after the other, in order.
+    Restart,
+    /// Leaders that move, and nodes that come and go.
+    Members,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: &[Self] = &[Self::Kill];
+    pub(crate) const ALL: &[Self] =
+        &[Self::Kill, Self::Pause, Self::Partition, Self::Links, Self::Disk, Self::Clock, Self::Restart, Self::Members];
 
     /// As in `TANDEM_CHAOS_FAULTS` and in the output.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::Links => "links",
+            Self::Disk => "disk",
+            Self::Clock => "clock",
+            Self::Restart => "restart",
+            Self::Members => "members",
+        }
+    }
+
+    /// Whether this machine has what it takes.
+    async fn is_possible(self, arena: &Arena) -> bool {
+        match self {
+            Self::Links => arena.network.is_isolated(),
+            Self::Disk => arena.seat(0).await.disk.can_be_filled(),
+            Self::Clock => disk_and_clock::clocks_can_be_shifted(),
+            Self::Kill | Self::Pause | Self::Partition | Self::Restart | Self::Members => true,
         }
     }
 
@@ -77,7 +116,13 @@ pub(crate) async fn rage(
     random: &mut Random,
 ) -> Vec<(Kind, u32)> {
     let began = now();
-    let mut counts: Vec<_> = kinds.iter().map(|kind| (*kind, 0)).collect();
+    let mut counts = Vec::new();
+    for kind in kinds {
+        match kind.is_possible(arena).await {
+            true => counts.push((*kind, 0)),
+            false => println!("this machine has not what it takes for {}: left out", kind.name()),
+        }
+    }
     let mut raging: JoinSet<Kind> = JoinSet::new();
     while began.elapsed() < duration && arena.complaints().is_empty() {
         if !counts.is_empty() && raging.len() < TOGETHER {
@@ -104,6 +149,13 @@ pub(crate) async fn rage(
 async fn strike(kind: Kind, scene: Scene) -> Kind {
     match kind {
         Kind::Kill => kill::strike(scene).await,
+        Kind::Pause => pause::strike(scene).await,
+        Kind::Partition => partition::strike(scene).await,
+        Kind::Links => links::strike(scene).await,
+        Kind::Disk => disk::strike(scene).await,
+        Kind::Clock => clock::strike(scene).await,
+        Kind::Restart => restart::strike(scene).await,
+        Kind::Members => members::strike(scene).await,
     }
     kind
 }

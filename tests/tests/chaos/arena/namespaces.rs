@@ -140,12 +140,12 @@ fn lay(tag: &str, network: u8, seats: usize) -> Result<(), String> {
         "set -e
         ip netns add {tag}-middle
         middle='ip netns exec {tag}-middle'
-        ip link add {device} type veth peer name up netns {tag}-middle
+        ip link add {device} type veth peer name clients netns {tag}-middle
         ip addr add 10.{network}.0.2/24 dev {device}
         ip link set {device} up
         ip route add 10.{network}.0.0/16 via 10.{network}.0.1
-        $middle ip addr add 10.{network}.0.1/24 dev up
-        $middle ip link set up up
+        $middle ip addr add 10.{network}.0.1/24 dev clients
+        $middle ip link set clients up
         $middle ip link set lo up
         $middle sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'\n"
     );

@@ -80,7 +80,7 @@ impl Network {
     }
 
     /// Where one seat dials another.
-    pub(super) fn peer_address(&self, from: usize, to: usize) -> String {
+    pub(crate) fn peer_address(&self, from: usize, to: usize) -> String {
         match &self.kind {
             Kind::Namespaces(namespaces) => namespaces.addresses(to).peer.to_string(),
             Kind::Relays(relays) => relays.peer_address(from, to).to_string(),

@@ -40,6 +40,11 @@ impl Process {
         Command::new("sh").args(["-c", &script]).status().expect("a shell can be run");
     }
 
+    /// Whether it did.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
     /// How it ended, if it did.
     pub(crate) fn ended(&mut self) -> Option<Ended> {
         let status = self.child.try_wait().expect("a child can be waited for")?;

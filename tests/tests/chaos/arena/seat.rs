@@ -41,13 +41,15 @@ pub(crate) struct Seat {
     pub(crate) node_id: Option<u64>,
     joins: bool,
     pub(crate) process: Option<Process>,
-    /// Its end is expected: its disk is full, or it is taken out of the cluster.
+    /// Its disk is or was full: it may stop.
     pub(crate) may_end: bool,
+    /// It is taken out of the cluster: it is to stop.
+    pub(crate) may_leave: bool,
 }
 
 impl Seat {
     pub(super) fn empty(place: Place, disk: Disk) -> Self {
-        Self { place, disk, node_id: None, joins: false, process: None, may_end: false }
+        Self { place, disk, node_id: None, joins: false, process: None, may_end: false, may_leave: false }
     }
 
     /// A new node, with nothing on its disk.
@@ -56,7 +58,7 @@ impl Seat {
         if data.exists() {
             fs::remove_dir_all(&data).unwrap();
         }
-        (self.node_id, self.joins, self.may_end) = (Some(node_id), joins, false);
+        (self.node_id, self.joins, self.may_end, self.may_leave) = (Some(node_id), joins, false, false);
     }
 
     /// Its node is none any more.
@@ -110,14 +112,13 @@ impl Seat {
         clean(&mut command);
         command.arg("--config").arg(config);
         super::disk::shift_clock(&mut command, &self.clock());
-        self.may_end = false;
         self.process = Some(Process::spawn(command, self.log()));
     }
 
     pub(super) fn ended_by_itself(&mut self) -> Option<Ended> {
         let ended = self.process.as_mut()?.ended()?;
         self.process = None;
-        (!self.may_end).then_some(ended)
+        (!self.may_end && !self.may_leave).then_some(ended)
     }
 }
 

@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
         let flushed = tokio::time::timeout(PATIENCE, self.subscription.flush_acks()).await;
         let answered = matches!(&flushed, Ok(Ok(()))) || matches!(&flushed, Ok(Err(error)) if is_refusal(error));
         let after = self.subscription.ack_counts();
-        let outcome = outcome(answered, deliveries.len() as u64, after.confirmed - before.confirmed);
+        let outcome = outcome(deliveries.len() as u64, after.confirmed - before.confirmed);
         let act = Act::Ack {
             subscription: self.name.clone(),
             sandbox: self.sandbox.clone(),
@@ -140,7 +140,7 @@ impl<'a> Session<'a> {
                 sandbox: self.sandbox.clone(),
                 sequence: delivery.message.sequence,
                 dead_letter: *dead_letter,
-                outcome: outcome(answered, 1, done),
+                outcome: outcome(1, done),
             };
             self.desk.recorder.note(&self.desk.workspace, &self.client, invoke, act);
             if !answered {
@@ -151,13 +151,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Of several together only what holds for all is known.
-fn outcome(answered: bool, asked: u64, confirmed: u64) -> Outcome {
-    match confirmed {
-        all if all == asked => Outcome::Ok,
-        0 if answered => Outcome::Refused,
-        _ => Outcome::Unknown,
-    }
+/// Of several together only what holds for all is known. A refusal says nothing for sure: a leader may have died with its
+/// answer, and the next one, which gets the ack again, knows only that the lease is not one of its own.
+fn outcome(asked: u64, confirmed: u64) -> Outcome {
+    if confirmed == asked { Outcome::Ok } else { Outcome::Unknown }
 }
 
 /// Whether the broker answered that it does not take the verdict, as it does for a lease that has ended.
