@@ -12,9 +12,9 @@ use tandem_raft::{Apply, FIRST_LEVEL, Group, ProposeError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
-    clock,
     command::{self, Ack, CommandBuilder, Header, Nack, Outcome, Published, Verb, publish::Exception},
     error::RequestError,
+    leader_time::LeaderTime,
     metrics::BatchMetrics,
     rejection::{Reason, Rejection},
 };
@@ -140,8 +140,10 @@ impl BatcherHandle {
 /// What a batcher needs to know.
 pub(crate) struct BatcherOptions {
     pub(crate) max_queued_bytes: usize,
-    /// The limits in force, and the newest time in the log: no command is stamped with an earlier one.
+    /// The limits in force. Its time is set with every command.
     pub(crate) header: Header,
+    /// No command is stamped with an earlier time than the one before.
+    pub(crate) time: Arc<LeaderTime>,
     pub(crate) metrics: BatchMetrics,
 }
 
@@ -178,7 +180,7 @@ async fn run<A: Apply>(
                 if gathered.is_empty() {
                     continue;
                 }
-                options.header.time_ms = options.header.time_ms.max(clock::unix_ms());
+                options.header.time_ms = options.time.now_ms();
                 let (command, waiting) = build(gathered, &options);
                 options.metrics.observe(&command, &waiting.sizes());
                 match group.submit(command).await {

@@ -33,6 +33,7 @@ mod field;
 pub mod fuzzing;
 mod grpc;
 mod http;
+mod leader_time;
 pub mod logging;
 mod machine;
 mod message;

@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     delivery::Delivery,
     error::StartError,
+    leader_time::LeaderTime,
     metrics::Metrics,
     query::StateReader,
     retention::Retention,
@@ -126,6 +127,7 @@ async fn start_shards(
         });
         ready.await.map_err(|_| not_ready())?;
         let newest_time_ms = reader.time_ms().map_err(|_| not_ready())?;
+        let time = Arc::new(LeaderTime::new(newest_time_ms));
         let options = BatcherOptions {
             max_queued_bytes: config.limits.max_queued_bytes,
             header: Header {
@@ -135,6 +137,7 @@ async fn start_shards(
                 max_dead_letters: config.limits.max_dead_letters_per_sandbox,
                 dedupe_window_ms: config.limits.dedupe_window_ms,
             },
+            time: Arc::clone(&time),
             metrics: metrics.batches.clone(),
         };
         let batcher = batcher::spawn(Arc::clone(group), options);
@@ -143,6 +146,7 @@ async fn start_shards(
             delivery: Arc::clone(&delivery),
             batcher: batcher.clone(),
             heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
+            time,
             leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(ticker.run()));

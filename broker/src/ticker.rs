@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use crate::{
     batcher::BatcherHandle,
-    clock,
     command::{Alive, Outcome, Tick, Verb, tick::Leased},
     delivery::Delivery,
+    leader_time::LeaderTime,
     query::StateReader,
 };
 
@@ -29,6 +29,7 @@ pub(crate) struct Ticker {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) batcher: BatcherHandle,
     pub(crate) heartbeat_timeout_ms: u64,
+    pub(crate) time: Arc<LeaderTime>,
     pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
@@ -41,7 +42,11 @@ impl Ticker {
             if self.leadership.wait_for(|leadership| leadership.is_leader).await.is_err() {
                 return;
             }
-            let now_ms = clock::unix_ms();
+            let now_ms = match self.reader.time_ms() {
+                Ok(newest_ms) => self.time.not_before(newest_ms),
+                // Reported by the reader; the node ends.
+                Err(_) => return,
+            };
             if now_ms >= next_alive_ms {
                 next_alive_ms = now_ms + (self.heartbeat_timeout_ms / 3).max(1);
                 self.say_alive().await;
