@@ -9,7 +9,7 @@ pub(crate) mod seat;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +25,7 @@ use self::{
     process::Ended,
     seat::{Place, Seat},
 };
-use crate::arena::disk::Disk;
+use crate::{arena::disk::Disk, settings::Settings as RunSettings};
 
 /// Nodes that are started at first, on the first seats.
 pub(crate) const NODES: usize = 3;
@@ -42,14 +42,17 @@ pub(crate) struct Arena {
     pub(crate) changing: AsyncMutex<()>,
     /// What must not have happened to a process.
     complaints: Mutex<Vec<String>>,
+    history: PathBuf,
     /// Dropped last: the seats write there.
     pub(crate) home: Home,
 }
 
 impl Arena {
     /// Places for all, with nobody running.
-    pub(crate) async fn make(loopback: bool) -> Self {
+    pub(crate) async fn make(settings: &RunSettings) -> Self {
         let home = Home::new();
+        let history = settings.keep.clone().unwrap_or_else(|| home.path().join("history"));
+        let loopback = settings.loopback;
         let network = Network::make(loopback, SEATS).await;
         let secret = home.path().join("secret");
         std::fs::write(&secret, "the secret of this cluster").unwrap();
@@ -64,7 +67,16 @@ impl Arena {
             places.push(place);
         }
         let next_id = AtomicU64::new(NODES as u64 + 1);
-        Self { network, seats, places, next_id, changing: AsyncMutex::default(), complaints: Mutex::default(), home }
+        Self {
+            network,
+            seats,
+            places,
+            next_id,
+            changing: AsyncMutex::default(),
+            complaints: Mutex::default(),
+            history,
+            home,
+        }
     }
 
     /// Starts the first nodes, which make a cluster.
@@ -146,9 +158,9 @@ impl Arena {
         }
     }
 
-    /// Where everything of this run lies.
-    pub(crate) fn history(&self) -> PathBuf {
-        self.home.path().join("history")
+    /// Where what clients saw is written down.
+    pub(crate) fn history(&self) -> &Path {
+        &self.history
     }
 }
 

@@ -23,10 +23,10 @@ const PROGRESS: Duration = Duration::from_secs(10);
 pub(crate) async fn run(mut settings: Settings) {
     let names: Vec<_> = settings.faults.iter().map(|kind| kind.name()).collect();
     println!("{:?} of faults: {}", settings.duration, names.join(", "));
-    let arena = Arc::new(Arena::make(settings.loopback).await);
+    let arena = Arc::new(Arena::make(&settings).await);
     println!("everything of this run lies in {}", arena.home.path().display());
     arena.found().await;
-    let (recorder, writer) = Recorder::begin(&arena.history()).unwrap();
+    let (recorder, writer) = Recorder::begin(arena.history()).unwrap();
     let workload = Workload::begin(&arena, &recorder, &mut settings.random).await;
     let progress = tokio::spawn(tell_progress(recorder.clone()));
 
@@ -67,7 +67,7 @@ async fn tell_progress(recorder: Recorder) {
 
 fn conclude(arena: &Arena, settings: &Settings, struck: &[(Kind, u32)], counts: &Counts) {
     let began = now();
-    let judgement = judge(&arena.history()).unwrap();
+    let judgement = judge(arena.history()).unwrap();
     let faults: Vec<_> = struck.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
     println!("\nfaults: {}", faults.join(", "));
     for (kind, count) in &counts.by_kind {

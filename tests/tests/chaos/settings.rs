@@ -1,6 +1,6 @@
 //! What a run may be told, through the environment.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use tandem_tests::Random;
 
@@ -14,12 +14,14 @@ pub(crate) struct Settings {
     pub(crate) random: Random,
     /// Faults that may come.
     pub(crate) faults: Vec<Kind>,
+    /// Where the history goes, if it is to stay also when everything holds.
+    pub(crate) keep: Option<PathBuf>,
     /// Processes on the loopback interface, as on a machine without the rights for more.
     pub(crate) loopback: bool,
 }
 
 impl Settings {
-    /// Reads `TANDEM_CHAOS_SECONDS`, `TANDEM_CHAOS_FAULTS`, `TANDEM_CHAOS_LOOPBACK` and `TANDEM_TEST_SEED`.
+    /// Reads `TANDEM_CHAOS_SECONDS`, `TANDEM_CHAOS_FAULTS`, `TANDEM_CHAOS_LOOPBACK`, `TANDEM_CHAOS_KEEP` and `TANDEM_TEST_SEED`.
     pub(crate) fn from_environment(duration: Duration) -> Self {
         let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         let duration = read("TANDEM_CHAOS_SECONDS").map_or(duration, |text| {
@@ -30,6 +32,7 @@ impl Settings {
             |text| text.split(',').filter(|name| *name != "none").map(Kind::named).collect(),
         );
         let loopback = read("TANDEM_CHAOS_LOOPBACK").is_some();
-        Self { duration, random: Random::from_environment(), faults, loopback }
+        let keep = read("TANDEM_CHAOS_KEEP").map(PathBuf::from);
+        Self { duration, keep, random: Random::from_environment(), faults, loopback }
     }
 }
