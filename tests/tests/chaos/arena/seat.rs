@@ -45,11 +45,22 @@ pub(crate) struct Seat {
     pub(crate) may_end: bool,
     /// It is taken out of the cluster: it is to stop.
     pub(crate) may_leave: bool,
+    /// It was asked to stop, and will be started by who asked.
+    pub(crate) stopping: bool,
 }
 
 impl Seat {
     pub(super) fn empty(place: Place, disk: Disk) -> Self {
-        Self { place, disk, node_id: None, joins: false, process: None, may_end: false, may_leave: false }
+        Self {
+            place,
+            disk,
+            node_id: None,
+            joins: false,
+            process: None,
+            may_end: false,
+            may_leave: false,
+            stopping: false,
+        }
     }
 
     /// A new node, with nothing on its disk.
@@ -58,7 +69,7 @@ impl Seat {
         if data.exists() {
             fs::remove_dir_all(&data).unwrap();
         }
-        (self.node_id, self.joins, self.may_end, self.may_leave) = (Some(node_id), joins, false, false);
+        (self.node_id, self.joins, self.may_leave, self.stopping) = (Some(node_id), joins, false, false);
     }
 
     /// Its node is none any more.
@@ -112,13 +123,14 @@ impl Seat {
         clean(&mut command);
         command.arg("--config").arg(config);
         super::disk::shift_clock(&mut command, &self.clock());
+        self.stopping = false;
         self.process = Some(Process::spawn(command, self.log()));
     }
 
     pub(super) fn ended_by_itself(&mut self) -> Option<Ended> {
         let ended = self.process.as_mut()?.ended()?;
         self.process = None;
-        (!self.may_end && !self.may_leave).then_some(ended)
+        (!self.may_end && !self.may_leave && !self.stopping).then_some(ended)
     }
 }
 

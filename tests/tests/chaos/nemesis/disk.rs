@@ -12,6 +12,9 @@ pub(super) async fn strike(mut scene: Scene) {
     let arena = scene.arena.clone();
     let id = {
         let mut seat = arena.seat(one).await;
+        if seat.may_end {
+            return scene.say(format!("the disk of seat {} is full already", one + 1));
+        }
         seat.may_end = true;
         seat.disk.fill();
         seat.node_id
@@ -22,10 +25,10 @@ pub(super) async fn strike(mut scene: Scene) {
     // What was asked of the disk before it had room again may still fail.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut seat = arena.seat(one).await;
+    seat.may_end = false;
     if seat.node_id != id {
         return;
     }
-    seat.may_end = false;
     seat.process.take_if(|process| process.has_ended());
     let ended = seat.process.is_none();
     if ended {
