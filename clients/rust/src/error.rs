@@ -145,10 +145,17 @@ impl Error {
 
     /// Tells apart what the broker said and what happened on the way. Only a status made on this side has a source.
     pub(crate) fn from_status(status: &Status, endpoint: &Arc<str>, timeout: Duration) -> Self {
-        let Some(source) = status.source() else {
-            return Self::Refused(Box::new(Refusal::from_status(status)));
-        };
         let endpoint = Arc::clone(endpoint);
+        let Some(source) = status.source() else {
+            let refusal = Refusal::from_status(status);
+            // The other side counts the time as well, and its answer, bare of a reason, can be here first. By then the request
+            // may have been acted on: no refusal.
+            let is_bare = status.details().is_empty();
+            return match status.code() {
+                Code::Cancelled | Code::DeadlineExceeded if is_bare => Self::Timeout { endpoint, after: timeout },
+                _ => Self::Refused(Box::new(refusal)),
+            };
+        };
         let chain = || std::iter::successors(Some(source), |&error| error.source());
         if chain().any(|error| error.is::<TimeoutExpired>()) {
             return Self::Timeout { endpoint, after: timeout };
@@ -158,6 +165,20 @@ impl Error {
             Self::Unreachable { endpoint, cause }
         } else {
             Self::ConnectionLost { endpoint, cause }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_limit_that_the_server_noticed_first_is_no_refusal() {
+        let endpoint = Arc::from("http://x");
+        for status in [Status::cancelled("Timeout expired"), Status::deadline_exceeded("Timeout expired")] {
+            let error = Error::from_status(&status, &endpoint, Duration::from_secs(4));
+            assert!(matches!(error, Error::Timeout { .. }) && error.is_retryable(), "{error:?}");
         }
     }
 }
