@@ -127,7 +127,7 @@ where
         let layer = Arc::clone(&self.layer);
         if let Some(shard) = request.headers().get(FORWARDED) {
             let shard = shard.to_str().ok().and_then(|shard| shard.parse().ok());
-            let writes = kind != Kind::Single || writes(request.uri().path());
+            let writes = kind == Kind::Many || writes(request.uri().path());
             return Box::pin(async move {
                 match layer.is_led_here(shard, writes).await {
                     Ok(()) => inner.call(request).await,

@@ -345,8 +345,10 @@ impl Moving {
         let (Some(open), Some(routing)) = (&self.open, &self.edge.routing) else {
             return Err(status::shutting_down().into());
         };
-        let shard = self.edge.shards.of(&open.workspace_id).group.shard();
-        let place = routing.place(shard).await.map_err(|error| Status::from(RequestError::from(error)))?;
+        let group = &self.edge.shards.of(&open.workspace_id).group;
+        let shard = group.shard();
+        let unavailable = |error| Failed::from(Status::from(RequestError::from(error)));
+        let place = routing.place(shard).await.map_err(unavailable)?;
         let first = [Ask::Open(open.clone())];
         let credit = (self.credit.0 > 0 || self.credit.1 > 0).then(|| {
             let messages = u32::try_from(self.credit.0.max(0)).unwrap_or(u32::MAX);
@@ -359,6 +361,9 @@ impl Moving {
         let queue = futures_util::stream::iter(again).chain(queue);
         let responses: Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>> = match place {
             Place::Here => {
+                // A leader that was stopped for a while goes on as one until it looks around. It would lend messages that were
+                // acknowledged meanwhile under another leader.
+                group.leader_barrier().await.map_err(unavailable)?;
                 let queue = Box::pin(queue.map(Ok));
                 Box::pin(self.edge.serve_here(queue, self.resume.clone(), None))
             }

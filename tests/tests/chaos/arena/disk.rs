@@ -36,9 +36,10 @@ impl Disk {
 
     /// Takes all room that is left.
     pub(crate) fn fill(&self) {
-        // fallocate takes no time; what it leaves, in ever smaller pieces, is taken too.
-        let script = r#"i=0; for size in 1G 256M 64M 16M 4M 1M 256K 64K 16K 4K; do
-            while fallocate -l $size "$0/ballast.$i" 2>&-; do i=$((i+1)); done; rm -f "$0/ballast.$i"; done"#;
+        // fallocate takes no time; what it leaves, in ever smaller pieces, is taken too. What the node gives back meanwhile may
+        // stay: taking that piece by piece would have no end.
+        let script = r#"i=0; for size in 1G 256M 64M 16M 4M 1M 256K 64K 16K 4K; do for turn in 1 2 3 4; do
+            i=$((i+1)); fallocate -l $size "$0/ballast.$i" 2>&- || { rm -f "$0/ballast.$i"; break; }; done; done"#;
         run(Command::new("sh").args(["-c", script]).arg(&self.path));
     }
 

@@ -1,5 +1,5 @@
-//! A disk without any room left. The node may stop, as it does when its log cannot be written; it is started again once there is
-//! room.
+//! A disk without any room left, under a node that runs or that starts. The node may stop, as it does when its log cannot be
+//! written; it is started again once there is room.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::Scene;
 
 pub(super) async fn strike(mut scene: Scene) {
     let one = scene.some(1, 1).await[0];
-    // RocksDB asks for room ahead, so it takes a while until the next write has none.
+    let again = scene.random.percent(50);
     scene.stays *= 3;
     let arena = scene.arena.clone();
     let id = {
@@ -17,9 +17,14 @@ pub(super) async fn strike(mut scene: Scene) {
         }
         seat.may_end = true;
         seat.disk.fill();
+        // What RocksDB has asked for ahead lasts a while, unless the node must start on such a disk.
+        if again && seat.process.take().is_some() {
+            seat.start(&arena);
+        }
         seat.node_id
     };
-    scene.say(format!("the disk of seat {} is full for {:?}", one + 1, scene.stays));
+    let what = if again { ", and its node is killed and started on it" } else { "" };
+    scene.say(format!("the disk of seat {} is full{what}, for {:?}", one + 1, scene.stays));
     tokio::time::sleep(scene.stays).await;
     arena.seat(one).await.disk.free();
     // What was asked of the disk before it had room again may still fail.

@@ -1,19 +1,16 @@
 //! Leaders that are moved, nodes that are drained, and nodes that are replaced by others, with `tandem cluster`, while
 //! everything else goes on. What is refused because of another fault is tried again for a while, then left.
 
-use std::{
-    process::Output,
-    time::{Duration, Instant},
-};
+use std::{process::Output, time::Duration};
 
 use tandem_tests::{now, tandem_command};
 
 use super::Scene;
-use crate::arena::SEATS;
+use crate::arena::{Arena, SEATS};
 
 /// How long a change may take, with other faults beside it. One that was accepted goes on without its command, so it is
 /// finished before the next: the harness must know who sits where.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn strike(mut scene: Scene) {
     match scene.random.between(1, 5) {
@@ -31,6 +28,7 @@ pub(super) async fn strike(mut scene: Scene) {
         3 => {
             scene.ask(&["rebalance"]).await;
         }
+        4 => grow_and_shrink(scene).await,
         _ => replace(scene).await,
     }
 }
@@ -60,47 +58,69 @@ async fn replace(mut scene: Scene) {
     let Ok(_alone) = arena.changing.try_lock() else { return };
     let old_seat = scene.some(1, 1).await[0];
     let taken = arena.taken().await;
-    let Some(new_seat) = (0..SEATS).find(|number| !taken.contains(number)) else { return };
+    let Some((new_seat, new)) = sit_down(&arena, &taken).await else { return };
     let old = arena.seat(old_seat).await.node_id.unwrap_or(1);
-    let new = arena.new_id();
-    let peer = arena.network.peer_address(old_seat, new_seat);
-    let (old_text, new_text) = (old.to_string(), new.to_string());
-    let command = ["replace", &old_text, &new_text, "--peer", &peer];
     // From when it is accepted, which may be before the answer, the old one may be told to stop.
     arena.seat(old_seat).await.may_leave = true;
-    {
-        let mut seat = arena.seat(new_seat).await;
-        seat.take_place(new, true);
-        seat.start(&arena);
-    }
     scene.say(format!("node {new} on seat {} replaces node {old} on seat {}", new_seat + 1, old_seat + 1));
     let began = now();
+    let peer = arena.network.peer_address(old_seat, new_seat);
     // Others than the one that goes are asked: it may stop before it has said yes.
     let others: Vec<_> = taken.into_iter().filter(|number| *number != old_seat).collect();
-    let mut turn = 0;
-    while !is_done(&arena, &others, turn, &command, began).await {
-        turn += 1;
-        assert!(began.elapsed() < 4 * PATIENCE, "tandem cluster {} is not done", command.join(" "));
-    }
+    carry_out(&arena, &others, &["replace", &old.to_string(), &new.to_string(), "--peer", &peer]).await;
     // It was told to stop; if it could not hear that, nobody needs it any more.
     arena.seat(old_seat).await.leave();
     scene.say(format!("node {new} has taken the place of node {old} after {:.1?}", began.elapsed()));
 }
 
-/// Gives the same command until it has been carried out: it does nothing twice.
-async fn is_done(arena: &crate::arena::Arena, others: &[usize], turn: usize, command: &[&str], began: Instant) -> bool {
-    let output = tandem(arena, others[turn % others.len()], command, "10s").await;
-    if output.status.success() {
-        return true;
-    }
-    if began.elapsed() > PATIENCE {
-        println!("  tandem cluster {}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    false
+/// A fourth node comes, and after a while any of the four goes.
+async fn grow_and_shrink(mut scene: Scene) {
+    let arena = scene.arena.clone();
+    let Ok(_alone) = arena.changing.try_lock() else { return };
+    let before = arena.taken().await;
+    let Some((new_seat, new)) = sit_down(&arena, &before).await else { return };
+    scene.say(format!("node {new} on seat {} joins", new_seat + 1));
+    let began = now();
+    let peer = arena.network.peer_address(before[0], new_seat);
+    carry_out(&arena, &before, &["add", &new.to_string(), "--peer", &peer]).await;
+    scene.say(format!("node {new} is a member after {:.1?}", began.elapsed()));
+    tokio::time::sleep(scene.stays).await;
+    let goes_from = scene.some(1, 1).await[0];
+    let goes = arena.seat(goes_from).await.node_id.unwrap_or(new);
+    arena.seat(goes_from).await.may_leave = true;
+    scene.say(format!("node {goes} on seat {} is removed", goes_from + 1));
+    let began = now();
+    let others: Vec<_> = arena.taken().await.into_iter().filter(|number| *number != goes_from).collect();
+    carry_out(&arena, &others, &["remove", &goes.to_string()]).await;
+    arena.seat(goes_from).await.leave();
+    scene.say(format!("node {goes} is no member any more after {:.1?}", began.elapsed()));
 }
 
-async fn tandem(arena: &crate::arena::Arena, at: usize, arguments: &[&str], timeout: &str) -> Output {
+/// Starts a node that joins, on a free seat. Returns seat and id.
+async fn sit_down(arena: &Arena, taken: &[usize]) -> Option<(usize, u64)> {
+    let number = (0..SEATS).find(|number| !taken.contains(number))?;
+    let id = arena.new_id();
+    let mut seat = arena.seat(number).await;
+    seat.take_place(id, true);
+    seat.start(arena);
+    Some((number, id))
+}
+
+/// Gives the same command, to one after the other, until it has been carried out: it does nothing twice.
+async fn carry_out(arena: &Arena, at: &[usize], command: &[&str]) {
+    let began = now();
+    for turn in 0.. {
+        let output = tandem(arena, at[turn % at.len()], command, "10s").await;
+        if output.status.success() {
+            return;
+        }
+        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        assert!(began.elapsed() < PATIENCE, "tandem cluster {}: not within {PATIENCE:?}: {why}", command.join(" "));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn tandem(arena: &Arena, at: usize, arguments: &[&str], timeout: &str) -> Output {
     let mut command = tandem_command();
     let server = format!("http://{}", arena.endpoints()[at]);
     command.args(["--server", &server, "cluster"]).args(arguments);
