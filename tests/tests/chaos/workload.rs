@@ -51,7 +51,7 @@ impl Desk {
 
     fn for_client(&mut self) -> Self {
         let random = self.random.fork();
-        Self { ways: self.ways.from_anywhere(&mut self.random), random, ..self.clone() }
+        Self { ways: self.ways.anywhere(&mut self.random), random, ..self.clone() }
     }
 }
 
@@ -151,8 +151,7 @@ async fn register(desk: &Desk, sandbox: &str) {
         max_backoff: Some(wire_duration(Duration::from_millis(800))),
     };
     until("a sandbox is registered", async |turn| {
-        let sandbox =
-            Sandbox { sandbox_id: sandbox.to_owned(), retry_policy: Some(policy.clone()), ..Sandbox::default() };
+        let sandbox = Sandbox { sandbox_id: sandbox.to_owned(), retry_policy: Some(policy), ..Sandbox::default() };
         desk.ways.at(turn).registry(&*desk.workspace).register(sandbox).await.map_err(|error| error.to_string())
     })
     .await;

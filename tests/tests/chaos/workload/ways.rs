@@ -29,7 +29,7 @@ impl Ways {
     }
 
     /// The same, beginning anywhere.
-    pub(super) fn from_anywhere(&self, random: &mut Random) -> Self {
+    pub(super) fn anywhere(&self, random: &mut Random) -> Self {
         Self::new(self.endpoints.clone(), random.between(0, self.endpoints.len() as u64 - 1) as usize)
     }
 
