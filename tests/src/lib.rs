@@ -1,8 +1,8 @@
 //! Tests that need more than one crate.
 //!
 //! It owns the architecture test (`tests/architecture`: import arrows, names, lengths, first pages) and the tests that run
-//! whole brokers (`tests/broker`: durability under kill -9, bad input, delivery, conversations, restart; `tests/cli`: the
-//! command that users type), with the harness for them. It does not know the insides of any crate: what can be tested within
+//! whole brokers (`tests/broker`: durability under kill -9, bad input, delivery, conversations, restart; `tests/cluster`; `tests/chaos`:
+//! a cluster under every fault, judged by [`history`]; `tests/cli`: the command that users type), with the harness for them. It does not know the insides of any crate: what can be tested within
 //! one is tested there.
 //!
 //! Read first: [`BrokerProcess`], a broker of its own for a test; [`Refused`], what a test expects of an error;
