@@ -106,6 +106,19 @@ pub(crate) async fn take_stock(arena: &Arena, desk: &Desk) {
     }
 }
 
+/// Notes what the state of every shard comes to on every node, at the same entry of its log.
+pub(crate) async fn compare_states(arena: &Arena, desk: &Desk) {
+    let first = *arena.taken().await.first().expect("three nodes run");
+    let verified = arena.client(first).cluster().verify(PATIENCE).await.unwrap();
+    for shard in verified.shards {
+        for node in shard.nodes {
+            let what = format!("the state of shard {} after entry {}", shard.shard_id, shard.index);
+            let value = if node.missing.is_empty() { node.digest } else { format!("nothing: {}", node.missing) };
+            desk.recorder.found(&desk.workspace, "the end", Act::State { node: node.node_id, what, value });
+        }
+    }
+}
+
 /// What waits, and the sequences of dead letters.
 async fn inbox(client: &Client, workspace: &str, sandbox: &str) -> (u64, Vec<u64>) {
     let pending = client.registry(workspace).get(sandbox).await.unwrap().pending_messages;

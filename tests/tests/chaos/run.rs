@@ -41,6 +41,9 @@ pub(crate) async fn run(mut settings: Settings) {
     for desk in &desks {
         ending::take_stock(&arena, desk).await;
     }
+    if let Some(desk) = desks.first() {
+        ending::compare_states(&arena, desk).await;
+    }
     arena.watch().await;
     progress.abort();
     // It holds a recorder, and the writer ends with the last of them.
