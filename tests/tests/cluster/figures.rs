@@ -94,19 +94,32 @@ async fn paced(client: Client, stop: Arc<AtomicBool>) -> Vec<Duration> {
 /// Large messages until the state holds so many bytes.
 async fn fill(client: &Client, bytes: u64) {
     const LARGE: u64 = 64 << 10;
-    let stream = client.publisher(WORKSPACE).stream(PublishStreamOptions::default());
     let mut seed = 1_u64;
-    for _ in 0..bytes / LARGE {
-        // Nothing that an engine makes smaller.
+    // Nothing that an engine makes smaller.
+    let mut content = || -> Vec<u8> {
         let words = std::iter::repeat_with(|| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             seed.to_be_bytes()
         });
-        let content: Vec<u8> = words.flatten().take(LARGE as usize).collect();
-        let message = Message { content: content.into(), ..direct("alice", "carol", "") };
-        drop(stream.send(message).await.unwrap());
+        words.flatten().take(LARGE as usize).collect()
+    };
+    let mut left = bytes / LARGE;
+    while left > 0 {
+        let stream = client.publisher(WORKSPACE).stream(PublishStreamOptions::default());
+        while left > 0 {
+            let message = Message { content: content().into(), ..direct("alice", "carol", "") };
+            match stream.send(message).await {
+                Ok(receipt) => drop(receipt),
+                // So much at once may cost a leader its lease on a slow disk; nothing is measured here.
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error}");
+                    break;
+                }
+            }
+            left -= 1;
+        }
+        stream.flush().await.ok();
     }
-    stream.flush().await.unwrap();
 }
 
 async fn registered() -> Trio {
