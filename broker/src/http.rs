@@ -57,6 +57,7 @@ async fn scrape(State(operator): State<Operator>) -> impl IntoResponse {
         gauges.slowest_voter_lag.get_or_create(&label).set(status.last_log_index.saturating_sub(slowest) as i64);
         gauges.applied_index.get_or_create(&label).set(status.applied_index as i64);
         gauges.snapshot_index.get_or_create(&label).set(status.snapshot_index as i64);
+        gauges.purged_index.get_or_create(&label).set(status.purged_index as i64);
         gauges.open_inboxes.get_or_create(&label).set(shard.delivery.open_inboxes() as i64);
         gauges.queued_bytes.get_or_create(&label).set(shard.batcher.queued_bytes() as i64);
         gauges.state_bytes.get_or_create(&label).set(shard.reader.engine().size_bytes() as i64);

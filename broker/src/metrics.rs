@@ -85,6 +85,7 @@ pub(crate) struct ShardGauges {
     pub(crate) apply_lag: Family<ShardLabel, Gauge>,
     pub(crate) slowest_voter_lag: Family<ShardLabel, Gauge>,
     pub(crate) snapshot_index: Family<ShardLabel, Gauge>,
+    pub(crate) purged_index: Family<ShardLabel, Gauge>,
     pub(crate) open_inboxes: Family<ShardLabel, Gauge>,
     pub(crate) queued_bytes: Family<ShardLabel, Gauge>,
     pub(crate) state_bytes: Family<ShardLabel, Gauge>,
@@ -172,6 +173,7 @@ impl ShardGauges {
         );
         registry.register("shard_applied_index", "Newest applied entry", self.applied_index.clone());
         registry.register("shard_snapshot_index", "Newest entry in a snapshot", self.snapshot_index.clone());
+        registry.register("shard_purged_index", "Entry up to which the log is purged", self.purged_index.clone());
         registry.register("shard_open_inboxes", "Inboxes with subscribers", self.open_inboxes.clone());
         registry.register("shard_queued_bytes", "Bytes of publishes not answered yet", self.queued_bytes.clone());
         registry.register("shard_state_bytes", "Bytes of the state, approximately", self.state_bytes.clone());

@@ -262,13 +262,15 @@ impl StateHome {
             }
         }
         let Some(path) = newest else { return Ok(None) };
-        let known = &mut self.making.lock().known;
-        if let Some(contents) = Contents::recorded(&path, known) {
-            return Ok(Some(SnapshotDir { path, contents: Arc::new(contents) }));
-        }
-        let opened = self.opener.open(&path).map_err(FatalError::from);
-        match opened.and_then(|engine| position_of(engine.as_ref())) {
-            Ok(meta) => Ok(Some(with_contents(path, meta, known)?)),
+        match self.open_copy(&path) {
+            Ok(meta) => {
+                let known = &mut self.making.lock().known;
+                let recorded = Contents::recorded(&path, known).filter(|contents| contents.meta == meta);
+                match recorded {
+                    Some(contents) => Ok(Some(SnapshotDir { path, contents: Arc::new(contents) })),
+                    None => Ok(Some(with_contents(path, meta, known)?)),
+                }
+            }
             Err(error) if error.is_damage() => {
                 self.give_up_snapshot(&path, &error.to_string())?;
                 Ok(None)

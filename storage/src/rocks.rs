@@ -167,7 +167,8 @@ impl Engine for RocksEngine {
     }
 
     fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
-        scan::all(&self.db, &self.families(), begun, visit).map_err(|error| self.fail("scanning all keys", error))
+        scan::all(&self.db, &self.families(), false, begun, visit)
+            .map_err(|error| self.fail("scanning all keys", error))
     }
 
     /// Reads the files that are read at an opening, every pair through an iterator, and where there are filters every key
@@ -179,7 +180,7 @@ impl Engine for RocksEngine {
         reads.fill_cache(false);
         let mut failed = None;
         let mut unpaced = 0;
-        self.scan_all(&mut || (), &mut |space, key, value| {
+        let read = scan::all(&self.db, &self.families(), true, &mut || (), &mut |space, key, value| {
             let is_filtered = self.filtered.contains(&space);
             if is_filtered
                 && let Ok(family) = self.family(space)
@@ -194,7 +195,8 @@ impl Engine for RocksEngine {
             }
             bytes += unpaced;
             if pace(std::mem::take(&mut unpaced)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        });
+        read.map_err(|error| self.fail("scanning all keys", error))?;
         failed.map_or(Ok(bytes + unpaced), Err)
     }
 

@@ -14,6 +14,7 @@ use crate::{
     damage::{Guarded, Note, Part},
     error::FatalError,
     snapshot::position_of,
+    type_config::SnapshotMeta,
 };
 
 /// What a shard can begin with.
@@ -134,6 +135,15 @@ impl StateHome {
         let verified = self.opener.open(&copy).and_then(|engine| engine.verify(pace));
         remove(&copy)?;
         Ok(verified?)
+    }
+
+    /// Up to where a snapshot reaches, found out in a copy as well: it can be opened, then.
+    pub(super) fn open_copy(&self, snapshot: &Path) -> Result<SnapshotMeta, FatalError> {
+        let copy = self.checking().join(self.checks.fetch_add(1, Ordering::Relaxed).to_string());
+        link_all(snapshot, &copy).map_err(failed("linking a snapshot"))?;
+        let found = self.opener.open(&copy).map_err(FatalError::from).and_then(|engine| position_of(engine.as_ref()));
+        remove(&copy)?;
+        found
     }
 
     /// Takes over a snapshot that another node gave, after reading all of it.

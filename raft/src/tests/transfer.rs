@@ -146,8 +146,8 @@ async fn a_byte_that_flipped_in_a_snapshot_stops_who_sends_it_and_is_installed_n
     let (mut byte, far) = ([0], file.metadata().unwrap().len() * 9 / 10);
     file.read_exact_at(&mut byte, far).unwrap();
     file.write_all_at(&[byte[0] ^ 16], far).unwrap();
-    let reason = late.trio.expect_fatal(leader, "LOG_CORRUPT").await;
-    assert!(reason.to_string().contains("of a snapshot of shard 0"), "{reason}");
+    let reason = late.trio.expect_fatal(leader, "STATE_DAMAGED").await;
+    assert!(reason.to_string().contains("of a snapshot: its checksum is"), "{reason}");
     // The other one has it, too, and undamaged.
     let all = || applied(&late.trio, late.away, 0) == late.proposed;
     assert!(within(30_000, all).await, "it does not catch up");

@@ -48,10 +48,12 @@ pub(super) fn run(
     pairs.status()
 }
 
-/// Visits everything in `families`, which are the spaces in their order; the snapshot is the consistent view.
+/// Visits everything in `families`, which are the spaces in their order; the snapshot is the consistent view. With `deleted` also
+/// what a range deletion covers: its blocks are read again when files are merged, so whoever looks for damage must look there.
 pub(super) fn all(
     db: &DB,
     families: &[&ColumnFamily],
+    deleted: bool,
     begun: &mut dyn FnMut(),
     visit: &mut SpaceVisitor<'_>,
 ) -> Result<(), rocksdb::Error> {
@@ -61,6 +63,7 @@ pub(super) fn all(
         let mut options = ReadOptions::default();
         options.set_verify_checksums(true);
         options.set_total_order_seek(true);
+        options.set_ignore_range_deletions(deleted);
         options.fill_cache(false);
         options.set_readahead_size(READAHEAD_BYTES);
         let mut pairs = view.raw_iterator_cf_opt(family, options);

@@ -78,6 +78,7 @@ async fn metrics_are_openmetrics_and_count_what_happens() {
         ("tandem_shard_last_log_index", "gauge"),
         ("tandem_shard_applied_index", "gauge"),
         ("tandem_shard_snapshot_index", "gauge"),
+        ("tandem_shard_purged_index", "gauge"),
         ("tandem_shard_open_inboxes", "gauge"),
         ("tandem_shard_queued_bytes", "gauge"),
         ("tandem_shard_state_bytes", "gauge"),
