@@ -63,6 +63,7 @@ pub(super) fn all(
         let mut options = ReadOptions::default();
         options.set_verify_checksums(true);
         options.set_total_order_seek(true);
+        #[expect(deprecated, reason = "it has become needless for speed, and what it hides is wanted here")]
         options.set_ignore_range_deletions(deleted);
         options.fill_cache(false);
         options.set_readahead_size(READAHEAD_BYTES);
