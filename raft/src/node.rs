@@ -13,7 +13,8 @@ use crate::{
     balance,
     change::Change,
     cluster::Cluster,
-    commit_thread, conform,
+    commit_thread::{self, CommitHandle},
+    conform,
     council::{Council, Decide as _},
     damage::{Guarded, Note, Part},
     error::{FatalError, FatalSink},
@@ -137,7 +138,7 @@ impl<A: Apply> Node<A> {
         cluster: Option<ClusterOptions>,
         log: Arc<dyn Engine>,
         opener: Arc<dyn OpenState>,
-        mut apply: impl FnMut(u32) -> A,
+        apply: impl FnMut(u32) -> A,
         metrics: CommitMetrics,
         fatal: FatalSink,
     ) -> Result<Self, FatalError> {
@@ -156,6 +157,25 @@ impl<A: Apply> Node<A> {
                 (commits, Some(thread))
             }
         };
+        match Self::launch_on(options, cluster, (log, commits, log_note), opener, apply, fatal).await {
+            Ok(node) => Ok(Self { commit_thread, ..node }),
+            Err(error) => {
+                // It closes the log: a process that ended meanwhile would take the ground from under it.
+                let ended = move || commit_thread.is_none_or(|thread| ends_in_time(&thread));
+                drop(crate::blocking::run(ended).await);
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch_on(
+        options: &NodeOptions,
+        cluster: Option<ClusterOptions>,
+        (log, commits, log_note): (Arc<dyn Engine>, CommitHandle, Note),
+        opener: Arc<dyn OpenState>,
+        mut apply: impl FnMut(u32) -> A,
+        fatal: FatalSink,
+    ) -> Result<Self, FatalError> {
         let newest_level = cluster.as_ref().map_or(NEWEST_LEVEL, |cluster| cluster.own.versions.newest_level);
         let mut accept = None;
         let mut bootstraps = true;
@@ -202,7 +222,7 @@ impl<A: Apply> Node<A> {
             .simulation
             .is_none()
             .then(|| scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone()));
-        let mut node = Self { groups, log, commit_thread, cluster: None, tasks: Vec::new(), scrub };
+        let mut node = Self { groups, log, commit_thread: None, cluster: None, tasks: Vec::new(), scrub };
         if let (Some(links), Some(accept)) = (links, accept) {
             let serving = Serving { accept, metrics: peer_metrics, file: RollFile::in_dir(&options.data_dir) };
             node.take_part(links, serving, lease);

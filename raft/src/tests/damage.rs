@@ -151,10 +151,11 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
 async fn a_damaged_snapshot_is_not_taken_from_another_node() {
     let (trio, _) = purged().await;
     let (from, to) = (trio.leader(0).await, trio.leader(0).await % 3 + 1);
-    let taken = trio.group(from, 0).home().newest_snapshot().unwrap().path;
-    let received = trio.group(to, 0).home().incoming().join("damaged");
+    // Held, so that a newer one does not take its place; and a copy where nobody else clears up.
+    let taken = trio.group(from, 0).home().newest_snapshot().unwrap();
+    let received = trio.dirs[&to].path().join("a copy");
     fs::create_dir_all(&received).unwrap();
-    for entry in fs::read_dir(&taken).unwrap() {
+    for entry in fs::read_dir(&taken.path).unwrap() {
         let path = entry.unwrap().path();
         fs::copy(&path, received.join(path.file_name().unwrap())).unwrap();
     }
