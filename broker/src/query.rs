@@ -7,16 +7,13 @@ mod lanes;
 pub(crate) mod registry;
 pub(crate) mod retention;
 mod topics;
-mod watched;
 
 use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tandem_raft::FatalSink;
 use tandem_storage::{Direction, Engine};
 
-use self::watched::Watched;
 use crate::{
     batch::Batch,
     encoding::{Field as _, Reader},
@@ -34,11 +31,11 @@ use crate::{
     rejection::Rejection,
 };
 
-/// The engine of a shard's state, as it is now: a snapshot may replace it. Cheap to clone.
+/// The engine of a shard's state, as it is now: a snapshot may replace it. Cheap to clone. What must stop the node when a
+/// reader meets it, the engine itself reports: bad data must not be met twice.
 #[derive(Clone, Default)]
 pub(crate) struct StateReader {
     slot: Arc<RwLock<Option<Opened>>>,
-    fatal: FatalSink,
 }
 
 /// A state, and what the machine keeps in front of it.
@@ -72,14 +69,8 @@ impl From<crate::encoding::DecodeError> for QueryError {
 }
 
 impl StateReader {
-    /// A reader that reports what must stop the node.
-    pub(crate) fn new(fatal: FatalSink) -> Self {
-        Self { slot: Arc::default(), fatal }
-    }
-
     /// Reads from this engine from now on.
     pub(crate) fn replace(&self, engine: Arc<dyn Engine>, ids: Arc<RwLock<RecentIds>>) {
-        let engine: Arc<dyn Engine> = Arc::new(Watched::new(engine, self.fatal.clone()));
         *self.slot.write() = Some(Opened { engine, ids });
     }
 

@@ -85,7 +85,7 @@ async fn start_node(
     };
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |shard| {
-        let reader = StateReader::new(fatal.clone());
+        let reader = StateReader::default();
         let delivery = Arc::new(Delivery::new(reader.clone(), metrics.events.clone()));
         readers.push(reader.clone());
         deliveries.push(Arc::clone(&delivery));

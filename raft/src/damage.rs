@@ -120,7 +120,7 @@ impl Note {
     }
 }
 
-/// An engine whose damage is written down, and ends the node, whoever meets it.
+/// An engine whose fatal errors end the node, whoever meets them; damage is written down as well.
 pub(crate) struct Guarded {
     engine: Arc<dyn Engine>,
     note: Note,
@@ -136,6 +136,8 @@ impl Guarded {
         result.inspect_err(|error| {
             if matches!(error, Error::Corrupt { .. }) {
                 self.fatal.report(self.note.take_down(&error.to_string()));
+            } else if error.is_fatal() {
+                self.fatal.report(FatalError::Engine { code: error.code(), detail: error.to_string() });
             }
         })
     }
@@ -183,5 +185,26 @@ impl Engine for Guarded {
 
     fn name(&self) -> &'static str {
         self.engine.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_storage::{FaultEngine, Tear};
+
+    use super::*;
+
+    #[test]
+    fn what_a_reader_meets_stops_the_node() {
+        let (dir, engine) = (tempfile::tempdir().unwrap(), FaultEngine::new(1));
+        let (power, fatal) = (engine.handle(), FatalSink::default());
+        let note = Note::in_dir(dir.path(), Part::State(0));
+        let guarded = Guarded::new(Arc::new(engine), note.clone(), fatal.clone());
+        assert_eq!(guarded.get(Space(0), b"k").unwrap(), None);
+        assert!(fatal.get().is_none());
+        power.crash(Tear::All);
+        assert!(guarded.get(Space(0), b"k").is_err());
+        assert_eq!(fatal.get().unwrap().code(), "STORAGE_FAILED");
+        assert!(!note.exists(), "a disk that fails is not a disk that lies");
     }
 }

@@ -1,6 +1,6 @@
 //! openraft's own suite for log stores and state machines, on every engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread::JoinHandle};
 
 use openraft::{
     StorageError,
@@ -26,12 +26,25 @@ struct Builder {
     cache_bytes: usize,
 }
 
-impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine<Journal>), StorageError<TypeConfig>> {
+/// What lasts as long as a test of the suite, and ends with it: a thread that still closes its engine when the process ends
+/// would use what the engine's library has already torn down.
+struct Held {
+    _dir: TempDir,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.thread.take().expect("it is held until now").join().expect("the commit thread ends well");
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, Held> for Builder {
+    async fn build(&self) -> Result<(Held, LogStore, StateMachine<Journal>), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let fatal = FatalSink::default();
         let engine = (self.log)(&dir);
-        let (commits, _thread) =
+        let (commits, thread) =
             commit_thread::spawn(Arc::clone(&engine), CommitMetrics::default(), fatal.clone()).unwrap();
         let log = LogStore::open(0, engine, commits, self.cache_bytes).unwrap();
         let home = StateHome::prepare(0, dir.path().join("shard-0"), (self.states)(), FatalSink::default()).unwrap();
@@ -40,7 +53,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Journal>, TempDir> for Buil
         let state =
             StateMachine::open(0, home, Journal::default(), trigger, tokio::sync::watch::Sender::default(), 1, fatal)
                 .unwrap();
-        Ok((dir, log, state))
+        Ok((Held { _dir: dir, thread: Some(thread) }, log, state))
     }
 }
 
