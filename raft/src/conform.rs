@@ -134,6 +134,13 @@ impl View<'_> {
         if shard.is_joint() {
             return if voters.contains(&own) { Some(Step::EndJoint) } else { self.hand_over(voters.clone()) };
         }
+        // Who was parted with in another shard hears no more of it, and would wait here for ever. The others see it.
+        if self.kept.contains(&own) && roll.is_leaving(own) {
+            let others = voters.iter().copied().filter(|id| !roll.is_leaving(*id)).collect();
+            if let Some(step) = self.hand_over(others) {
+                return Some(step);
+            }
+        }
         let stays = |id: &u64| roll.members.contains_key(id) && !roll.is_leaving(*id);
         let missing = roll.members.iter().find(|(id, _)| stays(id) && !shard.nodes.contains_key(id));
         if let Some((id, member)) = missing {

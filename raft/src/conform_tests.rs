@@ -93,6 +93,11 @@ fn the_first_shard_parts_with_a_node_when_the_others_have() {
     replacing.members.get_mut(&4).unwrap().replaces = Some(3);
     let learns = shard(&[&[1, 2, 3]], &[1, 2, 3, 4]);
     assert_eq!(step(1, &learns, &[1, 2, 3, 4], &replacing), None);
+    assert_eq!(
+        step(3, &learns, &[1, 2, 3, 4], &replacing),
+        Some(Step::HandOver(1)),
+        "it may hear no more of the others"
+    );
     let change = Step::ChangeVoters { add: set(&[4]), remove: set(&[3]) };
     assert_eq!(step(1, &learns, &[1, 2, 4], &replacing), Some(change));
 }
