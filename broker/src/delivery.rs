@@ -25,6 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use self::{
     inbox::{Ended, InboxQueue},
     loader::{BatchCache, Loader},
+    ready::Ended as EndedLease,
     signals::Signals,
 };
 use crate::{
@@ -178,11 +179,11 @@ impl Delivery {
         self.forget_if_idle(key, inbox);
     }
 
-    /// An ack that was on its way has an outcome.
-    pub(crate) fn ack_settled(&self, inbox: &SharedInbox, durable: bool) {
+    /// An ack or a nack that was on its way has an outcome. `ended` is what [`InboxQueue::ending`] said of it.
+    pub(crate) fn ack_settled(&self, inbox: &SharedInbox, ended: &[EndedLease], durable: bool) {
         let (key, idle) = {
             let mut queue = inbox.lock();
-            queue.acks_in_flight -= 1;
+            queue.settled(ended);
             if !durable {
                 queue.end(Ended::AckFailed);
             }

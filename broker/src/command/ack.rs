@@ -111,6 +111,13 @@ encoded! {
     }
 }
 
+impl Ack {
+    /// The messages in it that waited on their own: priority and sequence.
+    pub(crate) fn alone(&self) -> impl Iterator<Item = (u8, u64)> {
+        self.parked.iter().copied()
+    }
+}
+
 encoded! {
     /// The part of a batch that one direct lane got.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]

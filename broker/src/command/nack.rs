@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::ack::{FinishedRun, Lane};
+use super::ack::{FinishedRun, Lane, Source};
 use crate::encoding::{DecodeError, Field, Reader, encoded};
 
 /// How a delivery failed. Numbers are frozen.
@@ -61,6 +61,14 @@ encoded! {
         pub(crate) delay_ms: Option<u64>,
         /// No further attempt.
         pub(crate) dead_letter: bool,
+    }
+}
+
+impl Nack {
+    /// The messages in it that waited on their own: priority and sequence.
+    pub(crate) fn alone(&self) -> impl Iterator<Item = (u8, u64)> {
+        let alone = self.messages.iter().filter(|failed| failed.lane.source == Source::Parked);
+        alone.map(|failed| (failed.lane.priority, failed.sequence))
     }
 }
 

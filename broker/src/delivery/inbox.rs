@@ -13,7 +13,7 @@ use super::{
     keyed::KeyedOrder,
     lane::{LaneQueue, Lease},
     loader::Loader,
-    ready::ReadyQueue,
+    ready::{Ended as EndedLease, ReadyQueue},
 };
 use crate::{
     batch::Batch,
@@ -306,7 +306,26 @@ impl InboxQueue {
         if lease.lane.source == Source::Parked
             && let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority))
         {
-            ready.remove(lease.sequence);
+            ready.end(lease.sequence);
+        }
+    }
+
+    /// What [`InboxQueue::settled`] needs to know of an ack or a nack: the messages on their own that are in it.
+    pub(crate) fn ending(&self, alone: impl Iterator<Item = (u8, u64)>) -> Vec<EndedLease> {
+        let attempt = |priority: u8, sequence| self.ready.get(usize::from(priority))?.ending(sequence);
+        alone.filter_map(|(priority, sequence)| Some((priority, sequence, attempt(priority, sequence)?))).collect()
+    }
+
+    /// An ack or a nack has an outcome.
+    pub(crate) fn settled(&mut self, ended: &[EndedLease]) {
+        self.acks_in_flight -= 1;
+        for (priority, sequence, attempt) in ended {
+            if let Some(ready) = self.ready.get_mut(usize::from(*priority)) {
+                ready.settled(*sequence, *attempt);
+            }
+        }
+        if !ended.is_empty() {
+            self.wake();
         }
     }
 

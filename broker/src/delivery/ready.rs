@@ -2,7 +2,7 @@
 //! has come, redrives, replays. A bounded window onto what lies on disk.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     ops::ControlFlow,
 };
 
@@ -25,13 +25,26 @@ const MAX_WINDOW: usize = 4_096;
 /// Sequences that one load reads.
 const LOAD: usize = 1_024;
 
+/// A lease that has ended, as far as this node knows. The state will say so once that is settled.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    attempt: u32,
+    /// The state has shown the message meanwhile; it is to be looked at again.
+    seen: bool,
+}
+
+/// A message on its own whose lease has ended: its priority, its sequence, and its attempt.
+pub(crate) type Ended = (u8, u64, u32);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ReadyQueue {
     priority: u8,
     window: BTreeSet<u64>,
     /// Handed out, and on disk until they are done.
-    leased: HashSet<u64>,
+    leased: HashMap<u64, u32>,
+    /// Whose lease has ended, by an ack or a nack that is not settled: the state may still show the attempt that ended.
+    ending: HashMap<u64, Ending>,
     /// Everything on disk up to here is in the window or leased.
     loaded_through: u64,
     /// Nothing lies behind the window.
@@ -40,7 +53,14 @@ pub(crate) struct ReadyQueue {
 
 impl ReadyQueue {
     pub(crate) fn new(priority: u8, empty: bool) -> Self {
-        Self { priority, window: BTreeSet::new(), leased: HashSet::new(), loaded_through: 0, complete: empty }
+        Self {
+            priority,
+            window: BTreeSet::new(),
+            leased: HashMap::new(),
+            ending: HashMap::new(),
+            loaded_through: 0,
+            complete: empty,
+        }
     }
 
     /// Whether there may be something to take.
@@ -48,9 +68,9 @@ impl ReadyQueue {
         !self.complete || !self.window.is_empty()
     }
 
-    /// A message may be delivered from now on.
+    /// A message may be delivered from now on. That is told after the state shows it, so this may be an attempt that was read
+    /// from there, and handed out, before.
     pub(crate) fn insert(&mut self, sequence: u64) {
-        self.leased.remove(&sequence);
         if !self.complete && sequence > self.loaded_through {
             return;
         }
@@ -65,17 +85,40 @@ impl ReadyQueue {
 
     /// A subscription gives back what it took and is not done with.
     pub(crate) fn give_back(&mut self, sequence: u64) {
+        self.leased.remove(&sequence);
         self.insert(sequence);
     }
 
-    /// A message is done, or has left.
+    /// A subscription is done with a message, or failed with it. Until that is settled this attempt is not handed out again,
+    /// whatever the state shows; nor any other, if it is not the current one that ended.
+    pub(crate) fn end(&mut self, sequence: u64) {
+        let attempt = self.leased.remove(&sequence).unwrap_or(u32::MAX);
+        self.window.remove(&sequence);
+        self.ending.insert(sequence, Ending { attempt, seen: false });
+    }
+
+    /// The attempt of a message whose lease has ended, for [`ReadyQueue::settled`].
+    pub(crate) fn ending(&self, sequence: u64) -> Option<u32> {
+        self.ending.get(&sequence).map(|ending| ending.attempt)
+    }
+
+    /// The state shows what came of the end of a lease.
+    pub(crate) fn settled(&mut self, sequence: u64, attempt: u32) {
+        if self.ending.get(&sequence).is_some_and(|ending| ending.attempt == attempt)
+            && let Some(Ending { seen: true, .. }) = self.ending.remove(&sequence)
+        {
+            self.insert(sequence);
+        }
+    }
+
+    /// A message has left.
     pub(crate) fn remove(&mut self, sequence: u64) {
         self.leased.remove(&sequence);
         self.window.remove(&sequence);
     }
 
     pub(crate) fn is_leased(&self, sequence: u64) -> bool {
-        self.leased.contains(&sequence)
+        self.leased.contains_key(&sequence)
     }
 
     pub(crate) fn peek(&mut self, loader: &Loader) -> Result<Option<u64>, StateError> {
@@ -91,13 +134,22 @@ impl ReadyQueue {
         let key = keys::parked(loader.workspace, loader.sandbox, self.priority, sequence);
         let Some(record) = loader.reader.engine().get(READY, &key)? else { return Ok(None) };
         let parked = Parked::from_bytes(record, "ready message")?;
+        if self.leased.contains_key(&sequence) {
+            return Ok(None);
+        }
+        if let Some(ending) = self.ending.get_mut(&sequence)
+            && parked.attempt <= ending.attempt
+        {
+            ending.seen = true;
+            return Ok(None);
+        }
         let batch = match parked.content {
             Content::Stored(first) => loader.batch(first)?,
             Content::Own(bytes) => Some(Batch::decode(sequence, bytes)?.into()),
         };
         let Some(batch) = batch else { return Ok(None) };
         let index = (sequence - batch.first_sequence) as u16;
-        self.leased.insert(sequence);
+        self.leased.insert(sequence, parked.attempt);
         Ok(Some(Item {
             message: MessageRef { batch, index },
             lane: Lane { source: Source::Parked, priority: self.priority },
@@ -120,7 +172,7 @@ impl ReadyQueue {
             found += 1;
             let sequence = keys::sequence_of(key);
             self.loaded_through = sequence;
-            if !self.leased.contains(&sequence) {
+            if !self.leased.contains_key(&sequence) {
                 self.window.insert(sequence);
             }
             ControlFlow::Continue(())

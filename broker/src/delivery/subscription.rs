@@ -253,10 +253,12 @@ impl Subscription {
         if queue.ended.is_some() { Vec::new() } else { nacks(&mut queue, leases, how) }
     }
 
-    /// Tells the inbox how an ack or a nack ended. To be called once for each, also after the stream has gone.
-    pub(crate) fn settler(&self) -> impl FnOnce(bool) + Send + 'static {
+    /// Tells the inbox how an ack or a nack ended, of which `alone` are the messages that waited on their own. To be taken
+    /// before it is handed in and called once, also after the stream has gone.
+    pub(crate) fn settler(&self, alone: &mut dyn Iterator<Item = (u8, u64)>) -> impl FnOnce(bool) + Send + use<> {
         let (delivery, inbox) = (Arc::clone(&self.delivery), Arc::clone(&self.inbox));
-        move |durable| delivery.ack_settled(&inbox, durable)
+        let ended = inbox.lock().ending(alone);
+        move |durable| delivery.ack_settled(&inbox, &ended, durable)
     }
 }
 

@@ -211,7 +211,7 @@ impl Stream {
     }
 
     fn submit_ack(&self, ack: Ack) -> oneshot::Receiver<bool> {
-        let (settle, (sender, receiver)) = (self.subscription.settler(), oneshot::channel());
+        let (settle, (sender, receiver)) = (self.subscription.settler(&mut ack.alone()), oneshot::channel());
         let answer = move |result: crate::batcher::VerbResult| {
             let durable = matches!(&result, Ok(Outcome::Ack(Ok(acked))) if acked.count > 0);
             settle(matches!(&result, Ok(Outcome::Ack(Ok(_)))));
@@ -222,7 +222,7 @@ impl Stream {
     }
 
     fn submit_nack(&self, nack: Nack) -> oneshot::Receiver<bool> {
-        let (settle, (sender, receiver)) = (self.subscription.settler(), oneshot::channel());
+        let (settle, (sender, receiver)) = (self.subscription.settler(&mut nack.alone()), oneshot::channel());
         let answer = move |result: crate::batcher::VerbResult| {
             let durable = matches!(&result, Ok(Outcome::Nack(Ok(_))));
             settle(durable);

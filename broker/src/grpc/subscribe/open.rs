@@ -168,7 +168,7 @@ pub(super) fn submit_nack(
     subscription: &Subscription,
     nack: Nack,
 ) -> oneshot::Receiver<VerbResult> {
-    let settle = subscription.settler();
+    let settle = subscription.settler(&mut nack.alone());
     let (sender, receiver) = oneshot::channel();
     let answer = move |result: VerbResult| {
         settle(matches!(result, Ok(Outcome::Nack(Ok(_)))));
@@ -184,7 +184,7 @@ fn refusals(refused: Vec<Refused>) -> Vec<AckRefusal> {
 
 /// Hands in an ack, and sees to it that the inbox hears how it ended even when the stream has gone by then.
 fn submit_ack(batcher: &BatcherHandle, subscription: &Subscription, ack: Ack) -> oneshot::Receiver<VerbResult> {
-    let settle = subscription.settler();
+    let settle = subscription.settler(&mut ack.alone());
     let (sender, receiver) = oneshot::channel();
     let answer = move |result: VerbResult| {
         settle(matches!(result, Ok(Outcome::Ack(Ok(_)))));

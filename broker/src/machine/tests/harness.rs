@@ -174,8 +174,9 @@ impl TestShard {
 
     pub(crate) fn ack_leases(&mut self, inbox: &SharedInbox, leases: Vec<Lease>) {
         let ack = inbox.lock().acknowledge(leases);
+        let ended = inbox.lock().ending(ack.alone());
         self.apply(&[Verb::Ack(ack)]);
-        self.delivery.ack_settled(inbox, true);
+        self.delivery.ack_settled(inbox, &ended, true);
     }
 
     /// Fails with messages, and says what came of it: deferred, dead-lettered.
@@ -191,8 +192,9 @@ impl TestShard {
             delay_ms,
             dead_letter: false,
         };
+        let ended = inbox.lock().ending(nack.alone());
         let outcome = self.apply(&[Verb::Nack(nack)]).remove(0);
-        self.delivery.ack_settled(inbox, true);
+        self.delivery.ack_settled(inbox, &ended, true);
         match outcome {
             Outcome::Nack(Ok(nacked)) => (nacked.deferred, nacked.dead_lettered),
             other => panic!("{other:?}"),

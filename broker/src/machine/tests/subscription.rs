@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::harness::*;
 use crate::{
     batch::{Kind, Record},
-    command::{Outcome, Verb, nack::AttemptError},
+    command::{
+        Outcome, Verb,
+        nack::{AttemptError, Nack},
+    },
     config::Limits,
     delivery::{
         inbox::Ended,
@@ -137,4 +140,58 @@ fn a_long_key_is_passed_in_parts() {
         assert!(calls < 10, "{seen} of 2 came");
     }
     assert!(calls > 2, "2,499 messages were held back under one lock");
+}
+
+#[test]
+fn promise_5_what_the_state_showed_before_it_was_told_is_handed_out_once() {
+    let mut shard = TestShard::with_sandboxes();
+    broadcasts(&mut shard, 1);
+    let first = shard.open("b");
+    let taken = shard.take(&first, 9);
+    let (messages, finished) = first.lock().fail(leases(&taken));
+    let nack = Nack {
+        workspace: 1,
+        sandbox: first.lock().loader.sandbox,
+        messages,
+        finished,
+        error: AttemptError::StreamBroken,
+        text: Bytes::new(),
+        delay_ms: Some(0),
+        dead_letter: false,
+    };
+    first.lock().end(Ended::FollowsChanged);
+    let nack = shard.command(&[Verb::Nack(nack)]);
+    let (_, told_late) = shard.apply_unpushed(&[nack]);
+    shard.delivery.ack_settled(&first, &[], true);
+
+    let second = shard.open("b");
+    let again = shard.take(&second, 9);
+    assert_eq!((sequences(&again), again[0].attempt), (vec![1], 2), "the state shows it");
+    shard.delivery.effects(told_late.iter().cloned());
+    assert!(shard.take(&second, 9).is_empty(), "the same attempt is at work");
+    let ack = second.lock().acknowledge(leases(&again));
+    let ended = second.lock().ending(ack.alone());
+    shard.delivery.effects(told_late.into_iter());
+    assert!(shard.take(&second, 9).is_empty(), "its ack is on the way");
+    shard.apply(&[Verb::Ack(ack)]);
+    shard.delivery.ack_settled(&second, &ended, true);
+    assert!(shard.take(&second, 9).is_empty() && shard.pending("b") == 0);
+}
+
+#[test]
+fn a_redrive_that_is_told_before_the_nack_is_settled_is_not_forgotten() {
+    let mut shard = TestShard::with_sandboxes();
+    broadcasts(&mut shard, 1);
+    let inbox = shard.open("b");
+    let taken = shard.take(&inbox, 9);
+    shard.nack(&inbox, &taken, Some(0));
+    let again = shard.take(&inbox, 9);
+    let ack = inbox.lock().acknowledge(leases(&again));
+    let ended = inbox.lock().ending(ack.alone());
+    // As if it were there once more, as the attempt that ended.
+    inbox.lock().push_ready(5, 1);
+    assert!(shard.take(&inbox, 9).is_empty());
+    shard.delivery.ack_settled(&inbox, &ended, true);
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "nobody has taken it out");
+    drop(ack);
 }

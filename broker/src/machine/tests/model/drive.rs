@@ -8,12 +8,9 @@ use super::{
     shard::Shard,
     state::*,
     step::{Act, Step},
-    streams::Stream,
+    streams::{Settling, Stream},
 };
-use crate::{
-    command::{Outcome, Tick, Ticked, Verb, publish::Exception},
-    delivery::SharedInbox,
-};
+use crate::command::{Outcome, Tick, Ticked, Verb, publish::Exception};
 
 pub(super) struct Run {
     pub(super) shard: Shard,
@@ -131,8 +128,8 @@ impl Run {
     }
 
     /// Acks and nacks have an outcome; streams whose inbox has ended end.
-    pub(super) fn settle(&mut self, settling: Vec<SharedInbox>) -> Result<(), String> {
-        settling.iter().for_each(|inbox| self.shard.delivery.ack_settled(inbox, true));
+    pub(super) fn settle(&mut self, settling: Vec<Settling>) -> Result<(), String> {
+        settling.iter().for_each(|(inbox, ended)| self.shard.delivery.ack_settled(inbox, ended, true));
         while let Some(at) = self.streams.iter().position(|stream| stream.inbox.lock().ended.is_some()) {
             self.close(at)?;
         }

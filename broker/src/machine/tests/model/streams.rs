@@ -50,6 +50,8 @@ enum State {
 
 /// A message that is no longer worked on.
 type Ended = (Source, u64);
+/// An ack or a nack on its way, and what the inbox has to know when it is settled.
+pub(super) type Settling = (SharedInbox, Vec<(u8, u64, u32)>);
 
 impl Stream {
     /// What the contract says of ending these deliveries: those that are held; those that had lapsed, if that may count; and
@@ -145,20 +147,21 @@ impl Run {
         }
         let passed = leased(&dropped);
         let ack = inbox.lock().acknowledge(dropped);
+        let ending = inbox.lock().ending(ack.alone());
         let op: Op = Box::new(move |model, _| {
             let there = model.numbered(workspace).and_then(|workspace| workspace.sandboxes.get_mut(&sandbox));
             let swept = there.map_or(0, |there| passed.iter().filter(|at| there.sweep(**at, now)).count());
             Ok(Answer::Count(swept as u64))
         });
         self.apply(&[Verb::Ack(ack)], vec![op])?;
-        self.settle(vec![inbox])
+        self.settle(vec![(inbox, ending)])
     }
 
     /// The verb for what a subscriber says, or for what it does not say in time.
     pub(super) fn form_stream(
         &mut self,
         act: &Act,
-        settling: &mut Vec<SharedInbox>,
+        settling: &mut Vec<Settling>,
     ) -> Result<Option<(Verb, Op)>, String> {
         match act {
             Act::Ack { stream, ranges, lenient, .. } => self.ack(*stream, ranges, *lenient, settling),
@@ -205,7 +208,7 @@ impl Run {
         stream: usize,
         ranges: &[(u64, u64)],
         lenient: bool,
-        settling: &mut Vec<SharedInbox>,
+        settling: &mut Vec<Settling>,
     ) -> Result<Option<(Verb, Op)>, String> {
         let Some(there) = self.streams.get_mut(stream) else { return Ok(None) };
         let (workspace, number, inbox) = (there.workspace, there.sandbox, there.inbox.clone());
@@ -226,7 +229,8 @@ impl Run {
             return Ok(None);
         }
         let ack = inbox.lock().acknowledge(leases);
-        settling.push(inbox);
+        let ending = inbox.lock().ending(ack.alone());
+        settling.push((inbox, ending));
         let op: Op = Box::new(move |model, _| {
             let there = model.numbered(workspace).and_then(|workspace| workspace.sandboxes.get_mut(&number));
             let Some(there) = there else { return Ok(Answer::Refused(Reason::LeaseLost)) };
@@ -242,7 +246,7 @@ impl Run {
         leases: Vec<Lease>,
         ended: Vec<Ended>,
         how: How,
-        settling: &mut Vec<SharedInbox>,
+        settling: &mut Vec<Settling>,
     ) -> Result<Option<(Verb, Op)>, String> {
         agree("failed", leased(&leases), sequences(&ended))?;
         if leases.is_empty() {
@@ -251,7 +255,6 @@ impl Run {
         let Stream { inbox, workspace, sandbox, .. } = &self.streams[stream];
         let (workspace, sandbox) = (*workspace, *sandbox);
         let (messages, finished) = inbox.lock().fail(leases);
-        settling.push(inbox.clone());
         let nack = Nack {
             workspace,
             sandbox,
@@ -262,6 +265,8 @@ impl Run {
             delay_ms: how.delay,
             dead_letter: how.dead_letter,
         };
+        let ending = inbox.lock().ending(nack.alone());
+        settling.push((inbox.clone(), ending));
         let op: Op = Box::new(move |model, chosen| {
             if model.numbered(workspace).is_none_or(|there| !there.sandboxes.contains_key(&sandbox)) {
                 return Ok(Answer::Refused(Reason::LeaseLost));
