@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The file beside the others in which this stands.
-const FILE: &str = "CONTENTS";
+pub(crate) const FILE: &str = "CONTENTS";
 /// Version of the encoding, and of what a snapshot is. Frozen: it stands on disk and crosses the wire.
 const FORMAT: u8 = 1;
 /// Files that an engine makes for itself when it opens a directory, and this record.

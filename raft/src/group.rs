@@ -6,7 +6,6 @@ mod purge;
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,10 +32,11 @@ use crate::{
     peers::{Links, network::PeerNetwork, question},
     roll::Roll,
     scrub::Scrubbed,
+    snapshot::SnapshotDir,
     state_home::StateHome,
     state_machine::{EngineSlot, SnapshotTrigger, StateMachine},
     transfers::Transfers,
-    type_config::{Command, TypeConfig},
+    type_config::{Command, TypeConfig, Vote},
 };
 
 pub use self::membership::Standing;
@@ -269,19 +269,16 @@ impl<A: Apply> Group<A> {
         &self.home
     }
 
+    /// The newest vote of this node.
+    pub(crate) fn vote(&self) -> Vote {
+        self.raft.metrics().borrow_watched().vote
+    }
+
     /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here.
-    pub(crate) async fn check_received(&self, dir: &Path) -> Result<(), FatalError> {
-        let (home, dir) = (self.home.clone(), dir.to_owned());
-        let checked = crate::blocking::run(move || {
-            let checked = home.verify_copy(&dir, &mut |_| true);
-            if checked.is_err() {
-                std::fs::remove_dir_all(&dir).ok();
-            }
-            checked
-        });
-        let checked =
-            checked.await.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })?;
-        checked.map(drop)
+    pub(crate) async fn check_received(&self, received: &SnapshotDir) -> Result<(), FatalError> {
+        let (home, received) = (self.home.clone(), received.clone());
+        let checked = crate::blocking::run(move || home.check_received(&received));
+        checked.await.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })?
     }
 
     /// What the scrub looks at.

@@ -108,6 +108,23 @@ impl LogStore {
         self.tail.lock().purged.map_or(0, |id| id.index)
     }
 
+    /// Prepares for a state that reaches an entry that came from elsewhere. Where the log has another one in its place, that one
+    /// and those behind it were overruled: a majority has this one.
+    pub(crate) async fn give_way_to(&mut self, reached: LogId) -> Result<(), FatalError> {
+        let index = reached.index;
+        if index > self.tail.lock().last.map_or(0, |id| id.index) || index <= self.purged_index() {
+            return Ok(());
+        }
+        let id = |at: u64| Ok::<_, FatalError>(self.read(at..at + 1, usize::MAX)?.first().map(RaftEntry::log_id));
+        if id(index)? == Some(reached) {
+            return Ok(());
+        }
+        let before = if index - 1 == self.purged_index() { self.tail.lock().purged } else { id(index - 1)? };
+        tracing::warn!(shard = self.shard, from = index, "entries that another leader overruled leave the log");
+        let truncated = self.truncate_after(before).await;
+        truncated.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })
+    }
+
     fn read(&self, range: Range<u64>, limit_bytes: usize) -> Result<Vec<Entry>, FatalError> {
         let (cached_from, last, purged) = {
             let tail = self.tail.lock();
@@ -330,7 +347,34 @@ pub(crate) fn entry_key(shard: u32, index: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use openraft::storage::RaftLogStorageExt as _;
+    use tandem_storage::MemoryEngine;
+
     use super::*;
+    use crate::{CommitMetrics, LOG_SPACES, commit_thread};
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(crate::type_config::Leader { term, node_id: 1 }, index)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entries_that_were_overruled_give_way_to_a_state_that_came_from_elsewhere() {
+        let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(LOG_SPACES));
+        let spawned = commit_thread::spawn(Arc::clone(&engine), CommitMetrics::default(), FatalSink::default());
+        let mut log = LogStore::open(0, engine, spawned.unwrap().0, 1 << 20).unwrap();
+        let entries = (1..=10).map(|index| Entry::new(id(3, index), openraft::EntryPayload::Blank));
+        log.blocking_append(entries).await.unwrap();
+        for (reached, last) in
+            [(id(3, 7), id(3, 10)), (id(4, 12), id(3, 10)), (id(4, 9), id(3, 8)), (id(4, 9), id(3, 8))]
+        {
+            log.give_way_to(reached).await.unwrap();
+            assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(last), "{reached}");
+        }
+        log.purge(id(3, 7)).await.unwrap();
+        log.give_way_to(id(3, 7)).await.unwrap();
+        log.give_way_to(id(5, 8)).await.unwrap();
+        assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(id(3, 7)), "all that is left of it");
+    }
 
     #[test]
     fn keys_have_these_bytes() {

@@ -99,6 +99,7 @@ pub struct Node<A: Apply> {
 /// What a member serves others with.
 struct Serving {
     accept: Box<dyn Accept>,
+    throttle: Arc<Throttle>,
     metrics: PeerMetrics,
     file: RollFile,
 }
@@ -194,15 +195,14 @@ impl<A: Apply> Node<A> {
         let mut groups = Vec::new();
         let throttle = Arc::new(Throttle::new(options.snapshot_bytes_per_second));
         for shard in 0..options.shards {
-            let log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
+            let mut log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
                 .guarded(log_note.clone(), fatal.clone());
             let dir = options.data_dir.join(format!("shard-{shard}"));
             let home = StateHome::prepare(shard, dir, Arc::clone(&opener), fatal.clone())?;
             if home.repair(log.purged_index())? == Sound::LogOnly
                 && let Some(links) = &links
             {
-                rebuild::from_peers(shard, links, &home, log.purged_index(), &fatal).await?;
-                home.repair(log.purged_index())?;
+                rebuild::from_peers(shard, links, &home, &mut log, &fatal).await?;
             }
             let rolls = match &links {
                 Some(links) if shard == 0 => links.gate.roster.rolls(),
@@ -210,8 +210,8 @@ impl<A: Apply> Node<A> {
             };
             let (links, metrics) = (links.clone(), peer_metrics.clone());
             let planted = options.simulation.and_then(|simulation| simulation.planted);
-            let (transfers, throttle) = (Transfers::default(), Arc::clone(&throttle));
-            let network = PeerNetwork { shard, links, metrics, transfers, throttle, planted };
+            let (transfers, throttle, home_of) = (Transfers::default(), Arc::clone(&throttle), home.clone());
+            let network = PeerNetwork { shard, links, metrics, transfers, home: home_of, throttle, planted };
             let parts = Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps };
             groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
         }
@@ -224,7 +224,8 @@ impl<A: Apply> Node<A> {
             .then(|| scrub::start(options.scrub.clone(), Arc::clone(&log), log_note, scrubbed, fatal.clone()));
         let mut node = Self { groups, log, commit_thread: None, cluster: None, tasks: Vec::new(), scrub };
         if let (Some(links), Some(accept)) = (links, accept) {
-            let serving = Serving { accept, metrics: peer_metrics, file: RollFile::in_dir(&options.data_dir) };
+            let serving =
+                Serving { accept, throttle, metrics: peer_metrics, file: RollFile::in_dir(&options.data_dir) };
             node.take_part(links, serving, lease);
         }
         Ok(node)
@@ -232,10 +233,10 @@ impl<A: Apply> Node<A> {
 
     /// Begins what a member does besides its shards. `lease`, as openraft has it, is the longest election timeout.
     fn take_part(&mut self, links: Arc<Links>, serving: Serving, lease: Duration) {
-        let Serving { accept, metrics, file } = serving;
+        let Serving { accept, throttle, metrics, file } = serving;
         let council = Arc::new(Council::new(self.groups.clone(), Arc::clone(&links)));
         let groups = || self.groups.clone();
-        let server = PeerServer::new(Arc::clone(&links), groups(), Arc::clone(&council), metrics);
+        let server = PeerServer::new(Arc::clone(&links), groups(), Arc::clone(&council), throttle, metrics);
         let mut tasks: Vec<JoinHandle<()>> = vec![
             tokio::spawn(server.run(accept)),
             tokio::spawn(follow_roll(Arc::clone(&links), file)),

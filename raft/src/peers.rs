@@ -15,7 +15,7 @@ pub(crate) mod question;
 mod refusal;
 mod roster;
 pub(crate) mod server;
-mod snapshot;
+pub(crate) mod snapshot;
 mod wire;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};

@@ -1,19 +1,32 @@
 //! A shard that lost its state and every sound snapshot of it, while its log begins behind them, gets a snapshot of another
 //! node before it takes part again. Its log and its votes are whole, so it is still the node that it was.
 
-use std::{fs, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    clock,
     damage::Part,
     error::{FatalError, FatalSink},
-    peers::{Links, lender},
+    log_store::LogStore,
+    peers::{
+        Links,
+        lender::{self, BorrowError},
+    },
     state_home::StateHome,
 };
 
 /// Between two rounds over the nodes that are connected.
 const RETRY: Duration = Duration::from_millis(200);
+/// Between two words to the operator.
+const REMIND: Duration = Duration::from_secs(30);
+/// Whose snapshot is damaged is not asked again for so long.
+const AVOID: Duration = Duration::from_secs(60);
 
-/// Asks until some node has given a sound snapshot that reaches at least `at_least`.
+/// Asks until some node has given a sound snapshot that reaches as far as the log is purged.
 ///
 /// # Errors
 /// What stops the node meanwhile, or a disk that does not take the snapshot.
@@ -21,16 +34,49 @@ pub(crate) async fn from_peers(
     shard: u32,
     links: &Links,
     home: &StateHome,
-    at_least: u64,
+    log: &mut LogStore,
     fatal: &FatalSink,
 ) -> Result<(), FatalError> {
-    tracing::warn!(code = Part::State(shard).code(), shard, at_least, "the state comes from another node");
+    let at_least = log.purged_index();
+    let mut avoided: BTreeMap<u64, Instant> = BTreeMap::new();
+    let mut said: Option<Instant> = None;
     loop {
-        for node in links.connected().into_iter().filter(|node| *node != links.gate.own.node_id) {
-            if ask(shard, links, home, at_least, node).await? {
-                tracing::info!(shard, node, "the state is made anew from a snapshot of another node");
-                return Ok(());
+        let now = clock::now();
+        let others = links.connected().into_iter().filter(|node| *node != links.gate.own.node_id);
+        let mut answers: BTreeMap<u64, String> = BTreeMap::new();
+        for node in others {
+            if avoided.get(&node).is_some_and(|until| now < *until) {
+                answers.insert(node, "its snapshot is damaged".into());
+                continue;
             }
+            let asked = tokio::select! {
+                biased;
+                error = fatal.wait() => return Err(error),
+                asked = ask((shard, node), links, home, log) => asked?,
+            };
+            match asked {
+                Answer::Given => {
+                    tracing::info!(shard, node, "the state is made anew from a snapshot of another node");
+                    return Ok(());
+                }
+                Answer::Damaged(why) => {
+                    avoided.insert(node, now + AVOID);
+                    tracing::error!(shard, node, why, "the snapshot of another node is damaged; it is not taken");
+                    answers.insert(node, why);
+                }
+                Answer::None(why) => drop(answers.insert(node, why)),
+            }
+        }
+        if said.is_none_or(|said| now.saturating_duration_since(said) >= REMIND) {
+            said = Some(now);
+            let (code, answers) = (Part::State(shard).code(), format!("{answers:?}"));
+            tracing::warn!(
+                code,
+                shard,
+                at_least,
+                answers,
+                "waiting for a snapshot of another node, to make the state of it"
+            );
         }
         tokio::select! {
             biased;
@@ -40,32 +86,51 @@ pub(crate) async fn from_peers(
     }
 }
 
-/// Whether a node had a sound snapshot, and it is here now.
-async fn ask(shard: u32, links: &Links, home: &StateHome, at_least: u64, node: u64) -> Result<bool, FatalError> {
-    let Some(there) = links.connection(node) else { return Ok(false) };
-    let dir = home.lent();
-    match fs::remove_dir_all(&dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(tandem_storage::Error::Io { doing: "removing a part of a snapshot", source }.into());
-        }
-        _ => {}
-    }
-    match lender::borrow(&there, shard, at_least, &dir).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(false),
-        Err(error) => {
-            tracing::warn!(shard, node, %error, "a snapshot was not fetched");
-            return Ok(false);
-        }
-    }
-    let adopting = home.clone();
-    let adopted = crate::blocking::run(move || adopting.adopt(&dir)).await;
-    match adopted.map_err(|error| FatalError::Raft { shard, detail: error.to_string() })? {
-        Ok(()) => Ok(true),
+enum Answer {
+    /// It had a sound one, and that is here now.
+    Given,
+    /// It has one that is not.
+    Damaged(String),
+    /// It has none, or did not give it.
+    None(String),
+}
+
+async fn ask(
+    (shard, node): (u32, u64),
+    links: &Links,
+    home: &StateHome,
+    log: &mut LogStore,
+) -> Result<Answer, FatalError> {
+    let Some(there) = links.connection(node) else { return Ok(Answer::None("it is not connected".into())) };
+    let received = match lender::borrow(&there, shard, log.purged_index(), home).await {
+        Ok(Some(received)) => received,
+        Ok(None) => return Ok(Answer::None("it has none that reaches far enough yet".into())),
+        Err(BorrowError::Here(error)) => return Err(stored(error)),
+        Err(error @ BorrowError::Damaged(_)) => return Ok(Answer::Damaged(error.to_string())),
+        Err(error) => return Ok(Answer::None(error.to_string())),
+    };
+    let checking = (home.clone(), received.clone());
+    let checked = crate::blocking::run(move || checking.0.check_received(&checking.1)).await;
+    match checked.map_err(|error| FatalError::Raft { shard, detail: error.to_string() })? {
+        Ok(()) => {}
         Err(error) if error.is_damage() => {
-            tracing::error!(shard, node, %error, "the snapshot of another node is damaged; it is not taken");
-            Ok(false)
+            home.remove_received().map_err(stored)?;
+            return Ok(Answer::Damaged(error.to_string()));
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    }
+    // What a node wrote behind the end of its reign, and others overruled, goes as when a leader sends the snapshot.
+    if let Some(reached) = received.contents.meta.last_log_id {
+        log.give_way_to(reached).await?;
+    }
+    home.adopt(&received)?;
+    Ok(Answer::Given)
+}
+
+fn stored(source: io::Error) -> FatalError {
+    let doing = "storing a snapshot of another node";
+    match source.kind() {
+        io::ErrorKind::StorageFull => tandem_storage::Error::Full { doing }.into(),
+        _ => tandem_storage::Error::Io { doing, source }.into(),
     }
 }

@@ -6,8 +6,7 @@
 //! <shard>/snapshots/00…042/     a checkpoint of it, complete up to log entry 42, and in CONTENTS what it consists of
 //! <shard>/snapshots/building/   one that is not finished, removed at start; so is one being removed, in removing/
 //! <shard>/incoming/             one that comes from another node, in CONTENTS what it will consist of: goes on after a start
-//! <shard>/received/             one that came and is being installed, removed at start
-//! <shard>/lent/                 one that another node lends, removed at start
+//! <shard>/received/             one that came and is being installed, incoming again after a start
 //! <shard>/checking/             links to a snapshot that is being verified, removed at start
 //! <shard>/damaged/              the state or snapshot that was found damaged last, for whoever wants to look at it
 //! <shard>/STATE-DAMAGED         the state was found damaged, and the next start sets it aside; so SNAPSHOT-DAMAGED
@@ -76,9 +75,11 @@ impl StateHome {
         let home = Self { shard, dir, opener, making, complete, opened, checks, fatal };
         fs::create_dir_all(home.snapshots()).map_err(failed("creating a shard directory"))?;
         home.remove_unfinished_snapshots()?;
-        for unfinished in [home.received(), home.lent(), home.checking()] {
-            remove(&unfinished)?;
+        remove(&home.checking())?;
+        if Contents::announced(&home.incoming()).is_none() {
+            remove(&home.incoming())?;
         }
+        home.take_up_received().map_err(failed("looking at what came of a snapshot"))?;
         home.remove_stale_states()?;
         let found = home.find_snapshot()?;
         home.complete.lock().extend(found);
@@ -198,17 +199,27 @@ impl StateHome {
         self.dir.join("received")
     }
 
-    /// Where one is put together that another node lends.
-    pub(crate) fn lent(&self) -> PathBuf {
-        self.dir.join("lent")
+    /// Removes what lies there; nothing where nothing does.
+    pub(crate) fn remove_received(&self) -> io::Result<()> {
+        remove(&self.received()).map_err(io::Error::other)
     }
 
-    /// Removes what came of a snapshot that is no news for a state that reaches so far.
+    /// What came as a whole and was not installed is the beginning of the next transfer, which looks at every byte of it.
+    pub(crate) fn take_up_received(&self) -> io::Result<()> {
+        let (received, incoming) = (self.received(), self.incoming());
+        if Contents::announced(&received).is_some() && !incoming.exists() {
+            return fs::rename(received, incoming);
+        }
+        self.remove_received()
+    }
+
+    /// Removes what came of a snapshot that is no news for a state that reaches so far. Without a readable record it is the
+    /// beginning of a transfer, or the next one clears it.
     pub(crate) fn remove_stale_incoming(&self, applied: u64) -> Result<(), Error> {
         let incoming = self.incoming();
         match Contents::announced(&incoming) {
-            Some(contents) if contents.index() > applied => Ok(()),
-            _ => remove(&incoming),
+            Some(contents) if contents.index() <= applied => remove(&incoming),
+            _ => Ok(()),
         }
     }
 

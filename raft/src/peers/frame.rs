@@ -67,6 +67,8 @@ pub(crate) mod kind {
     pub(crate) const LEND: u8 = 70;
     /// A piece of a file of it.
     pub(crate) const LEND_PIECE: u8 = 71;
+    /// A file of it arrived with another checksum than was announced, again and again.
+    pub(crate) const LEND_DAMAGED: u8 = 72;
 }
 
 /// A frame that came.

@@ -26,6 +26,7 @@ use crate::{
     metrics::PeerMetrics,
     simulation::Planted,
     snapshot::{Snapshot, SnapshotDir},
+    state_home::StateHome,
     throttle::Throttle,
     transfers::Transfers,
     type_config::{TypeConfig, Vote},
@@ -52,6 +53,8 @@ pub(crate) struct PeerNetwork {
     pub(crate) metrics: PeerMetrics,
     /// Snapshots that are being sent, and what is kept for their receivers.
     pub(crate) transfers: Transfers,
+    /// Where they lie.
+    pub(crate) home: StateHome,
     /// Limits how fast; shared by all shards.
     pub(crate) throttle: Arc<Throttle>,
     /// Only in a simulation.
@@ -176,6 +179,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             ticket: &ticket,
             throttle: &self.network.throttle,
             metrics: &self.network.metrics,
+            home: &self.network.home,
             fatal: links.fatal(),
         };
         tokio::select! {

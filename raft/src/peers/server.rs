@@ -1,15 +1,6 @@
 //! Answers what other nodes ask.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -24,7 +15,7 @@ use super::{
     link::Links,
     question,
     refusal::RefusalCode,
-    snapshot::Receiver,
+    snapshot::Intake,
     wire,
 };
 use crate::{
@@ -34,6 +25,7 @@ use crate::{
     error::{FatalError, FatalSink},
     group::Group,
     metrics::PeerMetrics,
+    throttle::Throttle,
     type_config::TypeConfig,
 };
 
@@ -47,9 +39,8 @@ pub(crate) struct PeerServer<A: Apply> {
     gate: Arc<Gate>,
     fatal: FatalSink,
     groups: Vec<Arc<Group<A>>>,
-    receivers: Vec<Receiver>,
+    intakes: Vec<Intake>,
     council: Arc<Council<A>>,
-    transfers: AtomicU64,
     lender: Arc<Lender>,
     metrics: PeerMetrics,
 }
@@ -59,20 +50,13 @@ impl<A: Apply> PeerServer<A> {
         links: Arc<Links>,
         groups: Vec<Arc<Group<A>>>,
         council: Arc<Council<A>>,
+        throttle: Arc<Throttle>,
         metrics: PeerMetrics,
     ) -> Arc<Self> {
-        let receivers = groups.iter().map(|_| Receiver::default()).collect();
+        let intakes = groups.iter().map(|_| Intake::default()).collect();
         let (gate, fatal) = (Arc::clone(&links.gate), links.fatal().clone());
-        Arc::new(Self {
-            gate,
-            fatal,
-            groups,
-            receivers,
-            council,
-            transfers: AtomicU64::new(1),
-            metrics,
-            lender: Arc::default(),
-        })
+        let lender = Lender::new(throttle, metrics.clone(), fatal.clone());
+        Arc::new(Self { gate, fatal, groups, intakes, council, lender, metrics })
     }
 
     /// Serves whoever comes in, until its task is aborted.
@@ -231,7 +215,7 @@ async fn append<A: Apply>(
 }
 
 /// The answer to a question that has one.
-async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame) -> Result<Bytes, String> {
+async fn answer<A: Apply>(server: &PeerServer<A>, group: &Arc<Group<A>>, frame: Frame) -> Result<Bytes, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut out = BytesMut::with_capacity(64);
     match frame.kind {
@@ -272,10 +256,10 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
             let at_least = take_u64(&mut frame.body.clone()).map_err(|error| text(&error))?;
             server.lender.lend(group, at_least, &mut out).await?;
         }
-        kind::LEND_PIECE => {
-            let lender = Arc::clone(&server.lender);
-            let reading = crate::blocking::run(move || lender.read(frame.body)).await;
-            out.put(reading.map_err(|error| text(&error))?.map_err(|error| text(&error))?);
+        kind::LEND_PIECE => out.put(server.lender.piece(frame.body).await.map_err(|error| text(&error))?),
+        kind::LEND_DAMAGED => {
+            let (loan, place) = wire::take_file(frame.body).map_err(|error| text(&error))?;
+            server.lender.judge(loan, place, group.home()).await.map_err(|error| text(&error))?;
         }
         kind::SNAPSHOT_BEGIN | kind::SNAPSHOT_FILE | kind::SNAPSHOT_PIECE | kind::SNAPSHOT_END => {
             receive(server, group, frame, &mut out).await.map_err(|error| text(&error))?;
@@ -288,49 +272,30 @@ async fn answer<A: Apply>(server: &PeerServer<A>, group: &Group<A>, frame: Frame
 /// What comes of a snapshot.
 async fn receive<A: Apply>(
     server: &PeerServer<A>,
-    group: &Group<A>,
+    group: &Arc<Group<A>>,
     frame: Frame,
     out: &mut BytesMut,
 ) -> io::Result<()> {
-    let receiver = &server.receivers[frame.shard as usize];
+    let intake = &server.intakes[frame.shard as usize];
     let garbled = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-    let home = group.home();
     match frame.kind {
         kind::SNAPSHOT_BEGIN => {
             let (vote, contents) = wire::take_offer(frame.body).map_err(garbled)?;
-            let transfer = server.transfers.fetch_add(1, Ordering::Relaxed);
-            crate::blocking::in_place(|| receiver.begin(transfer, vote, contents, home.incoming()))?;
-            out.put_u64(transfer);
+            out.put_u64(crate::blocking::in_place(|| intake.begin(vote, contents, group))?);
         }
         kind::SNAPSHOT_FILE => {
             let (transfer, place) = wire::take_file(frame.body).map_err(garbled)?;
-            out.put_u64(crate::blocking::in_place(|| receiver.file(transfer, place))?);
+            out.put_u64(crate::blocking::in_place(|| intake.file(transfer, place))?);
         }
         kind::SNAPSHOT_PIECE => {
             let piece = wire::take_piece(frame.body).map_err(garbled)?;
-            out.put_u64(crate::blocking::in_place(|| receiver.piece(&piece))?);
+            out.put_u64(crate::blocking::in_place(|| intake.piece(&piece))?);
             server.metrics.snapshot_received(piece.bytes.len());
         }
         _ => {
             let transfer = take_u64(&mut { frame.body }).map_err(garbled)?;
-            let received = home.received();
-            let (vote, snapshot) = crate::blocking::in_place(|| {
-                remove(&received)?;
-                receiver.end(transfer, &received)
-            })?;
-            group.check_received(&received).await.map_err(io::Error::other)?;
-            let installed = group.raft().install_full_snapshot(vote, snapshot).await.map_err(io::Error::other)?;
-            // Unless it became the snapshot of this node.
-            crate::blocking::in_place(|| remove(&received))?;
-            wire::put_vote(out, &installed.vote);
+            wire::put_installed(out, &intake.end(transfer, group).await?);
         }
     }
     Ok(())
-}
-
-fn remove(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

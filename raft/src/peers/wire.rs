@@ -16,6 +16,7 @@ use crate::{
         DecodeError, command_kind, entry_bytes, kind, put_log_id, put_membership, put_optional_log_id, take_log_id,
         take_membership, take_optional_log_id, take_u8, take_u32, take_u64,
     },
+    roll::{put_text, take_text},
     type_config::{Command, Entry, TypeConfig, Vote},
 };
 
@@ -172,6 +173,47 @@ pub(super) fn put_piece(out: &mut BytesMut, transfer: u64, place: u32, offset: u
 pub(super) fn take_piece(mut body: Bytes) -> Result<SnapshotPiece, DecodeError> {
     let (transfer, place, offset) = (take_u64(&mut body)?, take_u32(&mut body)?, take_u64(&mut body)?);
     Ok(SnapshotPiece { transfer, place, offset, bytes: body })
+}
+
+/// What came of a snapshot whose last byte has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Installed {
+    /// It is being verified or installed.
+    GoesOn,
+    /// It is installed, or not needed any more; this is the vote of the node.
+    Under(Vote),
+    /// All of it came as it was announced, and it is damaged.
+    Damaged(String),
+    /// It is there, and was not installed.
+    Failed(String),
+}
+
+pub(super) fn put_installed(out: &mut BytesMut, installed: &Installed) {
+    match installed {
+        Installed::GoesOn => out.put_u8(0),
+        Installed::Under(vote) => {
+            out.put_u8(1);
+            put_vote(out, vote);
+        }
+        Installed::Damaged(why) => {
+            out.put_u8(2);
+            put_text(out, why);
+        }
+        Installed::Failed(why) => {
+            out.put_u8(3);
+            put_text(out, why);
+        }
+    }
+}
+
+pub(super) fn take_installed(mut body: Bytes) -> Result<Installed, DecodeError> {
+    Ok(match take_u8(&mut body)? {
+        0 => Installed::GoesOn,
+        1 => Installed::Under(take_vote(&mut body)?),
+        2 => Installed::Damaged(take_text(&mut body)?),
+        3 => Installed::Failed(take_text(&mut body)?),
+        other => return Err(DecodeError::Kind(other)),
+    })
 }
 
 pub(super) fn put_vote(out: &mut BytesMut, vote: &Vote) {

@@ -13,7 +13,7 @@ use super::{StateHome, failed, remove, sync_dir, with_contents};
 use crate::{
     damage::{Guarded, Note, Part},
     error::FatalError,
-    snapshot::position_of,
+    snapshot::{SnapshotDir, position_of},
     type_config::SnapshotMeta,
 };
 
@@ -146,17 +146,32 @@ impl StateHome {
         found
     }
 
-    /// Takes over a snapshot that another node gave, after reading all of it.
-    pub(crate) fn adopt(&self, received: &Path) -> Result<(), FatalError> {
-        self.verify_copy(received, &mut |_| true)?;
-        let meta = position_of(self.opener.open(received)?.as_ref())?;
+    /// Reads a snapshot that came from another node as a whole.
+    ///
+    /// # Errors
+    /// Damage, also where it is not the snapshot that was announced.
+    pub(crate) fn check_received(&self, received: &SnapshotDir) -> Result<(), FatalError> {
+        self.verify_copy(&received.path, &mut |_| true)?;
+        let (found, announced) = (self.open_copy(&received.path)?, &received.contents.meta);
+        if found.last_log_id == announced.last_log_id {
+            return Ok(());
+        }
+        let detail = format!("reaches {:?}, not {:?} as announced", found.last_log_id, announced.last_log_id);
+        Err(FatalError::Record { place: "snapshot of another node".into(), detail })
+    }
+
+    /// Takes over a snapshot that another node gave, and that was checked: the state is made of it.
+    pub(crate) fn adopt(&self, received: &SnapshotDir) -> Result<(), FatalError> {
+        let meta = received.contents.meta.clone();
         let path = self.snapshot_path(&meta);
         remove(&path)?;
-        fs::rename(received, &path).map_err(failed("naming a snapshot"))?;
+        fs::rename(&received.path, &path).map_err(failed("naming a snapshot"))?;
         sync_dir(&self.snapshots())?;
         let adopted = with_contents(path, meta, &mut self.making.lock().known)?;
         self.complete.lock().push(adopted);
-        Ok(self.remove_old()?)
+        self.remove_old()?;
+        self.note(Part::State).clear()?;
+        Ok(self.note(Part::Snapshot).clear()?)
     }
 }
 

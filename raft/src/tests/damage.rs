@@ -12,7 +12,7 @@ use super::{
     hub::{Trio, until},
     journal::rocks_states,
 };
-use crate::{FatalSink, Part, ShardDigests};
+use crate::{FatalSink, Part, ShardDigests, snapshot::SnapshotDir};
 use bytes::Bytes;
 
 /// Flips a byte in the middle of every file with this ending. Returns how many there were.
@@ -153,17 +153,21 @@ async fn a_damaged_snapshot_is_not_taken_from_another_node() {
     let (from, to) = (trio.leader(0).await, trio.leader(0).await % 3 + 1);
     // Held, so that a newer one does not take its place; and a copy where nobody else clears up.
     let taken = trio.group(from, 0).home().newest_snapshot().unwrap();
-    let received = trio.dirs[&to].path().join("a copy");
-    fs::create_dir_all(&received).unwrap();
+    let received = SnapshotDir { path: trio.dirs[&to].path().join("a copy"), contents: taken.contents.clone() };
+    fs::create_dir_all(&received.path).unwrap();
     for entry in fs::read_dir(&taken.path).unwrap() {
         let path = entry.unwrap().path();
-        fs::copy(&path, received.join(path.file_name().unwrap())).unwrap();
+        fs::copy(&path, received.path.join(path.file_name().unwrap())).unwrap();
     }
     trio.group(to, 0).check_received(&received).await.unwrap();
-    assert!(damage(&received, ".sst") > 0);
+    let mut another = (*taken.contents).clone();
+    another.meta.last_log_id.as_mut().unwrap().index += 1;
+    let another = SnapshotDir { path: received.path.clone(), contents: another.into() };
+    let error = trio.group(to, 0).check_received(&another).await.unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("as announced"), "{error}");
+    assert!(damage(&received.path, ".sst") > 0);
     let error = trio.group(to, 0).check_received(&received).await.unwrap_err();
     assert!(error.is_damage(), "{error}");
-    assert!(!received.exists(), "nothing is left of it");
     trio.shutdown().await;
 }
 

@@ -3,18 +3,25 @@
 use std::{
     fs,
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     cluster::{applied, insist_among},
     hub::{NODES, Trio, until, within},
     journal::rocks_states,
 };
-use crate::{PeerState, clock};
+use crate::{
+    FatalSink, PeerMetrics, PeerState, clock,
+    contents::{Contents, KnownSums},
+    peers::{lender::Lender, snapshot::Intake},
+    throttle::Throttle,
+    type_config::Vote,
+};
 
 const COMMAND_BYTES: usize = 16 << 10;
 /// A snapshot is due after a few commands.
@@ -195,4 +202,107 @@ async fn a_load_that_overtakes_a_slow_transfer_does_not_do_so_for_ever() {
     let limit = began.elapsed().as_secs() * (1 << 10);
     assert!(sent > 2 * limit, "{sent} bytes were sent where the limit lets {limit} pass");
     late.trio.shutdown().await;
+}
+
+/// A directory of what another one holds, with files of its own.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_whole_and_was_not_installed_before_the_process_ended_is_not_sent_again() {
+    let mut late = Late::prepare(0, 1 << 30).await;
+    let leader = late.trio.leader(0).await;
+    let taken = late.trio.group(leader, 0).home().newest_snapshot().unwrap();
+    let shard = late.trio.dirs[&late.away].path().join("shard-0");
+    copy(&taken.path, &shard.join("received"));
+    late.trio.run(late.away).await;
+    late.until_caught_up().await;
+    let (sent, resumed) = late.sent();
+    assert!(sent < taken.contents.bytes() / 10 && resumed > sent, "{sent} bytes were sent, {resumed} were there");
+    assert!(!shard.join("received").exists() && !shard.join("incoming").exists());
+    late.trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_damaged_before_its_checksum_was_taken_ends_who_has_it() {
+    let mut late = Late::prepare(0, 1 << 30).await;
+    for id in late.others.clone() {
+        let file = largest_file(&late.trio, id);
+        late.trio.stop(id).await;
+        // Not the state, which shares its files.
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, bytes).unwrap();
+        let dir = file.parent().unwrap();
+        let meta = Contents::announced(dir).unwrap().meta;
+        Contents::of(dir, meta, &mut KnownSums::default()).unwrap().record(dir).unwrap();
+    }
+    for id in late.others.clone() {
+        late.trio.run(id).await;
+    }
+    late.trio.run(late.away).await;
+    let leader = late.trio.leader(0).await;
+    let reason = late.trio.expect_fatal(leader, "STATE_DAMAGED").await;
+    assert!(reason.to_string().contains("of a snapshot"), "{reason}");
+    assert_eq!(late.trio.group(late.away, 0).status().snapshot_index, 0, "nothing was installed");
+    late.trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_does_not_take_the_place_of_a_transfer() {
+    let trio = Trio::with(1, EVERY_BYTES, rocks_states).await;
+    let leader = trio.leader(0).await;
+    let group = trio.group(leader, 0);
+    group.trigger_snapshot().await.unwrap();
+    until("there is a snapshot", || group.home().newest_snapshot().is_some()).await;
+    let contents = (*group.home().newest_snapshot().unwrap().contents).clone();
+    let (intake, vote) = (Intake::default(), group.vote());
+    let number = intake.begin(vote, contents.clone(), group).unwrap();
+    let before = Vote::new_committed(vote.leader_id.term - 1, vote.leader_id.node_id);
+    let error = intake.begin(before, contents, group).unwrap_err();
+    assert!(error.to_string().contains("has voted"), "{error}");
+    assert_eq!(intake.file(number, 0).unwrap(), 0, "the first transfer goes on");
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lent_leaves_no_faster_than_snapshots_may_and_is_looked_at_when_it_arrives_damaged() {
+    let late = Late::prepare(0, 1 << 30).await;
+    let leader = late.trio.leader(0).await;
+    let group = late.trio.group(leader, 0);
+    let (throttle, fatal) = (Arc::new(Throttle::new(1 << 20)), FatalSink::default());
+    let lender = Lender::new(throttle, PeerMetrics::default(), fatal.clone());
+    for _ in 0..8 {
+        let mut out = BytesMut::new();
+        lender.lend(group, 0, &mut out).await.unwrap();
+        assert_eq!(out[0], 1);
+    }
+    let refused = lender.lend(group, 0, &mut BytesMut::new()).await.unwrap_err();
+    assert!(refused.contains("8 snapshots are lent already"), "{refused}");
+
+    let taken = group.home().newest_snapshot().unwrap();
+    let largest = taken.contents.files.iter().enumerate().max_by_key(|(_, file)| file.bytes).unwrap();
+    let (place, file) = (largest.0 as u32, largest.1.clone());
+    let question = |offset: u64| [&1_u64.to_be_bytes()[..], &place.to_be_bytes(), &offset.to_be_bytes()].concat();
+    let (began, mut offset) = (clock::now(), 0);
+    while offset < file.bytes {
+        offset += lender.piece(question(offset).into()).await.unwrap().len() as u64;
+    }
+    assert!(began.elapsed().as_secs_f64() > file.bytes as f64 / f64::from(1 << 20) - 0.1, "{} bytes", file.bytes);
+
+    lender.judge(1, place, group.home()).await.unwrap();
+    assert!(fatal.get().is_none(), "it is sound here");
+    let handle = fs::File::options().read(true).write(true).open(taken.path.join(&file.name)).unwrap();
+    let mut byte = [0];
+    handle.read_exact_at(&mut byte, file.bytes / 2).unwrap();
+    handle.write_all_at(&[byte[0] ^ 1], file.bytes / 2).unwrap();
+    assert!(lender.judge(1, place, group.home()).await.is_err());
+    assert_eq!(fatal.get().unwrap().code(), "STATE_DAMAGED");
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::super::wire::SnapshotPiece;
 use crate::{
-    contents::{Contents, FileSum, checksum_of},
+    contents::{self, Contents, FileSum, checksum_of},
     snapshot::{Snapshot, SnapshotDir},
     type_config::Vote,
 };
@@ -170,6 +170,10 @@ fn keep_what_fits(dir: &Path, contents: &Contents) -> io::Result<()> {
     };
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
+        // The new record takes the place of the old one in one step: without any, all of this would be worth nothing.
+        if path.file_name().is_some_and(|name| name == contents::FILE) {
+            continue;
+        }
         let same = before.files.iter().find(|file| path.file_name().is_some_and(|name| *name == *file.name));
         if !same.is_some_and(|file| contents.files.contains(file)) {
             fs::remove_file(path)?;

@@ -12,14 +12,15 @@ use bytes::{Buf, BufMut, Bytes};
 use super::super::{
     connection::{CallError, Connection},
     frame::kind,
-    wire,
+    wire::{self, Installed},
 };
 use crate::{
     contents::{FileSum, checksum_of},
-    damage::{self, Note, Part},
+    damage::Part,
     error::FatalSink,
     metrics::PeerMetrics,
     snapshot::Snapshot,
+    state_home::StateHome,
     throttle::Throttle,
     transfers::Ticket,
     type_config::Vote,
@@ -31,8 +32,8 @@ const PIECE_BYTES: u64 = 256 << 10;
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a file may take to be read again by a receiver that has a part of it.
 const FILE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a complete snapshot may take to be installed.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an answer may take that says how far the installation is. It may go on for as long as reading all of it takes.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a file is sent that arrives with another checksum than it had.
 const MAX_TRIES: u32 = 3;
 
@@ -44,6 +45,7 @@ pub(in crate::peers) struct Sending<'a> {
     pub(in crate::peers) ticket: &'a Ticket,
     pub(in crate::peers) throttle: &'a Throttle,
     pub(in crate::peers) metrics: &'a PeerMetrics,
+    pub(in crate::peers) home: &'a StateHome,
     pub(in crate::peers) fatal: &'a FatalSink,
 }
 
@@ -58,9 +60,18 @@ impl Sending<'_> {
             self.file(transfer, place as u32, file).await?;
         }
         let end = |out: &mut bytes::BytesMut| out.put_u64(transfer);
-        let mut answer = self.connection.call(kind::SNAPSHOT_END, self.shard, INSTALL_TIMEOUT, end).await?;
-        self.ticket.installed();
-        wire::take_vote(&mut answer).map_err(|_| CallError::Garbled)
+        loop {
+            let answer = self.connection.call(kind::SNAPSHOT_END, self.shard, END_TIMEOUT, end).await?;
+            match wire::take_installed(answer).map_err(|_| CallError::Garbled)? {
+                Installed::GoesOn => self.ticket.moved(0),
+                Installed::Under(vote) => {
+                    self.ticket.installed();
+                    return Ok(vote);
+                }
+                Installed::Failed(why) => return Err(CallError::Failed(why)),
+                Installed::Damaged(why) => return Err(self.judge_whole(&why).await),
+            }
+        }
     }
 
     async fn file(&self, transfer: u64, place: u32, sum: &FileSum) -> Result<(), CallError> {
@@ -108,8 +119,7 @@ impl Sending<'_> {
             blocking(move || checksum_of(&mut File::open(path)?)).await?
         };
         if there != (sum.bytes, sum.checksum) {
-            let detail = format!("its checksum is {:#010x}, and was {:#010x} when it was taken", there.1, sum.checksum);
-            return Err(self.damaged(path, &detail));
+            return Err(self.damaged(path, &changed(there.1, sum)));
         }
         let name = &sum.name;
         tracing::warn!(shard = self.shard, name, tries, "a file of a snapshot arrived damaged, and is sent again");
@@ -121,19 +131,45 @@ impl Sending<'_> {
         )))
     }
 
-    /// The state has the same file: this node must not answer from it, and makes both anew when it starts again.
-    fn damaged(&self, path: &Path, detail: &str) -> CallError {
-        let detail = format!("file {} of a snapshot: {detail}", path.display());
-        let part = Part::State(self.shard);
-        // <shard>/snapshots/00…042/file
-        let error = match path.ancestors().nth(3) {
-            Some(dir) => Note::in_dir(dir, part).take_down(&detail),
-            None => damage::fatal(part, detail),
-        };
-        let text = error.to_string();
-        self.fatal.report(error);
-        CallError::Failed(text)
+    /// All files arrived as they were when the snapshot was taken, and the receiver cannot read them. Either they were
+    /// damaged before that, or what it read there is not what it wrote.
+    async fn judge_whole(&self, why: &str) -> CallError {
+        let (home, path) = (self.home.clone(), self.snapshot.snapshot.path.clone());
+        let verified = crate::blocking::run(move || home.verify_copy(&path, &mut |_| true)).await;
+        match verified {
+            Ok(Err(error)) if error.is_damage() => self.damaged(&self.snapshot.snapshot.path, &error.to_string()),
+            Ok(Ok(_)) => {
+                let (shard, node) = (self.shard, self.connection.peer.node_id);
+                tracing::error!(
+                    shard,
+                    node,
+                    why,
+                    "a node finds a snapshot damaged that is sound here; look at its disk"
+                );
+                CallError::Failed(format!("it is damaged there, and sound here: {why}"))
+            }
+            Ok(Err(error)) => CallError::Failed(error.to_string()),
+            Err(error) => CallError::Failed(error.to_string()),
+        }
     }
+
+    fn damaged(&self, path: &Path, detail: &str) -> CallError {
+        CallError::Failed(report_damaged(self.home, self.fatal, path, detail))
+    }
+}
+
+/// What is wrong with a file that is not any more what it was when the snapshot was taken.
+pub(in crate::peers) fn changed(checksum: u32, sum: &FileSum) -> String {
+    format!("its checksum is {checksum:#010x}, and was {:#010x} when it was taken", sum.checksum)
+}
+
+/// Ends a node whose snapshot is damaged. The state has the same files: the node must not answer from it, and makes both anew
+/// when it starts again.
+pub(in crate::peers) fn report_damaged(home: &StateHome, fatal: &FatalSink, path: &Path, detail: &str) -> String {
+    let error = home.note(Part::State).take_down(&format!("{} of a snapshot: {detail}", path.display()));
+    let text = error.to_string();
+    fatal.report(error);
+    text
 }
 
 fn number(mut answer: Bytes) -> Result<u64, CallError> {
