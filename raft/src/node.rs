@@ -28,6 +28,7 @@ use crate::{
     scrub::{self, ScrubOptions},
     simulation::Simulation,
     state_home::{Sound, StateHome},
+    state_machine::check_level,
     succession,
     throttle::Throttle,
     transfers::Transfers,
@@ -185,6 +186,8 @@ impl<A: Apply> Node<A> {
             None => None,
             Some(cluster) => {
                 let roster = Roster::open(&options.data_dir, cluster.members)?;
+                // Before it meets others, who would take it for one of theirs.
+                check_level(&roster.roll(), newest_level)?;
                 let gate = Arc::new(Gate { own: cluster.own, secret: cluster.secret, roster });
                 accept = Some(cluster.accept);
                 bootstraps = !cluster.joins;

@@ -267,7 +267,7 @@ impl<A: Apply> RaftStateMachine<TypeConfig> for StateMachine<A> {
 }
 
 /// A node that cannot apply what the cluster may propose stops before it meets it.
-fn check_level(roll: &Roll, newest: u32) -> Result<(), FatalError> {
+pub(crate) fn check_level(roll: &Roll, newest: u32) -> Result<(), FatalError> {
     let level = roll.level();
     if level <= newest {
         return Ok(());

@@ -25,6 +25,8 @@ use crate::{
 const DOMAIN: &str = "aintandem.dev";
 /// What a caller should wait before it tries again, where nothing better is known.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The same while another node becomes leader: a handover takes a few milliseconds. Callers wait longer each time.
+const LEADER_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 fn code(reason: Reason) -> Code {
     match reason {
@@ -136,7 +138,7 @@ fn unavailable(error: &ProposeError) -> Status {
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, hints);
     if retry {
-        details.set_retry_info(Some(RETRY_DELAY));
+        details.set_retry_info(Some(LEADER_RETRY_DELAY));
     }
     Status::with_error_details_and_metadata(Code::Unavailable, error.to_string(), details, metadata)
 }
@@ -151,7 +153,7 @@ fn reason_metadata(reason: &'static str) -> MetadataMap {
 /// The connection to the node that leads broke, or it does not answer. Whether the request was done is not known.
 pub(crate) fn leader_unreachable(error: &dyn std::fmt::Display) -> Status {
     let mut details = details("UNSETTLED");
-    details.set_retry_info(Some(RETRY_DELAY));
+    details.set_retry_info(Some(LEADER_RETRY_DELAY));
     let text = format!("the node that leads this workspace went away ({error}); try again");
     Status::with_error_details_and_metadata(Code::Unavailable, text, details, reason_metadata("UNSETTLED"))
 }

@@ -28,9 +28,18 @@ impl Allowance {
     }
 }
 
-/// A wait before attempt number `attempt` (from 1): 100 ms, doubled each time, at most 2 s.
+/// A wait before attempt number `attempt` (from 1): 20 ms, doubled each time, at most 2 s. A leader that hands over is back
+/// elsewhere within that; where nobody can lead, waiting grows.
 pub(crate) fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(100).saturating_mul(1 << attempt.saturating_sub(1).min(5)).min(Duration::from_secs(2))
+    Duration::from_millis(20).saturating_mul(1 << attempt.saturating_sub(1).min(7)).min(Duration::from_secs(2))
+}
+
+/// The same where the broker may have asked for a wait: no less than that, and nothing where it says so.
+pub(crate) fn pause(asked: Option<Duration>, attempt: u32) -> Duration {
+    match asked {
+        Some(asked) if asked.is_zero() => asked,
+        asked => asked.unwrap_or_default().max(backoff(attempt)),
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +49,10 @@ mod tests {
     #[test]
     fn backoff_doubles_to_a_limit() {
         let waits: Vec<_> = [1, 2, 3, 40].map(|attempt| backoff(attempt).as_millis()).into();
-        assert_eq!(waits, [100, 200, 400, 2000]);
+        assert_eq!(waits, [20, 40, 80, 2000]);
+        let asked = Some(Duration::from_millis(50));
+        assert_eq!([1, 2, 3].map(|attempt| pause(asked, attempt).as_millis()), [50, 50, 80]);
+        assert_eq!(pause(Some(Duration::ZERO), 9), Duration::ZERO);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl<S: Source> Feed<S> {
             return Err(error);
         }
         self.attempts += 1;
-        let wait = error.retry_delay().unwrap_or_else(|| clock::backoff(self.attempts));
+        let wait = clock::pause(error.retry_delay(), self.attempts);
         tracing::debug!(%error, attempt = self.attempts, ?wait, cursor = self.received, "the {} stream goes on", S::NAME);
         tokio::time::sleep(wait).await;
         Ok(())

@@ -87,7 +87,7 @@ impl Publisher {
             if error.code() != Code::Unavailable || attempt >= settings.publish_attempts {
                 return Err(error);
             }
-            let wait = error.retry_delay().unwrap_or_else(|| clock::backoff(attempt));
+            let wait = clock::pause(error.retry_delay(), attempt);
             tracing::debug!(%error, attempt, ?wait, "the publish is tried again");
             tokio::time::sleep(wait).await;
             attempt += 1;

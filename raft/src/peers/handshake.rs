@@ -160,7 +160,10 @@ impl Gate {
         }
         let level = self.roster.roll().level();
         who.versions.fits(who.node_id, level)?;
-        own.versions.fits(own.node_id, level)?;
+        // It is this node then, which ends; the other one is told nothing that it would take for a fault of its own.
+        own.versions
+            .fits(own.node_id, level)
+            .map_err(|refusal| Refusal::new(RefusalCode::Broken, refusal.to_string()))?;
         if !self.roster.is_member(who.node_id) || who.node_id == own.node_id {
             let text = format!("node {} is no other member of this cluster", who.node_id);
             return refuse(RefusalCode::NotAMember, text);

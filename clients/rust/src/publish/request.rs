@@ -61,7 +61,7 @@ impl Publisher {
                 Ok(answer) => return Response::from_answer(answer.into_inner()),
                 Err(status) => self.client.error_after(&status, limit),
             };
-            let pause = error.retry_delay().unwrap_or_else(|| clock::backoff(attempt));
+            let pause = clock::pause(error.retry_delay(), attempt);
             if error.code() != Code::Unavailable || pause >= allowance.left() {
                 return Err(error);
             }
