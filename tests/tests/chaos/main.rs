@@ -24,7 +24,7 @@ use settings::Settings;
 /// The cut of it that runs with all tests: some minutes, with everything that comes before and after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn promises_1_to_7_hold_through_a_few_minutes_of_chaos() {
-    run::run(Settings::from_environment(Duration::from_secs(150))).await;
+    run::run(Settings::from_environment(Duration::from_secs(300))).await;
 }
 
 /// `make chaos`.
