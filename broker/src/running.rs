@@ -146,7 +146,7 @@ async fn start_shards(
             delivery: Arc::clone(&delivery),
             batcher: batcher.clone(),
             heartbeat_timeout_ms: config.limits.heartbeat_timeout_ms,
-            time,
+            time: Arc::clone(&time),
             leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(ticker.run()));
@@ -157,7 +157,7 @@ async fn start_shards(
             leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(retention.run()));
-        shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader });
+        shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader, time });
     }
     Ok((Shards::new(shards), tickers))
 }

@@ -9,6 +9,7 @@ use tandem_storage::{Engine, WriteBatch};
 use crate::{
     batcher::BatcherHandle,
     delivery::Delivery,
+    leader_time::LeaderTime,
     machine::{Effect, Machine},
     query::StateReader,
 };
@@ -68,6 +69,9 @@ pub(crate) struct Shard {
     pub(crate) batcher: BatcherHandle,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) reader: StateReader,
+    /// What commands and ticks are stamped with while this node leads. What the state says of a time is compared with this, and
+    /// with no clock.
+    pub(crate) time: Arc<LeaderTime>,
 }
 
 /// All shards, and which workspace lives where.

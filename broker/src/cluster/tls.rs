@@ -4,9 +4,12 @@
 //! Certificates are read anew for each connection: new files are used without a restart, and connections are few.
 //! Connections that are open stay as they are.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+mod dialed;
+
+use std::{collections::HashMap, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -20,12 +23,15 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use self::dialed::Dialed;
 use crate::config::{ClusterConfig, ConfigError};
 
 /// How long a connection may take to come about, its handshake included.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Handshakes with strangers at once.
 const MAX_STRANGERS: usize = 64;
+/// Hosts of which is known what was logged.
+const MAX_TOLD: usize = 1_024;
 /// The first byte of a TLS connection; no frame of the protocol between nodes begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -125,7 +131,7 @@ impl Dial for PeerTls {
                 })
             };
             let stream = tokio::time::timeout(TIMEOUT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-            Ok(Box::new(stream) as Box<dyn Wire>)
+            Ok(Box::new(Dialed::new(stream)) as Box<dyn Wire>)
         })
     }
 }
@@ -135,6 +141,7 @@ pub(crate) struct TlsAccept {
     tls: PeerTls,
     listener: TcpListener,
     places: Arc<Semaphore>,
+    told: Told,
     done: mpsc::Sender<Box<dyn Wire>>,
     wires: mpsc::Receiver<Box<dyn Wire>>,
 }
@@ -142,7 +149,7 @@ pub(crate) struct TlsAccept {
 impl TlsAccept {
     pub(crate) fn new(tls: PeerTls, listener: TcpListener) -> Self {
         let (done, wires) = mpsc::channel(MAX_STRANGERS);
-        Self { tls, listener, places: Arc::new(Semaphore::new(MAX_STRANGERS)), done, wires }
+        Self { tls, listener, places: Arc::new(Semaphore::new(MAX_STRANGERS)), told: Told::default(), done, wires }
     }
 }
 
@@ -157,15 +164,18 @@ impl Accept for TlsAccept {
                 };
                 // Who comes when too many are not done is let go.
                 let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { continue };
-                let (tls, done) = (self.tls.clone(), self.done.clone());
+                let (tls, done, told) = (self.tls.clone(), self.done.clone(), self.told.clone());
                 tokio::spawn(async move {
-                    let peer = stream.peer_addr().map_or_else(|error| error.to_string(), |peer| peer.to_string());
-                    match tokio::time::timeout(TIMEOUT, welcome(tls, stream)).await {
-                        Ok(Ok(wire)) => drop(done.send(wire).await),
-                        Ok(Err(error)) => {
-                            tracing::warn!(peer, %error, code = RefusalCode::Tls.code(), "a connection was refused");
+                    let peer = stream.peer_addr().map(|peer| peer.ip());
+                    match (tokio::time::timeout(TIMEOUT, welcome(tls, stream)).await, peer) {
+                        (Ok(Ok(Some(wire))), peer) => {
+                            peer.into_iter().for_each(|peer| told.forget(peer));
+                            drop(done.send(wire).await);
                         }
-                        Err(_) => {}
+                        (Ok(Err(error)), Ok(peer)) if told.is_news(peer, &error.to_string()) => {
+                            tracing::warn!(%peer, %error, code = RefusalCode::Tls.code(), "a connection was refused");
+                        }
+                        _ => {}
                     }
                     drop(place);
                 });
@@ -174,17 +184,41 @@ impl Accept for TlsAccept {
     }
 }
 
-async fn welcome(tls: PeerTls, mut stream: TcpStream) -> io::Result<Box<dyn Wire>> {
+/// What was logged last of each host that could not come in. It tries again for as long as it lives, and is told of once.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashMap<IpAddr, String>>>);
+
+impl Told {
+    /// Whether this has not been said of the host before.
+    fn is_news(&self, peer: IpAddr, text: &str) -> bool {
+        let mut told = self.0.lock();
+        if told.len() >= MAX_TOLD && !told.contains_key(&peer) {
+            told.clear();
+        }
+        told.insert(peer, text.to_owned()).as_deref() != Some(text)
+    }
+
+    /// It has come in: what goes wrong after that is news.
+    fn forget(&self, peer: IpAddr) {
+        self.0.lock().remove(&peer);
+    }
+}
+
+/// Lets a node in. None for who goes without a word, as what only looks whether the port is open.
+async fn welcome(tls: PeerTls, mut stream: TcpStream) -> io::Result<Option<Box<dyn Wire>>> {
     stream.set_nodelay(true)?;
     let mut first = [0];
-    if stream.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(None);
+    }
+    if first[0] != TLS_HANDSHAKE {
         let text = "this node takes connections with TLS only; set cluster.tls_cert_file, tls_key_file and tls_ca_file on all nodes";
         stream.write_all(&Refusal::new(RefusalCode::Tls, text).on_wire()).await?;
         stream.shutdown().await?;
         return Err(failed("it came without TLS".to_owned()));
     }
     let (server, _) = tls.load().map_err(|error| failed(error.to_string()))?;
-    Ok(Box::new(TlsAcceptor::from(server).accept(stream).await?))
+    Ok(Some(Box::new(TlsAcceptor::from(server).accept(stream).await?)))
 }
 
 #[cfg(test)]

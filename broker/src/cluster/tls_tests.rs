@@ -1,6 +1,6 @@
 use std::{fs, net::SocketAddr};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -22,8 +22,15 @@ impl Authority {
 
     /// Writes a certificate for a host, and what goes with it.
     fn write(&self, dir: &Path, host: &str) -> ClusterConfig {
+        self.write_for(dir, host, &[])
+    }
+
+    /// The same, for these uses only; none: for any.
+    fn write_for(&self, dir: &Path, host: &str, uses: &[ExtendedKeyUsagePurpose]) -> ClusterConfig {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.extended_key_usages = uses.to_vec();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let file = |name: &str| dir.join(name);
         fs::write(file("cert.pem"), certificate.pem()).unwrap();
         fs::write(file("key.pem"), key.serialize_pem()).unwrap();
@@ -84,12 +91,53 @@ async fn nodes_with_certificates_of_one_authority_meet_and_others_do_not() {
     // It accepts the one that it dials, and is not accepted: the certificate of the dialer counts, too.
     let gullible = side(&theirs, "127.0.0.1");
     fs::copy(one.dir.path().join("ca.pem"), gullible.dir.path().join("ca.pem")).unwrap();
-    assert!(meet(&gullible.tls, address).await.is_err());
+    let error = meet(&gullible.tls, address).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("did not accept this node's certificate"), "{error}");
 
     let elsewhere = side(&ours, "n2.example");
     let address = listen(&elsewhere.tls).await;
     let text = meet(&one.tls, address).await.unwrap_err().to_string();
     assert!(text.contains("127.0.0.1") && text.contains("not valid for"), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_one_part_only_is_named_as_the_reason() {
+    let ours = Authority::new();
+    let two = side(&ours, "127.0.0.1");
+    let address = listen(&two.tls).await;
+    let (client, server) = (ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth);
+    let one = side(&ours, "127.0.0.1");
+    ours.write_for(one.dir.path(), "127.0.0.1", &[client, server.clone()]);
+    assert_eq!(meet(&one.tls, address).await.unwrap(), "hello");
+    ours.write_for(one.dir.path(), "127.0.0.1", &[server]);
+    let error = meet(&one.tls, address).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("it needs clientAuth and serverAuth"), "{error}");
+}
+
+#[tokio::test]
+async fn who_only_looks_whether_the_port_is_open_is_no_refusal() {
+    let two = side(&Authority::new(), "127.0.0.1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    drop(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+    let (stream, _) = listener.accept().await.unwrap();
+    assert!(welcome(two.tls.clone(), stream).await.unwrap().is_none());
+}
+
+#[test]
+fn a_host_is_told_of_once_until_it_has_another_reason_or_came_in() {
+    let (told, peer) = (Told::default(), IpAddr::from([127, 0, 0, 1]));
+    assert!(told.is_news(peer, "no certificate"));
+    assert!(!told.is_news(peer, "no certificate"));
+    assert!(told.is_news(IpAddr::from([127, 0, 0, 2]), "no certificate"));
+    assert!(told.is_news(peer, "an expired one"));
+    told.forget(peer);
+    assert!(told.is_news(peer, "an expired one"));
+    for host in 0..=MAX_TOLD as u32 {
+        told.is_news(IpAddr::V4(host.into()), "no certificate");
+    }
+    assert!(told.0.lock().len() <= MAX_TOLD, "strangers take no more memory than that");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::{
     clock,
     command::{Ack, Nack, nack::AttemptError},
     config::Limits,
+    leader_time::LeaderTime,
     machine::StateError,
     rejection::{Reason, Rejection},
 };
@@ -46,6 +47,7 @@ pub(crate) struct SubscriptionOptions {
 /// One stream's part of an inbox. Dropping it gives back what it holds.
 pub(crate) struct Subscription {
     delivery: Arc<Delivery>,
+    time: Arc<LeaderTime>,
     inbox: SharedInbox,
     workspace_name: String,
     limits: Limits,
@@ -60,9 +62,9 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Opens the inbox of a sandbox.
+    /// Opens the inbox of a sandbox. `time` is that of its shard.
     pub(crate) fn open(
-        delivery: Arc<Delivery>,
+        (delivery, time): (Arc<Delivery>, Arc<LeaderTime>),
         workspace: &str,
         sandbox: &str,
         limits: Limits,
@@ -72,6 +74,7 @@ impl Subscription {
         let inbox = delivery.open(workspace, sandbox)?;
         Ok(Self {
             delivery,
+            time,
             inbox,
             workspace_name: workspace.to_owned(),
             limits,
@@ -129,7 +132,7 @@ impl Subscription {
         let taking = Taking {
             limit: MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize).min(room),
             low_priority_percent: self.options.low_priority_percent,
-            now_ms: clock::unix_ms(),
+            now_ms: self.time.now_ms(),
         };
         let mut bytes_left = self.credit_bytes.min(MAX_RESPONSE_BYTES);
         let accept = |lease: &Lease| {

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     batch::Record,
     batcher::{BatcherHandle, PublishRecords, PublishResult},
-    clock,
     command::{Published, publish::Exception},
     error::RequestError,
     field,
@@ -243,7 +242,7 @@ impl Edge {
             Err(QueryError::Rejected(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(PublishContext { shard, workspace: found, now_ms: clock::unix_ms(), capable: HashMap::new() })
+        Ok(PublishContext { shard, workspace: found, now_ms: shard.time.now_ms(), capable: HashMap::new() })
     }
 
     /// Checks a message and appends its record.

@@ -16,7 +16,6 @@ use super::{
     time::{milliseconds, timestamp},
 };
 use crate::{
-    clock,
     command::{Heartbeat, Outcome, RegisterSandbox, UnregisterSandbox, Verb, register_sandbox::InboxSettings},
     error::RequestError,
     field,
@@ -176,7 +175,7 @@ impl Edge {
 
     /// Whether a sandbox was heard within the timeout, to the millisecond as the machine has it, or has an open subscription.
     pub(super) fn is_online(&self, shard: &Shard, workspace: u32, sandbox: u32, heard_ms: u64) -> bool {
-        let age_ms = clock::unix_ms().saturating_sub(heard_ms);
+        let age_ms = shard.time.now_ms().saturating_sub(heard_ms);
         age_ms < self.limits.heartbeat_timeout_ms || shard.delivery.is_subscribed(workspace, sandbox)
     }
 

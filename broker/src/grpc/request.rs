@@ -10,6 +10,7 @@ use super::{Edge, time};
 use crate::{
     batch::{Batch, MessageRef},
     batcher::PublishRecords,
+    clock,
     command::{Answered, Verb, publish::Exception},
     delivery::subscription::encode_message,
     error::RequestError,
@@ -51,6 +52,8 @@ impl RequestService for Edge {
             Some((_, Exception::Duplicate { sequence, .. })) => (sequence, true),
             Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
         };
+        // The time of a shard may pass more slowly than that of who waits.
+        let until = clock::now() + Duration::from_millis(timeout_ms);
         loop {
             let notified = awaiting.notify.notified();
             tokio::pin!(notified);
@@ -70,7 +73,8 @@ impl RequestService for Edge {
                 }
                 return Ok(Response::new(RequestResponse { message, request_sequence, resumed }));
             }
-            let left = remaining(&waiting) + GRACE;
+            let own = until.saturating_duration_since(clock::now());
+            let left = remaining(&waiting, shard.time.now_ms()).min(own) + GRACE;
             tokio::select! {
                 () = notified => {}
                 () = tokio::time::sleep(left) => return Err(timed_out(&view, timeout_ms).into()),
@@ -80,8 +84,8 @@ impl RequestService for Edge {
     }
 }
 
-fn remaining(waiting: &WaitingRequest) -> Duration {
-    Duration::from_millis(waiting.deadline_ms.saturating_sub(crate::clock::unix_ms()))
+fn remaining(waiting: &WaitingRequest, now_ms: u64) -> Duration {
+    Duration::from_millis(waiting.deadline_ms.saturating_sub(now_ms))
 }
 
 /// A request is answered by one, and tied to its response by the correlation id.
@@ -117,3 +121,7 @@ fn timed_out(view: &message::MessageView<'_>, timeout_ms: u64) -> Rejection {
 fn internal(error: crate::machine::StateError) -> RequestError {
     RequestError::internal(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

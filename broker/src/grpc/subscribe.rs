@@ -229,9 +229,9 @@ impl SubscriptionStream {
         let sandbox = field::id("sandbox_id", &open.sandbox_id)?;
         let options = options(open)?;
         let shard = self.edge.shards.of(workspace);
-        let delivery = Arc::clone(&shard.delivery);
+        let parts = (Arc::clone(&shard.delivery), Arc::clone(&shard.time));
         let subscription =
-            Subscription::open(delivery, workspace, sandbox, self.edge.limits, options, self.resume.first_delivery)?;
+            Subscription::open(parts, workspace, sandbox, self.edge.limits, options, self.resume.first_delivery)?;
         let known = std::mem::take(&mut self.resume.subscription_id);
         let subscription_id = if known.is_empty() { clock::new_id() } else { known };
         tracing::debug!(%workspace, %sandbox, %subscription_id, "subscription opened");

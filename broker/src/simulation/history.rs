@@ -89,6 +89,8 @@ pub(super) struct History {
     pub(super) repeated: usize,
     /// When all faults were over, and every node knew who leads.
     pub(super) settled: Option<Moment>,
+    /// Nodes that had to stop, and why.
+    pub(super) stopped: Vec<String>,
     /// What must not happen was seen while it happened.
     pub(super) broken: Vec<String>,
     /// What happened, for people and for comparison.
@@ -102,9 +104,11 @@ impl History {
     }
 }
 
-/// What is in a workspace at the end.
+/// What is in a workspace at the end, on the node that has applied most of it.
 #[derive(Debug, Default)]
 pub(super) struct Final {
+    /// The cluster came to rest. Otherwise logs may lack their end: only what stands before it is there or is not.
+    pub(super) at_rest: bool,
     /// The whole log: sequence and label.
     pub(super) log: BTreeMap<&'static str, Vec<(u64, String)>>,
     /// Dead letters: sandbox and sequence.
@@ -113,4 +117,12 @@ pub(super) struct Final {
     pub(super) pending: BTreeMap<&'static str, Vec<(String, u64)>>,
     /// By shard: a digest of the state on each node.
     pub(super) digests: BTreeMap<u32, BTreeMap<u64, u64>>,
+}
+
+impl Final {
+    /// Whether it is known what a log holds up to this sequence.
+    pub(super) fn is_known(&self, workspace: &str, sequence: u64) -> bool {
+        let newest = self.log.get(workspace).and_then(|log| log.last()).map_or(0, |(sequence, _)| *sequence);
+        self.at_rest || sequence <= newest
+    }
 }

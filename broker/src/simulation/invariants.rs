@@ -4,6 +4,7 @@ mod acknowledged_is_there_once;
 mod acks_win_once;
 mod every_message_has_one_end;
 mod keys_keep_order;
+mod nobody_has_to_stop;
 mod order_follows_time;
 mod reads_are_prefixes;
 mod replicas_agree;
@@ -13,11 +14,12 @@ use super::history::{Final, History};
 /// An invariant: nothing, or what breaks it.
 type Invariant = fn(&History, &Final) -> Vec<String>;
 
-const ALL: [(&str, Invariant); 7] = [
+const ALL: [(&str, Invariant); 8] = [
     ("acknowledged is there once", acknowledged_is_there_once::check),
     ("acks win once", acks_win_once::check),
     ("every message has one end", every_message_has_one_end::check),
     ("keys keep order", keys_keep_order::check),
+    ("nobody has to stop", nobody_has_to_stop::check),
     ("order follows time", order_follows_time::check),
     ("reads are prefixes", reads_are_prefixes::check),
     ("replicas agree", replicas_agree::check),

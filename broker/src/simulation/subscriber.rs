@@ -31,7 +31,7 @@ pub(super) struct Subscriber {
     pub(super) workspace: &'static str,
     pub(super) sandbox: &'static str,
     pub(super) draw: Draw,
-    /// How many of a hundred deliveries it refuses; twice as many it forgets now and then.
+    /// How many of a hundred deliveries it refuses; half as many of the rest it leaves lying for a while.
     pub(super) fails_percent: u64,
 }
 
@@ -95,8 +95,8 @@ fn open(
     }
     let reign = (node, leadership.term);
     let options = SubscriptionOptions { ack_deadline_ms: ACK_DEADLINE_MS, lenient: false, low_priority_percent: 10 };
-    let delivery = Arc::clone(&shard.delivery);
-    let opened = Subscription::open(delivery, workspace, sandbox, Limits::default(), options, 1);
+    let parts = (Arc::clone(&shard.delivery), Arc::clone(&shard.time));
+    let opened = Subscription::open(parts, workspace, sandbox, Limits::default(), options, 1);
     let mut subscription = opened.ok()?;
     subscription.add_credit(60_000, 60 << 20).ok()?;
     let batcher = shard.batcher.clone();

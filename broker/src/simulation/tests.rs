@@ -106,7 +106,7 @@ fn chaos_thousands_of_seeds_break_nothing() {
 }
 
 /// What breaks first when something is wrong on purpose. The seeds that are tried are few: a fault that they do not find would
-/// be found too seldom.
+/// be found too seldom. That a node stops, or the cluster does not come to rest, is not what the fault is about.
 fn expect_found(invariants: &[&str], wrong: impl Fn(&mut Plan)) {
     let mut found = Vec::new();
     for seed in 1..=40 {

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::{
     clients::{Clients, SANDBOXES, WORKSPACES, Wishes, log_after},
     draw::Draw,
-    history::Final,
+    history::{Ended, Final},
     host::{self, Host, Shape, address},
     invariants,
     nemesis::{Fault, Nemesis},
@@ -69,7 +69,7 @@ impl World {
         subscription::STALE_LEASES_COUNT.set(plan.shape.stale_leases_count);
         let mut world = Self::new(plan);
         let finished = world.live();
-        let end = world.collect();
+        let end = world.collect(finished.is_ok());
         let mut history = std::mem::take(&mut *world.clients.history.lock());
         let mut broken = invariants::broken(&history, &end);
         if let Err(what) = finished {
@@ -78,7 +78,7 @@ impl World {
         Report {
             broken,
             trace: std::mem::take(&mut history.trace),
-            accepted: history.published.iter().filter(|published| published.answered.is_some()).count(),
+            accepted: history.published.iter().filter(|one| matches!(one.ended, Ended::Accepted(_))).count(),
             repeated: history.repeated,
             acknowledged: history.acked.iter().filter(|acked| acked.confirmed.is_some()).count(),
         }
@@ -178,13 +178,26 @@ impl World {
         let pending = |(workspace, sandbox)| self.pending(workspace, sandbox) == Some(0);
         let inboxes = WORKSPACES.iter().flat_map(|workspace| SANDBOXES.map(|sandbox| (*workspace, sandbox)));
         let mut applied: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
-        for door in self.clients.doors.lock().values() {
-            for shard in door.shards.iter() {
+        {
+            let doors = self.clients.doors.lock();
+            if !self.hosts.values().all(|host| doors.contains_key(&host.id) || self.may_be_away(host)) {
+                return false;
+            }
+            for shard in doors.values().flat_map(|door| door.shards.iter()) {
                 let status = shard.group.status();
                 applied.entry(shard.group.shard()).or_default().extend([status.applied_index, status.last_log_index]);
             }
         }
         applied.values().all(|indexes| indexes.len() == 1) && inboxes.into_iter().all(pending)
+    }
+
+    /// A node that was told to go, or asked to join and may have been refused, has ended; any other one has to be back.
+    fn may_be_away(&self, host: &Host) -> bool {
+        !host.runs() && self.may_end(host.id)
+    }
+
+    fn may_end(&self, id: NodeId) -> bool {
+        self.leaving.contains(&id) || id > self.plan.shape.nodes
     }
 
     fn pending(&self, workspace: &str, sandbox: &str) -> Option<u64> {
@@ -256,14 +269,13 @@ impl World {
             return;
         }
         let is_told_so = |error: &FatalError| matches!(error.code(), "NODE_REMOVED" | "NODE_RETIRED" | "NOT_A_MEMBER");
-        let may_go = self.leaving.contains(&id) || id > self.plan.shape.nodes;
         if let Some(error) = fatal
-            && !(may_go && is_told_so(&error))
+            && !(self.may_end(id) && is_told_so(&error))
             && !self.stopping.contains(&id)
         {
             let what = format!("node {id} had to stop: {} {error}", error.code());
             self.say(&what);
-            self.clients.history.lock().broken.push(what);
+            self.clients.history.lock().stopped.push(what);
         }
         self.end(id, false);
     }
@@ -407,13 +419,21 @@ impl World {
         }
     }
 
-    fn collect(&mut self) -> Final {
-        let mut end = Final::default();
+    fn collect(&mut self, at_rest: bool) -> Final {
+        let mut end = Final { at_rest, ..Final::default() };
         let doors = self.clients.doors.lock();
-        let Some(door) = doors.values().next() else { return end };
         for workspace in WORKSPACES {
-            let shard = door.shards.of(workspace);
-            let Ok(record) = shard.reader.workspace(workspace) else { continue };
+            let shards = doors.iter().map(|(id, door)| (id, door.shards.of(workspace)));
+            let furthest = shards.max_by_key(|(_, shard)| shard.group.status().applied_index);
+            let Some((furthest, shard)) = furthest else { return end };
+            let record = match shard.reader.workspace(workspace) {
+                Ok(record) => record,
+                Err(error) => {
+                    let what = format!("node {furthest} has no workspace {workspace} at the end: {error}");
+                    self.clients.history.lock().broken.push(what);
+                    continue;
+                }
+            };
             end.log.insert(workspace, log_after(shard, workspace, 0));
             let filter = DeadFilter::default();
             let page = shard.reader.dead_letters(record.number, (0, 0), &filter, usize::MAX);

@@ -13,6 +13,8 @@ use crate::{Client, Error};
 
 /// What a comparison of states may take besides the comparing.
 const VERIFY_MARGIN: Duration = Duration::from_secs(60);
+/// A broker refuses a longer time.
+const LONGEST_VERIFY: Duration = Duration::from_secs(3_600);
 
 /// The cluster of a broker. Cheap to clone.
 ///
@@ -122,16 +124,38 @@ impl Cluster {
     /// # Errors
     /// [`Error::Refused`] on a broker that is alone. That states differ, or that a node is missing, is in the answer.
     pub async fn verify(&self, timeout: Duration) -> Result<VerifyClusterResponse, Error> {
-        let timeout_ms = timeout.as_millis() as u64;
+        let (timeout_ms, patience) = verify_times(timeout);
         let mut request = self.client.request(VerifyClusterRequest { timeout_ms });
-        // Looking for leaders and asking again comes on top of it.
-        let patience = timeout.saturating_mul(2) + VERIFY_MARGIN;
         request.set_timeout(patience);
         let answer = self.service().verify_cluster(request).await;
         answer.map(|answer| answer.into_inner()).map_err(|status| self.client.error_after(&status, patience))
     }
 }
 
+/// What the broker is told, which takes 0 for its default, and how long to wait for its answer: looking for leaders and asking
+/// again comes on top.
+fn verify_times(timeout: Duration) -> (u64, Duration) {
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+    (timeout_ms, timeout.min(LONGEST_VERIFY) * 2 + VERIFY_MARGIN)
+}
+
 fn required(cluster: Option<ClusterState>) -> Result<ClusterState, Error> {
     cluster.ok_or_else(|| Error::Contract("an answer about the cluster holds none".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_for_a_comparison_can_be_said_and_waited_for() {
+        let (hour, margin) = (Duration::from_secs(3_600), VERIFY_MARGIN);
+        assert_eq!(verify_times(Duration::ZERO), (1, margin), "0 would mean the default of the broker");
+        assert_eq!(verify_times(Duration::from_micros(1)), (1, margin + Duration::from_micros(2)));
+        assert_eq!(verify_times(Duration::from_secs(5)), (5_000, Duration::from_secs(10) + margin));
+        assert_eq!(verify_times(hour), (3_600_000, hour * 2 + margin));
+        let (timeout_ms, patience) = verify_times(Duration::MAX);
+        assert_eq!((timeout_ms, patience), (u64::MAX, hour * 2 + margin), "the broker refuses it in its own words");
+        tonic::Request::new(()).set_timeout(patience);
+    }
 }

@@ -143,6 +143,15 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
         fs::remove_dir_all(dir.join("damaged")).unwrap();
     }
     until("there is a snapshot again", || trio.group(hurt, 0).home().newest_snapshot().is_some()).await;
+    // What a snapshot consists of is looked up in its files when it is not on record.
+    trio.stop(hurt).await;
+    let snapshot = only(&dir.join("snapshots"), "0");
+    let record = fs::read(snapshot.join("CONTENTS")).unwrap();
+    assert_eq!(damage(&snapshot, "CONTENTS"), 1);
+    trio.run(hurt).await;
+    assert_eq!(fs::read(snapshot.join("CONTENTS")).unwrap(), record);
+    assert!(!dir.join("damaged").exists());
+    until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
     agrees(&trio, hurt).await;
     trio.shutdown().await;
 }

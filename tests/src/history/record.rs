@@ -85,14 +85,6 @@ impl Recorder {
         self.tally.lock().expect("nobody panics with the lock").counts.clone()
     }
 
-    /// A time without any load, as between the end of it and the last reads, is no gap.
-    ///
-    /// # Panics
-    /// When another thread panicked in here.
-    pub fn pause_gaps(&self) {
-        self.tally.lock().expect("nobody panics with the lock").acknowledged.clear();
-    }
-
     fn count(&self, workspace: &str, done: u64, act: &Act) {
         let mut tally = self.tally.lock().expect("nobody panics with the lock");
         let (kind, number) = kind(act);

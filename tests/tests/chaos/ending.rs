@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use tandem_client::{Client, DeadLetterQuery, HistoryQuery};
+use tandem_client::{Client, DeadLetterQuery, HistoryQuery, VerifyClusterResponse};
 use tandem_tests::{
     history::{Act, digest},
     now,
@@ -11,11 +11,13 @@ use tandem_tests::{
 
 use crate::{
     arena::{Arena, SEATS},
-    workload::{Desk, SANDBOXES, Session, name_and_digest, until},
+    workload::{Desk, SANDBOXES, SHARDS, Session, name_and_digest, until},
 };
 
 /// How long the nodes may take until all serve and agree, and how long an inbox until it is empty.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one comparison of states may take.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts who does not run, and waits until every node serves every workspace.
 pub(crate) async fn converge(arena: &Arena, workspaces: &[Arc<str>]) {
@@ -44,19 +46,24 @@ pub(crate) async fn converge(arena: &Arena, workspaces: &[Arc<str>]) {
     }
 }
 
-/// Takes everything that waits in the inboxes of a workspace.
-pub(crate) async fn drain(mut desk: Desk) {
+/// Takes everything that waits in the inboxes of a workspace. What is still there after a while is complained of.
+pub(crate) async fn drain(arena: &Arena, mut desk: Desk) {
+    let (started, mut turn) = (now(), 0);
     for sandbox in SANDBOXES {
-        let (started, mut turn) = (now(), 0);
         loop {
             let pending = until("an inbox is looked at", async |turn| {
                 let registry = desk.ways.at(turn).registry(&*desk.workspace);
                 registry.get(sandbox).await.map(|sandbox| sandbox.pending_messages).map_err(|error| error.to_string())
             });
-            if pending.await == 0 {
+            let pending = pending.await;
+            if pending == 0 {
                 break;
             }
-            assert!(started.elapsed() < PATIENCE, "{sandbox} of {} is not empty within {PATIENCE:?}", desk.workspace);
+            if started.elapsed() > PATIENCE {
+                let inbox = format!("the inbox of {sandbox} of {}", desk.workspace);
+                arena.complain(format!("{inbox} is not empty within {PATIENCE:?}: {pending} messages wait"));
+                return;
+            }
             turn += 1;
             let name = format!("{sandbox}-drain-{turn}");
             if let Some(mut session) = Session::open(&desk, sandbox, name).await {
@@ -106,17 +113,54 @@ pub(crate) async fn take_stock(arena: &Arena, desk: &Desk) {
     }
 }
 
-/// Notes what the state of every shard comes to on every node, at the same entry of its log.
+/// Notes what the state of every shard comes to on every node, at the same entry of its log. Complains when not all of them
+/// could be looked at.
 pub(crate) async fn compare_states(arena: &Arena, desk: &Desk) {
-    let first = *arena.taken().await.first().expect("three nodes run");
-    let verified = arena.client(first).cluster().verify(PATIENCE).await.unwrap();
-    for shard in verified.shards {
+    let taken = arena.taken().await;
+    let cluster = arena.client(*taken.first().expect("three nodes run")).cluster();
+    let started = now();
+    let (verified, why) = loop {
+        let (verified, why) = match cluster.verify(VERIFY_TIMEOUT).await {
+            Ok(verified) => {
+                let why = not_compared(&verified, taken.len());
+                (Some(verified), why)
+            }
+            Err(error) => (None, Some(error.to_string())),
+        };
+        if why.is_none() || started.elapsed() > PATIENCE {
+            break (verified, why);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    if let Some(why) = why {
+        arena.complain(format!("the states of all nodes could not be compared within {PATIENCE:?}: {why}"));
+    }
+    for shard in verified.map_or_else(Vec::new, |verified| verified.shards) {
         for node in shard.nodes {
             let what = format!("the state of shard {} after entry {}", shard.shard_id, shard.index);
-            let value = if node.missing.is_empty() { node.digest } else { format!("nothing: {}", node.missing) };
+            let value = match node.missing.is_empty() {
+                true => node.digest,
+                // No two that say nothing are taken for equal.
+                false => format!("nothing by node {}: {}", node.node_id, node.missing),
+            };
             desk.recorder.found(&desk.workspace, "the end", Act::State { node: node.node_id, what, value });
         }
     }
+}
+
+/// What a comparison leaves out, if anything.
+fn not_compared(verified: &VerifyClusterResponse, nodes: usize) -> Option<String> {
+    if verified.shards.len() as u32 != SHARDS {
+        return Some(format!("{} shards were looked at, not {SHARDS}", verified.shards.len()));
+    }
+    verified.shards.iter().find_map(|shard| {
+        let missing = shard.nodes.iter().find(|node| !node.missing.is_empty());
+        if let Some(node) = missing {
+            return Some(format!("shard {} on node {}: {}", shard.shard_id, node.node_id, node.missing));
+        }
+        let wrong = shard.nodes.len() != nodes;
+        wrong.then(|| format!("shard {} was looked at on {} nodes of {nodes}", shard.shard_id, shard.nodes.len()))
+    })
 }
 
 /// What waits, and the sequences of dead letters.

@@ -35,9 +35,9 @@ pub(crate) async fn run(mut settings: Settings) {
     println!("healed; everybody finishes");
     let workspaces: Vec<_> = workload.desks.iter().map(|desk| Arc::clone(&desk.workspace)).collect();
     ending::converge(&arena, &workspaces).await;
-    let desks = workload.end().await;
+    let desks = workload.end(&arena).await;
     let gap = recorder.counts().longest_gap;
-    join_all(desks.clone().into_iter().map(ending::drain)).await;
+    join_all(desks.iter().map(|desk| ending::drain(&arena, desk.clone()))).await;
     for desk in &desks {
         ending::take_stock(&arena, desk).await;
     }

@@ -29,7 +29,9 @@ pub(crate) use self::{message::name_and_digest, subscriber::Session, ways::Ways}
 use crate::arena::Arena;
 
 /// Shards that must have a workspace.
-const SHARDS: u32 = 4;
+pub(crate) const SHARDS: u32 = 4;
+/// How long all of them may take, after the faults, until they have finished.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(90);
 /// Inboxes of each workspace.
 pub(crate) const SANDBOXES: [&str; 4] = ["ada", "bob", "cleo", "dan"];
 
@@ -55,11 +57,17 @@ impl Desk {
     }
 }
 
+/// A client at work, and what it is called.
+struct Client {
+    name: String,
+    task: JoinHandle<()>,
+}
+
 /// Clients at work.
 pub(crate) struct Workload {
     pub(crate) desks: Vec<Desk>,
-    publishers: Vec<JoinHandle<()>>,
-    others: Vec<JoinHandle<()>>,
+    publishers: Vec<Client>,
+    others: Vec<Client>,
     stop_publishers: Arc<AtomicBool>,
     stop_others: Arc<AtomicBool>,
 }
@@ -79,32 +87,59 @@ impl Workload {
                 random: random.fork(),
                 stop: Arc::clone(&workload.stop_others),
             };
+            let others = &mut workload.others;
             for sandbox in SANDBOXES {
                 register(&desk, sandbox).await;
-                workload.others.push(tokio::spawn(subscriber::work(desk.for_client(), sandbox, 0)));
+                let task = subscriber::work(desk.for_client(), sandbox, 0);
+                others.push(Client::begin(&desk, &format!("the subscriber of {sandbox}"), task));
             }
-            workload.others.push(tokio::spawn(subscriber::work(desk.for_client(), "cleo", 1)));
-            workload.others.push(tokio::spawn(reader::follow(desk.for_client())));
-            workload.others.push(tokio::spawn(reader::look_at_pages(desk.for_client())));
+            let second = subscriber::work(desk.for_client(), "cleo", 1);
+            others.push(Client::begin(&desk, "the second subscriber of cleo", second));
+            let follower = reader::follow(desk.for_client());
+            others.push(Client::begin(&desk, "who follows the log", follower));
+            let looks = reader::look_at_pages(desk.for_client());
+            others.push(Client::begin(&desk, "who looks at pages of the log", looks));
             let publisher = Desk { stop: Arc::clone(&workload.stop_publishers), ..desk.clone() };
-            workload.publishers.push(tokio::spawn(stream::publish(publisher.clone().for_client())));
-            workload.publishers.push(tokio::spawn(one_by_one::publish(publisher.clone().for_client())));
+            let stream = stream::publish(publisher.clone().for_client());
+            workload.publishers.push(Client::begin(&desk, "who publishes over a stream", stream));
+            let one_by_one = one_by_one::publish(publisher.clone().for_client());
+            workload.publishers.push(Client::begin(&desk, "who publishes one by one", one_by_one));
             workload.desks.push(desk);
         }
         workload
     }
 
-    /// Lets everybody finish: publishers once every message has its outcome, then the others.
-    pub(crate) async fn end(self) -> Vec<Desk> {
+    /// Lets everybody finish: publishers once every message has its outcome, then the others. Who does not is complained of, and
+    /// the rest of the run goes on: what is known by then is judged.
+    pub(crate) async fn end(self, arena: &Arena) -> Vec<Desk> {
         self.stop_publishers.store(true, Ordering::Relaxed);
-        for publisher in self.publishers {
-            publisher.await.unwrap();
-        }
+        finish(arena, self.publishers).await;
         self.stop_others.store(true, Ordering::Relaxed);
-        for other in self.others {
-            other.await.unwrap();
-        }
+        finish(arena, self.others).await;
         self.desks
+    }
+}
+
+impl Client {
+    fn begin(desk: &Desk, name: &str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { name: format!("{name} of {}", desk.workspace), task: tokio::spawn(work) }
+    }
+}
+
+async fn finish(arena: &Arena, clients: Vec<Client>) {
+    let deadline = now() + FINISH_TIMEOUT;
+    for Client { name, mut task } in clients {
+        match tokio::time::timeout_at(deadline.into(), &mut task).await {
+            Ok(finished) => finished.unwrap(),
+            Err(_) => {
+                arena.complain(format!(
+                    "{name} has not finished within {FINISH_TIMEOUT:?} after all faults were healed"
+                ));
+                // It holds a recorder.
+                task.abort();
+                task.await.ok();
+            }
+        }
     }
 }
 

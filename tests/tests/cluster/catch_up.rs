@@ -8,41 +8,29 @@ use std::{
     },
 };
 
-use tandem_client::{Message, PublishStreamOptions};
-use tandem_tests::direct;
+use tandem_client::Client;
 
 use crate::{
-    load::{check, publish},
+    load::{check, fill_up, publish},
+    membership::replace,
     trio::{Trio, WORKSPACE},
 };
 
 /// Bytes of one message of those that fill the state.
 const LARGE: usize = 256 << 10;
 
-/// Messages that no engine makes smaller, until the log is purged behind the last snapshot but one.
-async fn fill(trio: &Trio, leader: usize) {
-    let client = trio.client(leader);
+/// Until the log is purged behind the last snapshot but one.
+async fn fill(client: &Client) {
     let shard = client.workspaces().get(WORKSPACE).await.unwrap().shard_id;
-    let stream = client.publisher(WORKSPACE).stream(PublishStreamOptions::default());
-    let mut seed = 1_u64;
     let mut snapshots = BTreeSet::new();
-    for number in 0..2_000 {
-        let words = std::iter::repeat_with(|| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            seed.to_be_bytes()
-        });
-        let content: Vec<u8> = words.flatten().take(LARGE).collect();
-        drop(stream.send(Message { content: content.into(), ..direct("alice", "carol", "") }).await.unwrap());
-        if number % 50 == 49 {
-            stream.flush().await.unwrap();
-            let info = client.server_info().await.unwrap();
+    fill_up(client, LARGE, async |count| {
+        if let Ok(info) = client.server_info().await {
             snapshots.extend(info.shards.iter().filter(|seen| seen.shard_id == shard).map(|seen| seen.snapshot_index));
-            if number > 300 && snapshots.len() > 3 {
-                return;
-            }
         }
-    }
-    panic!("500 MiB, and these snapshots: {snapshots:?}");
+        assert!(count < 2_000, "500 MiB, and these snapshots: {snapshots:?}");
+        count > 300 && snapshots.len() > 3
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,8 +48,9 @@ async fn promise_1_2_a_node_killed_while_it_gets_a_snapshot_goes_on_with_what_it
     for sandbox in ["alice", "bob", "carol"] {
         trio.register(sandbox).await;
     }
+    fill(&trio.client(trio.leader().await)).await;
+    // So much may have cost the leader its place.
     let leader = trio.leader().await;
-    fill(&trio, leader).await;
     let stop = Arc::new(AtomicBool::new(false));
     let load = publish(vec![trio.client(leader)], "meanwhile", Arc::clone(&stop));
 
@@ -69,9 +58,7 @@ async fn promise_1_2_a_node_killed_while_it_gets_a_snapshot_goes_on_with_what_it
     trio.kill_nine(lost);
     let (node, peer) = trio.prepare_node(4);
     let cluster = trio.client(leader).cluster();
-    while let Err(error) = cluster.replace_node(lost as u64 + 1, 4, peer.clone(), false).await {
-        assert!(error.is_retryable(), "{error}");
-    }
+    replace(&cluster, lost as u64 + 1, 4, &peer).await;
     trio.run(node).await;
     // Whoever leads by now: without the node that is gone leaders are spread otherwise.
     trio.until("some of the snapshot is there", async |_: &Trio| {

@@ -24,6 +24,9 @@ const LIAR: usize = 2;
 /// Written by the scrub after each pass.
 const CLEAN: &str = "everything on the disk is as it was written";
 
+/// In every word of a node that ends, or of damage.
+const OF_DAMAGE: [&str; 3] = ["\ncode: ", "_DAMAGED", "CORRUPT"];
+
 /// What becomes of a node with a damaged file.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
@@ -31,7 +34,7 @@ enum Fate {
     Stops,
     /// It makes the file anew, after it has ended for it or at once.
     Repairs,
-    /// Nothing is ever read from it.
+    /// Nothing is read from it that is used, or it is made anew from what is sound, without a word.
     Goes,
 }
 
@@ -58,7 +61,7 @@ const STATE: &[&str] = &["STATE_DAMAGED"];
 /// A snapshot shares its tables with the state.
 const EITHER: &[&str] = &["STATE_DAMAGED", "SNAPSHOT_DAMAGED"];
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     kind("log", "", ".log", Fate::Stops, &["STORAGE_CORRUPT"]),
     kind("log", "MANIFEST-", "", Fate::Stops, &["STORAGE_CORRUPT"]),
     kind("log", "CURRENT", "", Fate::Stops, &["STORAGE_CORRUPT"]),
@@ -77,6 +80,7 @@ const KINDS: [Kind; 18] = [
     kind("shard-2/snapshots/0", "MANIFEST-", "", Fate::Repairs, EITHER),
     kind("shard-2/snapshots/0", "CURRENT", "", Fate::Repairs, EITHER),
     kind("shard-2/snapshots/0", "OPTIONS-", "", Fate::Goes, &[]),
+    kind("shard-2/snapshots/0", "CONTENTS", "", Fate::Goes, &[]),
 ];
 
 impl Kind {
@@ -107,6 +111,12 @@ impl Kind {
         let numbered = self.folder.ends_with('-') || self.folder.ends_with('0');
         folder == self.folder || (numbered && folder.starts_with(self.folder))
     }
+}
+
+/// Whether there is one that is complete: those in the making have other names.
+fn has_snapshot(data: &Path) -> bool {
+    fs::read_dir(data.join("shard-2/snapshots"))
+        .is_ok_and(|mut all| all.any(|one| one.unwrap().file_name().to_string_lossy().starts_with('0')))
 }
 
 fn flip(file: &Path) -> Vec<u8> {
@@ -178,8 +188,6 @@ async fn promise_1_a_flipped_byte_in_any_kind_of_file_loses_nothing_and_is_repor
     let stop = Arc::new(AtomicBool::new(false));
     let publishers = ["a", "b"].map(|name| publish(vec![trio.client(0), trio.client(1)], name, Arc::clone(&stop)));
     let data = trio.seats[LIAR].home.data();
-    let has_snapshot =
-        |data: &Path| fs::read_dir(data.join("shard-2/snapshots")).is_ok_and(|mut all| all.next().is_some());
     let filler = crate::load::fill(&trio, 3_000).await;
     trio.until("there is a snapshot", async |_| has_snapshot(&data)).await;
 
@@ -192,9 +200,19 @@ async fn promise_1_a_flipped_byte_in_any_kind_of_file_loses_nothing_and_is_repor
         }
         let file = kind.find(&data);
         let intact = flip(&file);
-        let said = until_it_runs(&mut trio, kind.fate, || fs::write(&file, &intact).unwrap()).await;
-        let reported = kind.codes.iter().any(|code| said.contains(code));
-        assert_eq!(reported, kind.fate != Fate::Goes, "{}: {said}", kind.name());
+        let mut mended = false;
+        let mend = || {
+            fs::write(&file, &intact).unwrap();
+            mended = true;
+        };
+        let said = until_it_runs(&mut trio, kind.fate, mend).await;
+        assert_eq!(mended, kind.fate == Fate::Stops, "whether {} is only mended by an operator: {said}", kind.name());
+        if kind.fate == Fate::Goes {
+            let word = OF_DAMAGE.into_iter().find(|word| said.contains(word));
+            assert_eq!(word, None, "{} is of no use to anybody: {said}", kind.name());
+        } else {
+            assert!(kind.codes.iter().any(|code| said.contains(code)), "{}: {said}", kind.name());
+        }
     }
 
     stop.store(true, Ordering::Relaxed);

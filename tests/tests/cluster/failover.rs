@@ -14,7 +14,7 @@ use tandem_tests::{Subscriber, direct, named};
 
 use crate::{
     load::{check, publish},
-    trio::{Trio, WORKSPACE},
+    trio::{Trio, WORKSPACE, insist},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,12 +63,9 @@ async fn promise_7_a_subscription_moves_with_the_leader() {
     let leader = trio.leader().await;
     let near = (leader + 1) % 3;
     let client = trio.client(near);
-    let publish = async |text: String| loop {
-        let message = named(text.clone(), direct("alice", "bob", text.clone()));
-        match client.publisher(WORKSPACE).publish(message).await {
-            Ok(receipt) => break receipt.sequence,
-            Err(error) => assert!(error.is_retryable(), "{error}"),
-        }
+    let publish = async |text: String| {
+        let message = named(text.clone(), direct("alice", "bob", text));
+        insist(async || client.publisher(WORKSPACE).publish(message.clone()).await).await.sequence
     };
     let mut subscriber = Subscriber::open(trio.process(near).channel(), WORKSPACE, "bob").await;
     subscriber.credit(6, 1 << 20);

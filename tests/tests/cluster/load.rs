@@ -9,19 +9,20 @@ use std::{
     time::Duration,
 };
 
-use tandem_client::{Client, Error};
+use tandem_client::{Client, Error, Message, PublishStream, PublishStreamOptions};
 use tandem_tests::{direct, named, now};
 use tokio::task::JoinHandle;
 
-use crate::trio::{PATIENCE, Trio, WORKSPACE};
+use crate::trio::{PATIENCE, Trio, WORKSPACE, insist};
 
 /// Publishes one message after the other through the given nodes until told to stop; each until it is acknowledged.
 /// Returns sequences by message id, and the longest time without an acknowledgement.
 pub(crate) fn publish(
     clients: Vec<Client>,
-    name: &'static str,
+    name: impl Into<String>,
     stop: Arc<AtomicBool>,
 ) -> JoinHandle<(BTreeMap<String, u64>, Duration)> {
+    let name = name.into();
     tokio::spawn(async move {
         let mut acknowledged = BTreeMap::new();
         let (mut last, mut longest) = (now(), Duration::ZERO);
@@ -59,17 +60,49 @@ pub(crate) async fn fill(trio: &Trio, count: usize) -> BTreeMap<String, u64> {
     for chunk in ids.chunks(500) {
         let publishing = chunk.iter().map(async |id| {
             let message = named(id.clone(), direct("alice", "bob", format!("{id} {padding}")));
-            loop {
-                match publisher.publish(message.clone()).await {
-                    Ok(receipt) => break receipt.sequence,
-                    Err(error) => assert!(error.is_retryable(), "{error}"),
-                }
-            }
+            insist(async || publisher.publish(message.clone()).await).await.sequence
         });
         let sequences = futures_util::future::join_all(publishing.collect::<Vec<_>>()).await;
         acknowledged.extend(chunk.iter().cloned().zip(sequences));
     }
     acknowledged
+}
+
+/// Fills the state of the workspace with messages of `size` bytes, which no engine makes smaller, until `enough` says so of the
+/// number of messages. So much at once may cost a leader its lease on a slow disk: then it goes on with whoever leads next.
+pub(crate) async fn fill_up(client: &Client, size: usize, mut enough: impl AsyncFnMut(u64) -> bool) {
+    const PORTION_BYTES: usize = 12 << 20;
+    let mut seed = 1_u64;
+    let mut content = || -> Vec<u8> {
+        let words = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed.to_be_bytes()
+        });
+        words.flatten().take(size).collect()
+    };
+    let portion = async |stream: &PublishStream, content: &mut dyn FnMut() -> Vec<u8>| {
+        let mut receipts = Vec::new();
+        for _ in 0..PORTION_BYTES / size {
+            receipts.push(stream.send(Message { content: content().into(), ..direct("alice", "carol", "") }).await?);
+        }
+        futures_util::future::try_join_all(receipts).await
+    };
+    let (mut count, mut advanced) = (0, now());
+    loop {
+        let stream = client.publisher(WORKSPACE).stream(PublishStreamOptions::default());
+        let error = loop {
+            if let Err(error) = portion(&stream, &mut content).await {
+                break error;
+            }
+            (count, advanced) = (count + (PORTION_BYTES / size) as u64, now());
+            if enough(count).await {
+                return;
+            }
+        };
+        assert!(error.is_retryable(), "{error}");
+        assert!(advanced.elapsed() < PATIENCE, "not one portion was taken within {PATIENCE:?}: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Every node tells what was acknowledged: once, with the sequence that was given.

@@ -6,20 +6,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tandem_client::{ClusterState, Code, NodeState};
-use tandem_tests::{BrokerProcess, Refused, direct, tandem_command};
+use tandem_client::{Cluster, ClusterState, Code, NodeState};
+use tandem_tests::{BrokerProcess, Refused, direct, now, tandem_command};
 
 use crate::{
     load::{check, publish},
-    trio::{Trio, WORKSPACE},
+    trio::{PATIENCE, Trio, WORKSPACE, insist},
 };
 
 /// Messages that several publishers have acknowledged, while something else happens.
 struct Load {
     stop: Arc<AtomicBool>,
-    publishers: Vec<tokio::task::JoinHandle<(BTreeMap<String, u64>, std::time::Duration)>>,
+    publishers: Vec<tokio::task::JoinHandle<(BTreeMap<String, u64>, Duration)>>,
 }
 
 impl Load {
@@ -51,12 +52,14 @@ pub(crate) async fn tandem(trio: &Trio, at: usize, arguments: &[&str]) -> tandem
     tandem_tests::run_to_exit(&home, command).await
 }
 
+/// Has a new node take the place of another one.
+pub(crate) async fn replace(cluster: &Cluster, old: u64, new: u64, peer: &str) {
+    insist(async || cluster.replace_node(old, new, peer, false).await).await;
+}
+
 async fn state(trio: &Trio, at: usize) -> ClusterState {
-    let mut seen = trio.client(at).cluster().get().await;
-    while seen.as_ref().is_err_and(tandem_client::Error::is_retryable) {
-        seen = trio.client(at).cluster().get().await;
-    }
-    seen.unwrap()
+    let cluster = trio.client(at).cluster();
+    insist(async || cluster.get().await).await
 }
 
 /// Waits until these nodes, and no others, vote in every shard, as each of them says.
@@ -79,11 +82,14 @@ pub(crate) async fn until_voting(trio: &Trio, ids: &[u64]) {
 
 /// A change may meet a moment without a leader.
 async fn refused<T: std::fmt::Debug>(mut ask: impl AsyncFnMut() -> Result<T, tandem_client::Error>) -> Refused {
+    let started = now();
     loop {
         let error = ask().await.unwrap_err();
         if !error.is_retryable() {
             return error.into();
         }
+        assert!(started.elapsed() < PATIENCE, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -161,12 +167,7 @@ async fn promise_1_2_a_node_that_lost_its_disk_is_replaced_under_load() {
 
     let (node, peer) = trio.prepare_node(4);
     let cluster = trio.client(at).cluster();
-    loop {
-        match cluster.replace_node(old, 4, peer.clone(), false).await {
-            Ok(_) => break,
-            Err(error) => assert!(error.is_retryable(), "{error}"),
-        }
-    }
+    replace(&cluster, old, 4, &peer).await;
     let state = state(&trio, at).await;
     let change = state.change.expect("it waits for the new node");
     assert_eq!((change.node_id, change.state(), change.replaces_node_id), (4, NodeState::Joining, old));

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use tandem_broker::Config;
-use tandem_client::{Client, HistoryQuery, Message};
+use tandem_client::{Client, Error, HistoryQuery, Message};
 use tandem_tests::{BrokerProcess, Home, now};
 
 /// How long a cluster may take for anything before the test gives up.
@@ -56,6 +56,18 @@ fn seat(id: u64, members: Vec<String>) -> Seat {
     config.cluster.members = members;
     config.cluster.secret_file = secret;
     Seat { home, config, process: None }
+}
+
+/// Asks for what succeeds once there is somebody who can decide.
+pub(crate) async fn insist<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> T {
+    let started = now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.is_retryable() && started.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 impl Trio {
@@ -182,14 +194,11 @@ impl Trio {
 
     /// The log of the workspace, as a node tells it.
     pub(crate) async fn history(&self, node: usize) -> Vec<Message> {
-        let started = now();
-        loop {
+        // A node that has come back takes its leaderships again about now.
+        insist(async || {
             let query = HistoryQuery { page_size: 1_000, ..HistoryQuery::default() };
-            match self.client(node).history(WORKSPACE).list(query).try_collect().await {
-                Ok(messages) => return messages,
-                // A node that has come back takes its leaderships again about now.
-                Err(error) => assert!(error.is_retryable() && started.elapsed() < PATIENCE, "{error}"),
-            }
-        }
+            self.client(node).history(WORKSPACE).list(query).try_collect().await
+        })
+        .await
     }
 }

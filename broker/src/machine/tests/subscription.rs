@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::harness::*;
 use crate::{
     batch::{Kind, Record},
+    clock,
     command::{
         Outcome, Verb,
         nack::{AttemptError, Nack},
@@ -16,13 +17,19 @@ use crate::{
         inbox::Ended,
         subscription::{Failure, Subscription, SubscriptionOptions},
     },
+    leader_time::LeaderTime,
     rejection::Reason,
 };
 
 fn subscribe(shard: &TestShard, sandbox: &str) -> Subscription {
+    subscribe_at(shard, sandbox, 0)
+}
+
+/// `newest_ms`: the time of the shard; that of the clock when this is later.
+fn subscribe_at(shard: &TestShard, sandbox: &str, newest_ms: u64) -> Subscription {
     let options = SubscriptionOptions { ack_deadline_ms: 30_000, lenient: false, low_priority_percent: 0 };
-    let delivery = Arc::clone(&shard.delivery);
-    let opened = Subscription::open(delivery, WORKSPACE, sandbox, Limits::default(), options, 1);
+    let parts = (Arc::clone(&shard.delivery), Arc::new(LeaderTime::new(newest_ms)));
+    let opened = Subscription::open(parts, WORKSPACE, sandbox, Limits::default(), options, 1);
     let mut subscription = opened.map_err(|error| error.to_string()).unwrap();
     subscription.add_credit(100, 1 << 20).unwrap();
     subscription
@@ -81,6 +88,28 @@ fn a_node_that_stops_still_takes_acks() {
     assert!(refused.is_empty());
     shard.apply(&[Verb::Ack(ack.unwrap())]);
     assert_eq!(shard.pending("b"), 0);
+}
+
+#[test]
+fn a_ttl_ends_in_the_time_of_the_shard_which_may_be_ahead_of_the_clock() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut shard = TestShard::with_sandboxes();
+    // The clock of an earlier leader was ahead.
+    shard.time_ms = clock::unix_ms() + HOUR_MS;
+    let direct = |ttl_ms| Record {
+        kind: Kind::Direct,
+        priority: 5,
+        message_type: 1,
+        from: "a",
+        to: "b",
+        ttl_ms,
+        body: b"body",
+        ..Record::default()
+    };
+    shard.publish_records(&[direct(1_000), direct(0)]);
+    assert_eq!(receive(&mut subscribe_at(&shard, "b", shard.time_ms)), 2);
+    let later = shard.time_ms + 2_000;
+    assert_eq!(receive(&mut subscribe_at(&shard, "b", later)), 1, "what has expired is not delivered");
 }
 
 fn keyed(shard: &mut TestShard, keys: &[u64]) {

@@ -1,9 +1,9 @@
-//! A recipient gets a message with an ordering key for the first time only when it has got all that came before it under that key,
-//! except what died or may have expired before.
+//! A recipient gets a message with an ordering key for the first time only when it has asked to acknowledge all that came before
+//! it under that key, except what died or may have expired before: it holds one message of a key at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::history::{Ended, Final, History};
+use super::super::history::{Ended, Final, History, Moment};
 
 pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
     let mut broken = Vec::new();
@@ -21,6 +21,12 @@ pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
         .iter()
         .flat_map(|(workspace, dead)| dead.iter().map(move |(to, at)| (*workspace, to.as_str(), *at)))
         .collect();
+    // By message: when its first ack was asked for.
+    let mut acked: BTreeMap<_, Moment> = BTreeMap::new();
+    for one in &history.acked {
+        let first = acked.entry((one.workspace, one.sandbox, one.sequence)).or_insert(one.asked);
+        *first = one.asked.min(*first);
+    }
     let mut seen: BTreeSet<_> = BTreeSet::new();
     for delivered in &history.delivered {
         let (workspace, to, sequence) = (delivered.workspace, delivered.sandbox, delivered.sequence);
@@ -28,8 +34,9 @@ pub(super) fn check(history: &History, end: &Final) -> Vec<String> {
         let first_time = seen.insert((workspace, to, sequence));
         let before = keyed.get(&(workspace, to, *key)).into_iter().flatten().filter(|before| **before < sequence);
         for before in before.filter(|_| first_time) {
-            if !seen.contains(&(workspace, to, *before)) && !dead.contains(&(workspace, to, *before)) {
-                broken.push(format!("{workspace}/{to} got {sequence} of key {key} before {before}"));
+            let done = acked.get(&(workspace, to, *before)).is_some_and(|asked| *asked < delivered.at);
+            if !done && !dead.contains(&(workspace, to, *before)) {
+                broken.push(format!("{workspace}/{to} got {sequence} of key {key} before {before} was done"));
             }
         }
     }
