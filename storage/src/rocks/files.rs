@@ -21,6 +21,9 @@ const HEADER_BYTES: usize = 7;
 const RECYCLABLE: [u8; 6] = [5, 6, 7, 8, 11, 131];
 /// Whole, first, middle and last.
 const PLAIN_TYPES: std::ops::RangeInclusive<u8> = 1..=4;
+/// What RocksDB writes before a new database has its `CURRENT`; the first opening writes another one. So a directory with only
+/// this is one whose creation was interrupted.
+const FIRST_MANIFEST: &str = "MANIFEST-000001";
 const DOING: &str = "checking the files of an engine";
 
 /// Checks what RocksDB would read when it opens `dir`, in which there may be nothing yet. Returns how many bytes were read.
@@ -49,7 +52,7 @@ pub(super) fn verify(dir: &Path, pace: &mut Pacer<'_>) -> Result<u64, Error> {
 fn nothing_else(dir: &Path) -> Result<(), Error> {
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-        name.starts_with("MANIFEST-") || name.ends_with(".sst") || name.ends_with(".log")
+        (name.starts_with("MANIFEST-") && name != FIRST_MANIFEST) || name.ends_with(".sst") || name.ends_with(".log")
     };
     match files(dir)?.into_iter().find(is_ours) {
         Some(found) => Err(damaged(&dir.join(CURRENT_FILE), format!("it is gone, but {} is there", found.display()))),
@@ -85,12 +88,14 @@ fn verify_journal(path: &Path, pace: &mut Pacer<'_>) -> Result<u64, Error> {
     };
     let length = file.metadata().map_err(failed)?.len();
     let mut block = Vec::with_capacity(BLOCK_BYTES);
-    let mut offset = 0;
+    let (mut offset, mut journal) = (0, Journal::default());
     while offset < length {
         block.clear();
         let wanted = (length - offset).min(BLOCK_BYTES as u64);
         Read::by_ref(&mut file).take(wanted).read_to_end(&mut block).map_err(failed)?;
-        verify_block(&block, offset + block.len() as u64 == length)
+        let is_last = offset + block.len() as u64 == length;
+        journal
+            .verify_block(&block, is_last)
             .map_err(|(place, what)| damaged(path, format!("offset {}: {what}", offset + place as u64)))?;
         if (block.len() as u64) < wanted || !pace(wanted) {
             return Ok(offset);
@@ -100,30 +105,65 @@ fn verify_journal(path: &Path, pace: &mut Pacer<'_>) -> Result<u64, Error> {
     Ok(length)
 }
 
-fn verify_block(block: &[u8], is_last: bool) -> Result<(), (usize, &'static str)> {
-    let mut place = 0;
-    while let Some(header) = block[place..].first_chunk::<HEADER_BYTES>() {
-        let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-        let (length, kind) = (usize::from(u16::from_le_bytes([header[4], header[5]])), header[6]);
-        if header == &[0; HEADER_BYTES] {
-            // Room that was made and not written to.
-            return Ok(());
+/// What the blocks before say of the next one.
+#[derive(Default)]
+struct Journal {
+    /// A record has begun and not ended.
+    in_record: bool,
+    /// Room was found that was made and not written to: nothing may follow. RocksDB skips it without a word, so a page that was
+    /// lost would take its records with it.
+    is_over: bool,
+}
+
+impl Journal {
+    fn verify_block(&mut self, block: &[u8], is_last: bool) -> Result<(), (usize, &'static str)> {
+        let mut place = 0;
+        while !self.is_over
+            && let Some(header) = block[place..].first_chunk::<HEADER_BYTES>()
+        {
+            if header == &[0; HEADER_BYTES] {
+                self.is_over = true;
+                break;
+            }
+            let stored = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+            let (length, kind) = (usize::from(u16::from_le_bytes([header[4], header[5]])), header[6]);
+            let header_bytes = if RECYCLABLE.contains(&kind) { HEADER_BYTES + 4 } else { HEADER_BYTES };
+            match block[place + HEADER_BYTES..].get(..header_bytes - HEADER_BYTES + length) {
+                Some(content) if masked(crc32c::crc32c_append(crc32c::crc32c(&[kind]), content)) == stored => {
+                    self.follow(kind).map_err(|what| (place, what))?;
+                    place += header_bytes + length;
+                }
+                Some(_) => return Err((place, "the checksum of a record does not match")),
+                None if !is_last => return Err((place, "a record is longer than its block")),
+                None if fits_shorter(stored, length, kind, &block[place + HEADER_BYTES..]) => {
+                    return Err((place, "the length of a record is not the one that its checksum was made for"));
+                }
+                // The end of a write that never ended.
+                None => return Ok(()),
+            }
         }
-        let header_bytes = if RECYCLABLE.contains(&kind) { HEADER_BYTES + 4 } else { HEADER_BYTES };
-        match block[place + HEADER_BYTES..].get(..header_bytes - HEADER_BYTES + length) {
-            Some(content) if masked(crc32c::crc32c_append(crc32c::crc32c(&[kind]), content)) == stored => {
-                place += header_bytes + length;
-            }
-            Some(_) => return Err((place, "the checksum of a record does not match")),
-            None if !is_last => return Err((place, "a record is longer than its block")),
-            None if fits_shorter(stored, length, kind, &block[place + HEADER_BYTES..]) => {
-                return Err((place, "the length of a record is not the one that its checksum was made for"));
-            }
-            // The end of a write that never ended.
-            None => return Ok(()),
+        match block[place..].iter().position(|byte| *byte != 0) {
+            Some(behind) if self.is_over => Err((place + behind, "something stands behind bytes that were lost")),
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    /// Parts of a record come in their order, and no other record between them.
+    fn follow(&mut self, kind: u8) -> Result<(), &'static str> {
+        let (continues, goes_on) = match kind {
+            1 | 5 => (false, false),
+            2 | 6 => (false, true),
+            3 | 7 => (true, true),
+            4 | 8 => (true, false),
+            // What RocksDB says of the file itself.
+            _ => return Ok(()),
+        };
+        if continues != self.in_record {
+            return Err(if continues { "a record has no beginning" } else { "a record has no end" });
+        }
+        self.in_record = goes_on;
+        Ok(())
+    }
 }
 
 /// Whether the checksum fits a beginning of what is there, with a length or a type of which one byte is another one than

@@ -113,6 +113,82 @@ fn damage_inside_a_log_is_corruption() {
     }
 }
 
+/// Pages that never reached the disk, or were lost on it, are zeros. RocksDB takes zeros for room that was made in advance.
+#[test]
+fn a_lost_page_inside_a_log_is_corruption() {
+    let (scratch, killed) = killed_log(3_000);
+    let log = newest_file(&killed, "log");
+    let intact = fs::read(&log).unwrap();
+    let block = 32 << 10;
+    assert!(intact.len() > 6 * block);
+    let lost = [
+        (2 * block, 4 << 10),
+        (3 * block, block),
+        (block, 2 * block),
+        (block + (8 << 10), 4 << 10),
+        (5 * block - (4 << 10), 8 << 10),
+    ];
+    for (case, (from, length)) in lost.into_iter().enumerate() {
+        let dir = scratch.path().join(format!("lost-{case}"));
+        copy_files(&killed, &dir);
+        let mut bytes = intact.clone();
+        bytes[from..from + length].fill(0);
+        fs::write(dir.join(log.file_name().unwrap()), bytes).unwrap();
+        let outcome = open(&dir, &RocksOptions::log());
+        assert!(matches!(outcome, Err(Error::Corrupt { .. })), "{length} zeros at {from} gave {outcome:?}");
+    }
+}
+
+/// The same from where a record begins, in the last block: all that follows would be gone, without a word from RocksDB.
+#[test]
+fn lost_records_before_others_are_corruption() {
+    let (scratch, killed) = killed_log(100);
+    let log = newest_file(&killed, "log");
+    let intact = fs::read(&log).unwrap();
+    assert!(intact.len() < 32 << 10, "one block");
+    let mut begins = vec![0];
+    while let Some(header) = intact[begins[begins.len() - 1]..].first_chunk::<7>() {
+        begins.push(begins[begins.len() - 1] + 7 + usize::from(u16::from_le_bytes([header[4], header[5]])));
+    }
+    assert_eq!(*begins.last().unwrap(), intact.len());
+    for (case, (from, to)) in [(20, 24), (0, 1), (BATCHES as usize - 2, BATCHES as usize - 1)].into_iter().enumerate() {
+        let dir = scratch.path().join(format!("lost-{case}"));
+        copy_files(&killed, &dir);
+        let mut bytes = intact.clone();
+        bytes[begins[from]..begins[to]].fill(0);
+        fs::write(dir.join(log.file_name().unwrap()), bytes).unwrap();
+        let outcome = open(&dir, &RocksOptions::log());
+        assert!(matches!(outcome, Err(Error::Corrupt { .. })), "records {from} to {to} lost: {outcome:?}");
+    }
+}
+
+/// The power or the process goes before a new database has a name for its manifest.
+#[test]
+fn an_interrupted_creation_is_begun_again() {
+    let scratch = TempDir::new().unwrap();
+    let made = scratch.path().join("made");
+    drop(open(&made, &RocksOptions::log()).unwrap());
+    for (case, options) in [RocksOptions::log(), RocksOptions::state()].iter().enumerate() {
+        let dir = scratch.path().join(format!("interrupted-{case}"));
+        fs::create_dir(&dir).unwrap();
+        for file in ["IDENTITY", "LOCK", "LOG"] {
+            fs::copy(made.join(file), dir.join(file)).unwrap();
+        }
+        fs::write(dir.join("MANIFEST-000001"), b"the beginning of it").unwrap();
+        let engine = open(&dir, options).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(Space(0), &b"key"[..], &b"value"[..]);
+        engine.write(batch, Durability::Synced).unwrap();
+        drop(engine);
+        let engine = open(&dir, options).unwrap();
+        assert_eq!(pairs(&engine, Space(0)).len(), 1);
+        drop(engine);
+        fs::remove_file(dir.join("CURRENT")).unwrap();
+        let outcome = open(&dir, options);
+        assert!(matches!(outcome, Err(Error::Corrupt { .. })), "what was opened once is not new: {outcome:?}");
+    }
+}
+
 /// One flipped bit anywhere, the lengths of the last records included, which RocksDB itself takes for a torn write.
 #[test]
 fn no_flipped_bit_makes_a_log_shorter() {
