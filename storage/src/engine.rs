@@ -46,7 +46,9 @@ pub type Pacer<'a> = dyn FnMut(u64) -> bool + 'a;
 /// [`Error::Unusable`]; a batch that names one is not applied.
 ///
 /// After any error with [`Error::is_fatal`] the engine refuses further writes with the same kind of error: what it holds
-/// in memory may differ from what is on disk, so the process must stop and open it again.
+/// in memory may differ from what is on disk, so the process must stop and open it again. Of [`Engine::scan_all`] and
+/// [`Engine::verify`] only [`Error::Corrupt`] counts so: who reads everything in the background may run out of open files, and
+/// that says nothing about what is durable.
 pub trait Engine: Send + Sync + 'static {
     /// Applies all operations of the batch, in their order, or none. When it returns `Ok`, every later read sees them;
     /// with [`Durability::Synced`] they and all batches written before survive a crash.
@@ -75,7 +77,7 @@ pub trait Engine: Send + Sync + 'static {
     fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error>;
 
     /// Reads everything that is stored, wherever a checksum can be compared, and fails with [`Error::Corrupt`] at the first
-    /// damage. `pace` is called with the number of bytes read since the last call, may sleep, and ends the verification by
+    /// damage. What is written meanwhile may be read or not. `pace` is called with the number of bytes read since the last call, may sleep, and ends the verification by
     /// returning false. Returns how many bytes were read.
     fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
         let mut bytes = 0;

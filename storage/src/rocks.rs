@@ -28,6 +28,9 @@ use crate::{
 /// A verification says how far it is after about so many bytes.
 const PACE_BYTES: u64 = 256 << 10;
 
+/// After so many bytes a verification lets go of the files that it reads, so that those that were replaced can be removed.
+const STRIDE_BYTES: usize = 64 << 20;
+
 /// What a lookup through a filter counts for: it costs the processor about what reading so much does.
 const LOOKUP_BYTES: u64 = 512;
 
@@ -99,6 +102,12 @@ impl RocksEngine {
         self.poison.remember(failure::of(doing, error))
     }
 
+    /// The same for a reader in the background, to whom a file that cannot be opened right now says nothing about what is
+    /// durable.
+    fn note_damage(&self, error: Error) -> Error {
+        if matches!(error, Error::Corrupt { .. }) { self.poison.remember(error) } else { error }
+    }
+
     fn native_batch(&self, batch: &WriteBatch) -> Result<rocksdb::WriteBatch, Error> {
         // The lookup of a family by name costs as much as adding a small pair, so it is done once per batch and space.
         let families = self.families();
@@ -167,26 +176,26 @@ impl Engine for RocksEngine {
     }
 
     fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
-        scan::all(&self.db, &self.families(), false, begun, visit)
-            .map_err(|error| self.fail("scanning all keys", error))
+        scan::all(&self.db, &self.families(), begun, visit)
+            .map_err(|error| self.note_damage(failure::of("scanning all keys", error)))
     }
 
     /// Reads the files that are read at an opening, every pair through an iterator, and where there are filters every key
     /// through them.
     fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
-        let mut bytes = files::verify(&self.path, pace).map_err(|error| self.poison.remember(error))?;
+        let mut bytes = files::verify(&self.path, pace).map_err(|error| self.note_damage(error))?;
         let mut reads = ReadOptions::default();
         reads.set_verify_checksums(true);
         reads.fill_cache(false);
         let mut failed = None;
         let mut unpaced = 0;
-        let read = scan::all(&self.db, &self.families(), true, &mut || (), &mut |space, key, value| {
+        let read = scan::stored(&self.db, &self.families(), STRIDE_BYTES, &mut |space, key, value| {
             let is_filtered = self.filtered.contains(&space);
             if is_filtered
                 && let Ok(family) = self.family(space)
                 && let Err(error) = self.db.get_pinned_cf_opt(family, key, &reads)
             {
-                failed = Some(self.fail("verifying the filters", error));
+                failed = Some(self.note_damage(failure::of("verifying the filters", error)));
                 return ControlFlow::Break(());
             }
             unpaced += (key.len() + value.len()) as u64 + if is_filtered { LOOKUP_BYTES } else { 0 };
@@ -196,7 +205,7 @@ impl Engine for RocksEngine {
             bytes += unpaced;
             if pace(std::mem::take(&mut unpaced)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        read.map_err(|error| self.fail("scanning all keys", error))?;
+        read.map_err(|error| self.note_damage(failure::of("verifying all keys", error)))?;
         failed.map_or(Ok(bytes + unpaced), Err)
     }
 
