@@ -102,7 +102,9 @@ impl Note {
     pub(crate) fn take_down(&self, detail: &str) -> FatalError {
         let write = || {
             fs::write(&self.file, format!("{detail}\n"))?;
-            fs::File::open(&self.file)?.sync_all()
+            fs::File::open(&self.file)?.sync_all()?;
+            // Without its name the note is gone with the power.
+            self.file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
         };
         if let Err(error) = write() {
             tracing::error!(%error, file = %self.file.display(), "what was found is not written down; the next start may meet it again");
@@ -141,6 +143,11 @@ impl Guarded {
             }
         })
     }
+
+    /// Whoever reads everything in the background decides what comes of anything else: it need not end the node.
+    fn watch_damage<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if matches!(result, Err(Error::Corrupt { .. })) { self.watch(result) } else { result }
+    }
 }
 
 impl Engine for Guarded {
@@ -164,11 +171,11 @@ impl Engine for Guarded {
     }
 
     fn scan_all(&self, begun: &mut dyn FnMut(), visit: &mut SpaceVisitor<'_>) -> Result<(), Error> {
-        self.watch(self.engine.scan_all(begun, visit))
+        self.watch_damage(self.engine.scan_all(begun, visit))
     }
 
     fn verify(&self, pace: &mut Pacer<'_>) -> Result<u64, Error> {
-        self.watch(self.engine.verify(pace))
+        self.watch_damage(self.engine.verify(pace))
     }
 
     fn flush(&self) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! order; reads of new entries come from memory, where they are from the moment of the append.
 
 mod tail;
+mod whole;
 
 use std::{
     fmt::Debug,
@@ -23,6 +24,7 @@ use tandem_storage::{Direction, Durability, Engine, Space, WriteBatch};
 use tokio::sync::oneshot;
 
 use self::tail::Tail;
+pub(crate) use self::whole::Whole;
 use crate::{
     commit_thread::CommitHandle,
     damage::Note,

@@ -12,30 +12,39 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 /// Who waits looks this often whether the work is still wanted.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
+/// How far behind the clock the work may be: what a slow disk held up for longer than this is not made up for.
+const LARGEST_BURST: Duration = Duration::from_millis(100);
+
 /// Holds a thread back to a number of bytes a second.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    begun: Instant,
-    spent: u64,
+    /// When what was spent so far is paid for.
+    paid: Instant,
     bytes_per_second: u64,
 }
 
 impl Pace {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
-        Self { begun: clock::now(), spent: 0, bytes_per_second: bytes_per_second.max(1) }
+        Self { paid: clock::now(), bytes_per_second: bytes_per_second.max(1) }
     }
 
     /// Counts bytes, and sleeps as long as there were too many. False, and at once, when the work is not wanted any more.
     pub(crate) fn spend(&mut self, bytes: u64, wanted: impl Fn() -> bool) -> bool {
-        self.spent += bytes;
-        let due = Duration::from_secs_f64(self.spent as f64 / self.bytes_per_second as f64);
+        let due = self.reserve(clock::now(), bytes);
         while wanted() {
-            match due.checked_sub(self.begun.elapsed()) {
+            match due.checked_duration_since(clock::now()) {
                 Some(ahead) if ahead >= SHORTEST_WAIT => thread::sleep(ahead.min(LONGEST_WAIT)),
                 _ => return true,
             }
         }
         false
+    }
+
+    fn reserve(&mut self, now: Instant, bytes: u64) -> Instant {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let earliest = now.checked_sub(LARGEST_BURST).unwrap_or(now);
+        self.paid = self.paid.max(earliest) + cost;
+        self.paid
     }
 }
 
@@ -52,5 +61,13 @@ mod tests {
         }
         assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
         assert!(!pace.spend(u64::MAX / 2, || false), "nobody waits for what is not wanted");
+    }
+
+    #[test]
+    fn time_in_which_nothing_was_read_is_not_saved_up() {
+        let mut pace = Pace::new(1_000_000);
+        let later = clock::now() + Duration::from_secs(100);
+        let due: Vec<_> = (0..3).map(|_| pace.reserve(later, 1_000_000).duration_since(later).as_millis()).collect();
+        assert_eq!(due, [900, 1_900, 2_900]);
     }
 }

@@ -10,20 +10,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use tandem_storage::{Direction, Engine, Pacer};
+use tandem_storage::{Engine, Pacer};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     clock,
     damage::{Note, Part, fatal as damaged},
-    encoding::decode_entry,
     error::{FatalError, FatalSink},
-    log_store::ENTRIES,
+    log_store::Whole,
     pace::Pace,
     state_home::StateHome,
     state_machine::EngineSlot,
@@ -139,16 +137,19 @@ impl Scrub {
             pause = self.options.interval;
             let scrub = self.clone();
             match tokio::task::spawn_blocking(move || scrub.pass()).await {
-                Ok(Ok(())) if !self.has_ended() => {
-                    self.options.metrics.passes.inc();
-                    self.options.metrics.finished.set(clock::unix_seconds());
-                }
                 Ok(Err(error)) => {
                     self.options.metrics.findings.inc();
                     self.fatal.report(error);
                     return;
                 }
-                _ => return,
+                _ if self.has_ended() => return,
+                Ok(Ok(true)) => {
+                    self.options.metrics.passes.inc();
+                    self.options.metrics.finished.set(clock::unix_seconds());
+                }
+                // Each part that was not read has said so.
+                Ok(Ok(false)) => {}
+                Err(error) => tracing::error!(%error, "the scrub broke off; it begins again after the next interval"),
             }
         }
     }
@@ -158,7 +159,8 @@ impl Scrub {
         *self.ending.borrow() || self.ending.has_changed().is_err()
     }
 
-    fn pass(&self) -> Result<(), FatalError> {
+    /// Whether everything was read. Only damage is an error.
+    fn pass(&self) -> Result<bool, FatalError> {
         let mut pace = Pace::new(self.options.bytes_per_second);
         let (begun, mut read) = (clock::now(), 0);
         let mut paced = |bytes: u64| {
@@ -166,20 +168,37 @@ impl Scrub {
             self.options.metrics.bytes.inc_by(bytes);
             pace.spend(bytes, || !self.has_ended())
         };
-        verify_log(self.log.as_ref(), &self.log_note, &mut paced)?;
+        let log = verify_log(self.log.as_ref(), &self.log_note, &mut paced);
+        let mut whole = self.was_read(Part::Log, log)?;
         for shard in self.shards.iter() {
             let engine = Arc::clone(&shard.state.lock());
-            if let Err(error) = engine.verify(&mut paced) {
-                return Err(found(&shard.home.note(Part::State), error.into()));
-            }
+            let state = engine.verify(&mut paced).map(drop);
             drop(engine);
-            self.snapshot(shard, &mut paced)?;
+            let state = state.map_err(|error| found(&shard.home.note(Part::State), error.into()));
+            whole &= self.was_read(Part::State(shard.shard), state)?;
+            let snapshot = self.snapshot(shard, &mut paced);
+            whole &= self.was_read(Part::Snapshot(shard.shard), snapshot)?;
         }
-        if !self.has_ended() {
+        if whole && !self.has_ended() {
             let took_ms = begun.elapsed().as_millis() as u64;
             tracing::info!(bytes = read, took_ms, "everything on the disk is as it was written");
         }
-        Ok(())
+        Ok(whole)
+    }
+
+    /// What kept a part from being read, as too many open files or a file system that takes no links, is no damage: the node goes
+    /// on, and reads it the next time.
+    fn was_read(&self, part: Part, result: Result<(), FatalError>) -> Result<bool, FatalError> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_damage() => Err(error),
+            Err(error) => {
+                if !self.has_ended() {
+                    tracing::warn!(code = error.code(), %part, %error, "not all of this was looked at for damage; it is tried again");
+                }
+                Ok(false)
+            }
+        }
     }
 
     fn snapshot(&self, shard: &Scrubbed, paced: &mut Pacer<'_>) -> Result<(), FatalError> {
@@ -194,18 +213,18 @@ impl Scrub {
     }
 }
 
-/// Reads the log as a whole, and every record in it.
+/// Reads the log as a whole, and every record in it; none may be missing between two others.
 pub(crate) fn verify_log(log: &dyn Engine, note: &Note, pace: &mut Pacer<'_>) -> Result<(), FatalError> {
     log.verify(pace).map_err(|error| found(note, error.into()))?;
-    let mut wrong = None;
-    let scanned = log.scan(ENTRIES, b"", b"", Direction::Forward, &mut |key, value| {
-        if let Err(error) = decode_entry(&Bytes::copy_from_slice(value)) {
-            wrong = Some(format!("the entry with the key {key:02x?}: {error}"));
-        }
-        if wrong.is_some() || !pace(value.len() as u64) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let (mut whole, mut judged, mut given_up) = (Whole::default(), Ok(()), false);
+    let scanned = log.scan_all(&mut || (), &mut |space, key, value| {
+        judged = whole.see(space, key, value);
+        given_up = judged.is_err() || !pace(value.len() as u64);
+        if given_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     scanned.map_err(|error| found(note, error.into()))?;
-    wrong.map_or(Ok(()), |detail| Err(note.take_down(&detail)))
+    let judged = if given_up { judged } else { whole.end() };
+    judged.map_err(|detail| note.take_down(&detail))
 }
 
 /// Damage is written down; anything else is what it is.

@@ -9,6 +9,7 @@ mod hub;
 mod journal;
 mod levels;
 mod membership;
+mod scrub;
 mod snapshots;
 mod suite;
 mod transfer;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tandem_storage::Pacer;
+use tandem_storage::{Engine, Pacer};
 
 use super::{StateHome, failed, remove, sync_dir, with_contents};
 use crate::{
@@ -130,20 +130,27 @@ impl StateHome {
     /// Reads a snapshot as a whole, in a copy made of links: an engine that opens a directory writes to it. Returns how many
     /// bytes were read.
     pub(crate) fn verify_copy(&self, snapshot: &Path, pace: &mut Pacer<'_>) -> Result<u64, FatalError> {
-        let copy = self.checking().join(self.checks.fetch_add(1, Ordering::Relaxed).to_string());
-        link_all(snapshot, &copy).map_err(failed("linking a snapshot"))?;
-        let verified = self.opener.open(&copy).and_then(|engine| engine.verify(pace));
-        remove(&copy)?;
-        Ok(verified?)
+        self.in_copy(snapshot, |engine| Ok(engine.verify(pace)?))
     }
 
     /// Up to where a snapshot reaches, found out in a copy as well: it can be opened, then.
     pub(super) fn open_copy(&self, snapshot: &Path) -> Result<SnapshotMeta, FatalError> {
+        self.in_copy(snapshot, position_of)
+    }
+
+    /// Leaves nothing of the copy, whatever comes of it.
+    fn in_copy<T>(
+        &self,
+        snapshot: &Path,
+        read: impl FnOnce(&dyn Engine) -> Result<T, FatalError>,
+    ) -> Result<T, FatalError> {
         let copy = self.checking().join(self.checks.fetch_add(1, Ordering::Relaxed).to_string());
-        link_all(snapshot, &copy).map_err(failed("linking a snapshot"))?;
-        let found = self.opener.open(&copy).map_err(FatalError::from).and_then(|engine| position_of(engine.as_ref()));
-        remove(&copy)?;
-        found
+        let linked = link_all(snapshot, &copy).map_err(|error| failed("linking a snapshot")(error).into());
+        let found = linked.and_then(|()| read(self.opener.open(&copy)?.as_ref()));
+        let removed = remove(&copy);
+        let found = found?;
+        removed?;
+        Ok(found)
     }
 
     /// Reads a snapshot that came from another node as a whole.
