@@ -8,7 +8,7 @@
 //! <shard>/incoming/             one that comes from another node, in CONTENTS what it will consist of: goes on after a start
 //! <shard>/received/             one that came and is being installed, incoming again after a start
 //! <shard>/checking/             links to a snapshot that is being verified, removed at start
-//! <shard>/damaged/              the state or snapshot that was found damaged last, for whoever wants to look at it
+//! <shard>/damaged-state/        the state that was found damaged last, for whoever wants to look at it; so damaged-snapshot/
 //! <shard>/STATE-DAMAGED         the state was found damaged, and the next start sets it aside; so SNAPSHOT-DAMAGED
 //! ```
 

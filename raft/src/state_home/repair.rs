@@ -88,11 +88,17 @@ impl StateHome {
         if !note.exists() {
             drop(note.take_down(why));
         }
+        let mut states = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed("listing a shard directory"))? {
             let path = entry.map_err(failed("listing a shard directory"))?.path();
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("state-")) {
-                self.set_aside(&path)?;
+                states.push(path);
             }
+        }
+        // The newest stays.
+        states.sort();
+        for path in states {
+            self.set_aside(&path, "damaged-state")?;
         }
         match fs::remove_file(self.dir.join("CURRENT")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -102,9 +108,10 @@ impl StateHome {
         }
     }
 
-    /// Keeps one damaged directory for whoever wants to look at it.
-    fn set_aside(&self, path: &Path) -> Result<(), FatalError> {
-        let damaged = self.dir.join("damaged");
+    /// Keeps one damaged state and one damaged snapshot for whoever wants to look at them, or has nothing else left: one bad
+    /// byte in a file that both have condemns both.
+    fn set_aside(&self, path: &Path, name: &str) -> Result<(), FatalError> {
+        let damaged = self.dir.join(name);
         remove(&damaged)?;
         fs::rename(path, &damaged).map_err(failed("setting a damaged directory aside"))?;
         Ok(sync_dir(&self.dir)?)
@@ -124,7 +131,7 @@ impl StateHome {
         let shard = self.shard;
         tracing::error!(code = Part::Snapshot(shard).code(), shard, why, "a snapshot is damaged; it is given up");
         self.complete.lock().retain(|one| one.path != path);
-        self.set_aside(path)
+        self.set_aside(path, "damaged-snapshot")
     }
 
     /// Reads a snapshot as a whole, in a copy made of links: an engine that opens a directory writes to it. Returns how many

@@ -16,7 +16,7 @@ use crate::{FatalSink, Part, ShardDigests, snapshot::SnapshotDir};
 use bytes::Bytes;
 
 /// Flips a byte in the middle of every file with this ending. Returns how many there were.
-fn damage(dir: &Path, ending: &str) -> usize {
+pub(super) fn damage(dir: &Path, ending: &str) -> usize {
     let mut damaged = 0;
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -31,7 +31,7 @@ fn damage(dir: &Path, ending: &str) -> usize {
     damaged
 }
 
-fn only(dir: &Path, prefix: &str) -> PathBuf {
+pub(super) fn only(dir: &Path, prefix: &str) -> PathBuf {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> =
         entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix)).collect();
@@ -39,20 +39,23 @@ fn only(dir: &Path, prefix: &str) -> PathBuf {
     found.remove(0)
 }
 
-/// A cluster whose logs begin behind snapshots, and what it has acknowledged.
-async fn purged() -> (Trio, Vec<Bytes>) {
-    let trio = Trio::with(1, 20_000, rocks_states).await;
+/// A cluster whose logs begin behind snapshots, and what each of its shards has acknowledged.
+pub(super) async fn purged(shards: u32) -> (Trio, Vec<Bytes>) {
+    let trio = Trio::with(shards, 20_000, rocks_states).await;
     let mut expected = Vec::new();
-    while expected.len() < 200 || !trio.nodes.values().all(|node| node.groups()[0].status().purged_index > 100) {
+    let groups = || trio.nodes.values().flat_map(|node| node.groups());
+    while expected.len() < 200 || !groups().all(|group| group.status().purged_index > 100) {
         let command = Bytes::from(format!("{:01000}", expected.len()));
-        insist(&trio, 0, &command).await;
+        for shard in 0..shards {
+            insist(&trio, shard, &command).await;
+        }
         expected.push(command);
         assert!(expected.len() < 20_000, "the log is never purged");
     }
     (trio, expected)
 }
 
-async fn agrees(trio: &Trio, at: u64) {
+pub(super) async fn agrees(trio: &Trio, at: u64) {
     for _ in 0..100 {
         let found = trio.nodes[&at].cluster().unwrap().verify(Duration::from_secs(20)).await;
         if found.iter().all(ShardDigests::agree) {
@@ -66,7 +69,7 @@ async fn agrees(trio: &Trio, at: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_1_a_shard_that_lost_state_and_snapshot_gets_one_from_another_node() {
-    let (mut trio, mut expected) = purged().await;
+    let (mut trio, mut expected) = purged(1).await;
     let hurt = trio.leader(0).await;
     trio.stop(hurt).await;
     let dir = trio.dirs[&hurt].path().join("shard-0");
@@ -78,7 +81,7 @@ async fn promise_1_a_shard_that_lost_state_and_snapshot_gets_one_from_another_no
     expected.push(meanwhile);
     trio.run(hurt).await;
     until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
-    assert!(dir.join("damaged").exists(), "what was damaged is kept for a look");
+    assert!(dir.join("damaged-state").exists() && dir.join("damaged-snapshot").exists(), "kept for a look");
     let left = || fs::read_dir(trio.group(hurt, 0).home().received()).map_or(0, Iterator::count);
     until("nothing is left of the transfer", || left() == 0).await;
     agrees(&trio, hurt).await;
@@ -87,7 +90,7 @@ async fn promise_1_a_shard_that_lost_state_and_snapshot_gets_one_from_another_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_a_read_meets_ends_the_node_and_the_next_start_repairs_it() {
-    let (mut trio, expected) = purged().await;
+    let (mut trio, expected) = purged(1).await;
     let hurt = trio.leader(0).await % 3 + 1;
     trio.stop(hurt).await;
     let dir = trio.dirs[&hurt].path().join("shard-0");
@@ -128,7 +131,7 @@ async fn damage_that_a_read_meets_ends_the_node_and_the_next_start_repairs_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
-    let (mut trio, expected) = purged().await;
+    let (mut trio, expected) = purged(1).await;
     let hurt = trio.leader(0).await % 3 + 1;
     let dir = trio.dirs[&hurt].path().join("shard-0");
     for round in 0..2 {
@@ -139,8 +142,9 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
         }
         trio.run(hurt).await;
         until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
-        assert!(dir.join("damaged").exists(), "round {round}");
-        fs::remove_dir_all(dir.join("damaged")).unwrap();
+        let name = ["damaged-state", "damaged-snapshot"][round];
+        assert!(dir.join(name).exists(), "round {round}");
+        fs::remove_dir_all(dir.join(name)).unwrap();
     }
     until("there is a snapshot again", || trio.group(hurt, 0).home().newest_snapshot().is_some()).await;
     // What a snapshot consists of is looked up in its files when it is not on record.
@@ -158,7 +162,7 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_snapshot_is_not_taken_from_another_node() {
-    let (trio, _) = purged().await;
+    let (trio, _) = purged(1).await;
     let (from, to) = (trio.leader(0).await, trio.leader(0).await % 3 + 1);
     // Held, so that a newer one does not take its place; and a copy where nobody else clears up.
     let taken = trio.group(from, 0).home().newest_snapshot().unwrap();
