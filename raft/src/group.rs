@@ -79,7 +79,7 @@ pub struct Group<A: Apply> {
     raft: Raft<TypeConfig, StateMachine<A>>,
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
-    tasks: [tokio::task::AbortHandle; 2],
+    tasks: Vec<tokio::task::AbortHandle>,
     transfers: Transfers,
     links: Option<Arc<Links>>,
     home: StateHome,
@@ -135,33 +135,25 @@ impl<A: Apply> Group<A> {
             .await
             .map_err(|error| stopped(error.to_string()))?;
         let quiet = Arc::new(AtomicBool::new(voted));
+        let mut tasks = Vec::new();
         if voted {
             // Nor does it ask for votes: its own would count.
             raft.runtime_config().elect(false);
             let lease = Duration::from_millis(options.election_timeout_ms * 2);
-            tokio::spawn(keep_quiet(raft.clone(), Arc::clone(&quiet), lease));
+            tasks.push(tokio::spawn(keep_quiet(raft.clone(), Arc::clone(&quiet), lease)).abort_handle());
         }
-        if bootstraps {
-            begin(&raft, shard, links.as_deref()).await.map_err(stopped)?;
+        if bootstraps && let Err(error) = begin(&raft, shard, links.as_deref()).await {
+            tasks.iter().for_each(tokio::task::AbortHandle::abort);
+            raft.shutdown().await.ok();
+            return Err(stopped(error));
         }
         let (sender, leadership) = watch::channel(Leadership::default());
         tokio::spawn(watch_core(shard, raft.clone(), sender, fatal));
-        let snapshots = tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle();
+        tasks.push(tokio::spawn(take_snapshots(raft.clone(), wanted)).abort_handle());
         let purging =
             Purging { shard, raft: raft.clone(), transfers: transfers.clone(), metrics, limits: options.into() };
-        let purging = tokio::spawn(purging.run()).abort_handle();
-        Ok(Arc::new(Self {
-            shard,
-            raft,
-            engine,
-            leadership,
-            tasks: [snapshots, purging],
-            transfers,
-            links,
-            home,
-            quiet,
-            digests,
-        }))
+        tasks.push(tokio::spawn(purging.run()).abort_handle());
+        Ok(Arc::new(Self { shard, raft, engine, leadership, tasks, transfers, links, home, quiet, digests }))
     }
 
     /// Whether this node may help another one to lead. A leader answers reads for as long as a majority has promised it not to

@@ -44,6 +44,7 @@ mod rebuild;
 mod roll;
 mod runtime;
 mod scrub;
+mod shards;
 pub mod simulation;
 mod snapshot;
 mod state_home;

@@ -20,14 +20,14 @@ use crate::{
     error::{FatalError, FatalSink},
     group::{Group, Parts},
     level::NEWEST_LEVEL,
-    log_store::LogStore,
     metrics::{CommitMetrics, PeerMetrics},
-    peers::{Accept, ClusterOptions, Gate, Links, Roster, network::PeerNetwork, server::PeerServer},
+    peers::{Accept, ClusterOptions, Gate, Links, Roster, lender::Lender, network::PeerNetwork, server::PeerServer},
     rebuild,
     roll::{Roll, RollFile},
     scrub::{self, ScrubOptions},
+    shards::{self, Opened},
     simulation::Simulation,
-    state_home::{Sound, StateHome},
+    state_home::Sound,
     state_machine::check_level,
     succession,
     throttle::Throttle,
@@ -195,18 +195,17 @@ impl<A: Apply> Node<A> {
                 Some(Links::start(gate, &cluster.dial, &fatal))
             }
         };
-        let mut groups = Vec::new();
         let throttle = Arc::new(Throttle::new(options.snapshot_bytes_per_second));
-        for shard in 0..options.shards {
-            let mut log = LogStore::open(shard, Arc::clone(&log), commits.clone(), options.log_cache_bytes)?
-                .guarded(log_note.clone(), fatal.clone());
-            let dir = options.data_dir.join(format!("shard-{shard}"));
-            let home = StateHome::prepare(shard, dir, Arc::clone(&opener), fatal.clone())?;
-            if home.repair(log.purged_index())? == Sound::LogOnly
-                && let Some(links) = &links
-            {
-                rebuild::from_peers(shard, links, &home, &mut log, &fatal).await?;
-            }
+        let mut opened = shards::open_all(options, (&log, &commits, &log_note), &opener, &fatal)?;
+        drop(commits);
+        if let (Some(links), Some(accept)) = (&links, &mut accept)
+            && opened.iter().any(|opened| opened.sound == Sound::LogOnly)
+        {
+            let lender = Lender::new(Arc::clone(&throttle), peer_metrics.clone(), fatal.clone());
+            rebuild::all(&mut opened, links, accept.as_mut(), lender, &fatal).await?;
+        }
+        let parts = |opened: Opened| {
+            let Opened { shard, log, home, .. } = opened;
             let rolls = match &links {
                 Some(links) if shard == 0 => links.gate.roster.rolls(),
                 _ => watch::Sender::new(Roll::default()),
@@ -215,9 +214,9 @@ impl<A: Apply> Node<A> {
             let planted = options.simulation.and_then(|simulation| simulation.planted);
             let (transfers, throttle, home_of) = (Transfers::default(), Arc::clone(&throttle), home.clone());
             let network = PeerNetwork { shard, links, metrics, transfers, home: home_of, throttle, planted };
-            let parts = Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps };
-            groups.push(Group::start(shard, options, parts, fatal.clone()).await?);
-        }
+            Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps }
+        };
+        let groups = shards::start_all(options, opened, parts, &fatal).await?;
         let lease = Duration::from_millis(options.election_timeout_ms * 2);
         let scrubbed = groups.iter().map(|group| group.scrubbed()).collect();
         // It reads on a thread of its own, at its own pace: nothing that could be the same twice.

@@ -9,6 +9,7 @@ mod dial;
 mod frame;
 pub(crate) mod handshake;
 pub(crate) mod lender;
+pub(crate) mod lending;
 pub(crate) mod link;
 pub(crate) mod network;
 pub(crate) mod question;

@@ -1,9 +1,10 @@
 //! A shard that lost its state and every sound snapshot of it, while its log begins behind them, gets a snapshot of another
-//! node before it takes part again. Its log and its votes are whole, so it is still the node that it was.
+//! node before any shard of this one takes part again. Its log and its votes are whole, so it is still the node that it was.
 
 use std::{
     collections::BTreeMap,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,10 +14,12 @@ use crate::{
     error::{FatalError, FatalSink},
     log_store::LogStore,
     peers::{
-        Links,
-        lender::{self, BorrowError},
+        Accept, Links,
+        lender::{self, BorrowError, Lender},
+        lending::Lending,
     },
-    state_home::StateHome,
+    shards::Opened,
+    state_home::{Sound, StateHome},
 };
 
 /// Between two rounds over the nodes that are connected.
@@ -26,11 +29,37 @@ const REMIND: Duration = Duration::from_secs(30);
 /// Whose snapshot is damaged is not asked again for so long.
 const AVOID: Duration = Duration::from_secs(60);
 
+/// Makes the shards anew that need it, and lends what it has of them all meanwhile.
+///
+/// # Errors
+/// What stops the node meanwhile, or a disk that does not take the snapshot.
+pub(crate) async fn all(
+    opened: &mut [Opened],
+    links: &Links,
+    accept: &mut dyn Accept,
+    lender: Arc<Lender>,
+    fatal: &FatalSink,
+) -> Result<(), FatalError> {
+    let homes = opened.iter().map(|opened| opened.home.clone()).collect();
+    let lending = Lending::new(Arc::clone(&links.gate), homes, lender);
+    let rebuilding = async {
+        for lost in opened.iter_mut().filter(|opened| opened.sound == Sound::LogOnly) {
+            from_peers(lost.shard, links, &lost.home, &mut lost.log, fatal).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        rebuilt = rebuilding => rebuilt,
+        () = lending.run(accept) => Ok(()),
+    }
+}
+
 /// Asks until some node has given a sound snapshot that reaches as far as the log is purged.
 ///
 /// # Errors
 /// What stops the node meanwhile, or a disk that does not take the snapshot.
-pub(crate) async fn from_peers(
+async fn from_peers(
     shard: u32,
     links: &Links,
     home: &StateHome,

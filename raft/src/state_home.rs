@@ -12,6 +12,7 @@
 //! <shard>/STATE-DAMAGED         the state was found damaged, and the next start sets it aside; so SNAPSHOT-DAMAGED
 //! ```
 
+mod lend;
 mod repair;
 
 use std::{

@@ -9,6 +9,7 @@ mod hub;
 mod journal;
 mod levels;
 mod membership;
+mod rebuild;
 mod scrub;
 mod snapshots;
 mod suite;

@@ -91,6 +91,11 @@ impl Lender {
             out.put_u8(0);
             return Ok(());
         };
+        self.offer(snapshot, out)
+    }
+
+    /// Lends a snapshot.
+    pub(crate) fn offer(self: &Arc<Self>, snapshot: SnapshotDir, out: &mut BytesMut) -> Result<(), String> {
         let mut loans = self.loans.lock();
         if loans.by_number.len() >= MAX_LENT {
             return Err(format!("{MAX_LENT} snapshots are lent already; ask again later"));

@@ -32,7 +32,7 @@ use crate::{
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
 /// Connections that have not shown yet who they are, at once.
-const MAX_STRANGERS: usize = 64;
+pub(super) const MAX_STRANGERS: usize = 64;
 
 /// What a node answers with.
 pub(crate) struct PeerServer<A: Apply> {

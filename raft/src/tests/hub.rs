@@ -174,6 +174,18 @@ impl Trio {
     }
 
     pub(crate) async fn run_with_disk(&mut self, id: u64, disk_id: &str, fatal: FatalSink) -> Result<(), FatalError> {
+        let started = self.starting(id, disk_id, fatal).await?;
+        self.nodes.insert(id, started);
+        Ok(())
+    }
+
+    /// A node while it starts: several may do so at once.
+    pub(crate) fn starting(
+        &mut self,
+        id: u64,
+        disk_id: &str,
+        fatal: FatalSink,
+    ) -> impl Future<Output = Result<Node<Journal>, FatalError>> + use<> {
         let (door, queue) = mpsc::unbounded_channel();
         self.hub.doors.lock().insert(id, door);
         let own = self.introduction(id, disk_id);
@@ -192,11 +204,11 @@ impl Trio {
         options.snapshot_bytes_per_second = self.snapshot_bytes_per_second;
         (options.heartbeat_interval_ms, options.election_timeout_ms) = (50, 300);
         let log = Arc::clone(&self.logs[&id]);
-        let apply = |_| Journal::default();
         let states = (self.states)();
-        let started = Node::start_member(&options, cluster, log, states, apply, CommitMetrics::default(), fatal).await;
-        self.nodes.insert(id, started?);
-        Ok(())
+        async move {
+            let apply = |_| Journal::default();
+            Node::start_member(&options, cluster, log, states, apply, CommitMetrics::default(), fatal).await
+        }
     }
 
     /// What a new node asks with.
