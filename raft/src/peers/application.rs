@@ -54,13 +54,13 @@ impl Application {
                 }
             }
             // Whoever says "not yet" knows this node's cluster; a reason that stays counts only where nobody says that.
-            let passes = |refusal: &&Refusal| !refusal.code.is_definite() || refusal.code == RefusalCode::NotAMember;
             let not_yet = refusals.iter().find(|refusal| refusal.code == RefusalCode::NotAMember);
-            match (not_yet.or_else(|| refusals.iter().find(passes)), refusals.first()) {
-                (None, Some(refusal)) => {
+            let stays = refusals.iter().find(|refusal| refusal.code.is_definite());
+            match (not_yet, stays, refusals.first()) {
+                (None, Some(refusal), _) => {
                     return Err(FatalError::Refused { code: refusal.code.code(), detail: refusal.text.clone() });
                 }
-                (Some(refusal), _) if said.as_ref() != Some(refusal) => {
+                (Some(refusal), ..) | (None, None, Some(refusal)) if said.as_ref() != Some(refusal) => {
                     waiting(refusal);
                     said = Some(refusal.clone());
                 }
