@@ -276,6 +276,11 @@ impl InboxQueue {
     pub(crate) fn give_back(&mut self, lease: Lease) {
         self.end_lease_only(&lease);
         self.keyed.rest(lease.ordering, lease.sequence, lease.lane.source == Source::Parked);
+        self.put_back(lease);
+    }
+
+    /// Where it is taken from next. The turn of its key stays what it is: it may not have been handed out.
+    fn put_back(&mut self, lease: Lease) {
         if lease.lane.source == Source::Parked {
             if let Some(ready) = self.ready.get_mut(usize::from(lease.lane.priority)) {
                 ready.give_back(lease.sequence);
@@ -333,7 +338,7 @@ impl InboxQueue {
         if ordering != 0
             && let Some(next) = self.keyed.release(ordering, sequence)
         {
-            self.give_back(next);
+            self.put_back(next);
         }
     }
 

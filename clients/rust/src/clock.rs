@@ -28,10 +28,10 @@ impl Allowance {
     }
 }
 
-/// A wait before attempt number `attempt` (from 1): 20 ms, doubled each time, at most 2 s. A leader that hands over is back
+/// A wait before attempt number `attempt` (from 1): 20 ms, doubled each time, at most 1 s. A leader that hands over is back
 /// elsewhere within that; where nobody can lead, waiting grows.
 pub(crate) fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(20).saturating_mul(1 << attempt.saturating_sub(1).min(7)).min(Duration::from_secs(2))
+    Duration::from_millis(20).saturating_mul(1 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(1))
 }
 
 /// The same where the broker may have asked for a wait: no less than that, and nothing where it says so.
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn backoff_doubles_to_a_limit() {
         let waits: Vec<_> = [1, 2, 3, 40].map(|attempt| backoff(attempt).as_millis()).into();
-        assert_eq!(waits, [20, 40, 80, 2000]);
+        assert_eq!(waits, [20, 40, 80, 1000]);
         let asked = Some(Duration::from_millis(50));
         assert_eq!([1, 2, 3].map(|attempt| pause(asked, attempt).as_millis()), [50, 50, 80]);
         assert_eq!(pause(Some(Duration::ZERO), 9), Duration::ZERO);

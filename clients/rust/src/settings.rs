@@ -17,11 +17,11 @@ pub struct Settings {
     /// How long a unary call may take; streams have no limit. Default: 30 s.
     pub request_timeout: Duration,
     /// How often a unary publish is tried when the broker is unavailable. Safe, because the message keeps its id and the
-    /// broker accepts an id once. At least 1. With the waits in between (20 ms, doubled up to 2 s) the default bridges 4 s, in
+    /// broker accepts an id once. At least 1. With the waits in between (20 ms, doubled up to 1 s) the default bridges 4 s, in
     /// which another node becomes leader. Default: 10.
     pub publish_attempts: u32,
     /// How often in a row a stream of history or events is opened again, from where it was, when the broker is unavailable.
-    /// With the waits in between (20 ms, doubled up to 2 s) the default bridges almost a minute. Default: 30.
+    /// With the waits in between (20 ms, doubled up to 1 s) the default bridges almost a minute. Default: 60.
     pub resume_attempts: u32,
     /// Bytes that the broker may send on one stream before it waits for this client. Default: 2 MiB.
     pub http2_stream_window: u32,
@@ -48,7 +48,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             publish_attempts: 10,
-            resume_attempts: 30,
+            resume_attempts: 60,
             http2_stream_window: 2 << 20,
             http2_connection_window: 4 << 20,
             keepalive_interval: Duration::from_secs(10),

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use tandem_broker::Config;
-use tandem_client::{Client, Error, HistoryQuery, Message};
+use tandem_client::{Client, Error, HistoryQuery, Message, Settings};
 use tandem_tests::{BrokerProcess, Home, now};
 
 /// How long a cluster may take for anything before the test gives up.
@@ -120,8 +120,11 @@ impl Trio {
         self.seats[node].process.as_ref().unwrap()
     }
 
+    /// One that does not stay with a node that is gone: there are others.
     pub(crate) fn client(&self, node: usize) -> Client {
-        self.process(node).client()
+        let endpoint = format!("http://{}", self.process(node).grpc_address());
+        let settings = Settings { publish_attempts: 3, ..Settings::for_endpoint(endpoint) };
+        Client::with_settings(settings).expect("it is an address")
     }
 
     /// Waits until every node that runs serves the workspace.

@@ -157,7 +157,7 @@ impl InboxQueue {
             // An own message never had a turn; another copy of it may have.
             let alone = lease.lane.source == Source::Parked;
             if let Some(next) = self.keyed.pass(lease.ordering, lease.sequence, alone) {
-                self.give_back(next);
+                self.put_back(next);
             }
         }
         if shared {

@@ -9,7 +9,7 @@ use crate::{
     batch::{Kind, Record},
     clock,
     command::{
-        Outcome, Verb,
+        Outcome, Redrive, Verb,
         nack::{AttemptError, Nack},
     },
     config::Limits,
@@ -223,4 +223,30 @@ fn a_redrive_that_is_told_before_the_nack_is_settled_is_not_forgotten() {
     shard.delivery.ack_settled(&inbox, &ended, true);
     assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "nobody has taken it out");
     drop(ack);
+}
+
+#[test]
+fn an_older_one_of_a_key_that_is_put_back_comes_before_the_next_that_nobody_has_seen() {
+    let mut shard = TestShard::with_sandboxes();
+    let inbox = shard.open("b");
+    keyed(&mut shard, &[7, 7]);
+    let first = shard.take(&inbox, 9);
+    assert_eq!(sequences(&first), [1], "the second one is held back");
+    let (messages, finished) = inbox.lock().fail(leases(&first));
+    let sandbox = inbox.lock().loader.sandbox;
+    let nack = Nack {
+        workspace: 1,
+        sandbox,
+        messages,
+        finished,
+        error: AttemptError::Nacked,
+        text: Bytes::new(),
+        delay_ms: None,
+        dead_letter: true,
+    };
+    shard.apply(&[Verb::Nack(nack)]);
+    shard.delivery.ack_settled(&inbox, &[], true);
+    let redrive = Redrive { workspace: WORKSPACE.into(), dead_letters: vec![(sandbox, 1)], to_sandbox: String::new() };
+    shard.apply(&[Verb::Redrive(redrive)]);
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "it is the older one, and nobody has seen the other");
 }

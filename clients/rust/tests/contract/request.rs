@@ -48,8 +48,8 @@ async fn repeating_ends_with_the_timeout() {
     *fake.seen.requests.unavailable.lock().unwrap() = u32::MAX;
     let error = publisher(&fake).request(ask("?"), Duration::from_millis(500)).await.expect_err("nobody is there");
     assert_eq!((error.code(), error.reason()), (Code::Unavailable, "NOT_LEADER"));
-    // Waits of 100 and 200 ms fit, 400 ms more do not.
-    assert_eq!(fake.seen.requests.calls.lock().unwrap().len(), 3);
+    // Waits of 20, 40, 80 and 160 ms fit, 320 ms more do not.
+    assert_eq!(fake.seen.requests.calls.lock().unwrap().len(), 5);
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ async fn attempts_have_a_limit() {
     let fake = Fake::start().await;
     *fake.seen.publishing.unavailable.lock().unwrap() = 99;
     let named = Message { message_id: "mine".into(), ..message("x") };
-    let error = fake.client().publisher("w").publish(named).await.expect_err("it stays unavailable");
+    let settings = Settings { publish_attempts: 3, ..Settings::for_endpoint(fake.url()) };
+    let client = Client::with_settings(settings).expect("a good endpoint");
+    let error = client.publisher("w").publish(named).await.expect_err("it stays unavailable");
     assert_eq!((error.reason(), error.code(), error.is_retryable()), ("NO_LEADER", Code::Unavailable, true));
     assert_eq!(*fake.seen.publishing.unary_ids.lock().unwrap(), ["mine", "mine", "mine"]);
 }
