@@ -23,7 +23,7 @@ const LARGE: usize = 256 << 10;
 async fn fill(client: &Client) {
     let shard = client.workspaces().get(WORKSPACE).await.unwrap().shard_id;
     let mut snapshots = BTreeSet::new();
-    fill_up(client, LARGE, async |count| {
+    fill_up(client, &["carol"], LARGE, async |count| {
         if let Ok(info) = client.server_info().await {
             snapshots.extend(info.shards.iter().filter(|seen| seen.shard_id == shard).map(|seen| seen.snapshot_index));
         }

@@ -23,8 +23,9 @@ use crate::{
 /// Messages a second of the paced load, and the bytes of each.
 const RATE: u64 = 20_000;
 const SIZE: usize = 256;
-/// Publishers that share the load.
-const PUBLISHERS: u64 = 4;
+/// Publishers that share the load, by their recipients: an inbox holds a million messages.
+const RECIPIENTS: [&str; 4] = ["bob", "frank", "grace", "heidi"];
+const PUBLISHERS: u64 = RECIPIENTS.len() as u64;
 /// Bytes of one message of those that fill the state.
 const LARGE: usize = 64 << 10;
 /// Messages are handed in in portions, so often.
@@ -49,7 +50,7 @@ struct Paced {
 impl Paced {
     fn begin(client: &Client) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let tasks = (0..PUBLISHERS).map(|_| tokio::spawn(paced(client.clone(), Arc::clone(&stop)))).collect();
+        let tasks = RECIPIENTS.map(|to| tokio::spawn(paced(client.clone(), to, Arc::clone(&stop)))).into();
         Self { stop, tasks, began: now() }
     }
 
@@ -67,7 +68,7 @@ impl Paced {
     }
 }
 
-async fn paced(client: Client, stop: Arc<AtomicBool>) -> Vec<Duration> {
+async fn paced(client: Client, to: &'static str, stop: Arc<AtomicBool>) -> Vec<Duration> {
     let stream = client.publisher(WORKSPACE).stream(PublishStreamOptions::default());
     let (sender, mut receipts) = mpsc::unbounded_channel();
     let times = tokio::spawn(async move {
@@ -86,7 +87,7 @@ async fn paced(client: Client, stop: Arc<AtomicBool>) -> Vec<Duration> {
         beat.tick().await;
         for _ in 0..portion {
             let sent = now();
-            let receipt = stream.send(direct("alice", "bob", "x".repeat(SIZE))).await.unwrap();
+            let receipt = stream.send(direct("alice", to, "x".repeat(SIZE))).await.unwrap();
             sender.send((sent, receipt)).unwrap();
         }
     }
@@ -96,7 +97,7 @@ async fn paced(client: Client, stop: Arc<AtomicBool>) -> Vec<Duration> {
 
 async fn registered() -> Trio {
     let trio = Trio::start().await;
-    for sandbox in ["alice", "bob", "carol"] {
+    for sandbox in ["alice", "carol", "dave", "erin"].into_iter().chain(RECIPIENTS) {
         trio.register(sandbox).await;
     }
     trio
@@ -107,13 +108,18 @@ async fn registered() -> Trio {
 async fn catching_up_does_not_hurt_who_publishes() {
     let bytes = setting("TANDEM_FIGURE_BYTES", 2 << 30);
     let mut trio = registered().await;
-    fill_up(&trio.client(trio.leader().await), LARGE, async |count| count * LARGE as u64 >= bytes).await;
+    let to = ["carol", "dave", "erin"];
+    fill_up(&trio.client(trio.leader().await), &to, LARGE, async |count| count * LARGE as u64 >= bytes).await;
     let leader = trio.leader().await;
     let client = trio.client(leader);
     // Other members spread leaders otherwise; a stream of publishes does not move with them.
     let shard = client.workspaces().get(WORKSPACE).await.unwrap().shard_id.to_string();
     tandem(&trio, leader, &["transfer", "--shard", &shard, "--to", &(leader + 1).to_string()]).await;
 
+    // What the filling left behind for the engines is not what is usual.
+    let settling = Paced::begin(&client);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    settling.end().await;
     let usual = Paced::begin(&client);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let usual = usual.end().await;

@@ -69,8 +69,8 @@ pub(crate) async fn fill(trio: &Trio, count: usize) -> BTreeMap<String, u64> {
 }
 
 /// Fills the state of the workspace with messages of `size` bytes, which no engine makes smaller, until `enough` says so of the
-/// number of messages. So much at once may cost a leader its lease on a slow disk: then it goes on with whoever leads next.
-pub(crate) async fn fill_up(client: &Client, size: usize, mut enough: impl AsyncFnMut(u64) -> bool) {
+/// number of messages. They go to these sandboxes by turns: an inbox holds 1 GiB. So much at once may cost a leader its lease on a slow disk: then it goes on with whoever leads next.
+pub(crate) async fn fill_up(client: &Client, to: &[&str], size: usize, mut enough: impl AsyncFnMut(u64) -> bool) {
     const PORTION_BYTES: usize = 12 << 20;
     let mut seed = 1_u64;
     let mut content = || -> Vec<u8> {
@@ -82,8 +82,8 @@ pub(crate) async fn fill_up(client: &Client, size: usize, mut enough: impl Async
     };
     let portion = async |stream: &PublishStream, content: &mut dyn FnMut() -> Vec<u8>| {
         let mut receipts = Vec::new();
-        for _ in 0..PORTION_BYTES / size {
-            receipts.push(stream.send(Message { content: content().into(), ..direct("alice", "carol", "") }).await?);
+        for recipient in to.iter().cycle().take(PORTION_BYTES / size) {
+            receipts.push(stream.send(Message { content: content().into(), ..direct("alice", recipient, "") }).await?);
         }
         futures_util::future::try_join_all(receipts).await
     };
@@ -100,7 +100,10 @@ pub(crate) async fn fill_up(client: &Client, size: usize, mut enough: impl Async
             }
         };
         assert!(error.is_retryable(), "{error}");
-        assert!(advanced.elapsed() < PATIENCE, "not one portion was taken within {PATIENCE:?}: {error}");
+        assert!(
+            advanced.elapsed() < PATIENCE,
+            "not one portion was taken within {PATIENCE:?}, after {count} messages: {error}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
