@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use self::{
     inbox::{Ended, InboxQueue},
     loader::{BatchCache, Loader},
-    ready::Ended as EndedLease,
+    ready::EndedLease,
     signals::Signals,
 };
 use crate::{

@@ -5,7 +5,7 @@
 
 mod survey;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tandem_raft::Leadership;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::{
         Outcome, Trim, Verb,
         trim::{Overflow, SpentBatch},
     },
+    leader_time::LeaderTime,
     machine::workspace::Workspace,
     query::{QueryError, StateReader, retention::Cut},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Retention {
     pub(crate) batcher: BatcherHandle,
     /// Messages and bytes that an inbox may hold.
     pub(crate) inbox_limits: (u64, u64),
+    /// What batches are stamped with. A clock may be behind it for long.
+    pub(crate) time: Arc<LeaderTime>,
     pub(crate) leadership: watch::Receiver<Leadership>,
 }
 
@@ -77,7 +80,8 @@ impl Retention {
     async fn cut(&self, name: &str, workspace: &Workspace) -> Result<(), QueryError> {
         let workspace = workspace.clone();
         let number = workspace.number;
-        let cut = self.read(move |reader| reader.retention_cut(&workspace, clock::unix_ms())).await?;
+        let now_ms = self.time.now_ms();
+        let cut = self.read(move |reader| reader.retention_cut(&workspace, now_ms)).await?;
         if let Some(Cut { first_sequence, trimmed_bytes }) = cut {
             let trim = Trim { first_sequence, trimmed_bytes, ..nothing(name, number) };
             self.propose(trim).await;

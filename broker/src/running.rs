@@ -154,6 +154,7 @@ async fn start_shards(
             reader: reader.clone(),
             batcher: batcher.clone(),
             inbox_limits: (config.limits.max_inbox_messages, config.limits.max_inbox_bytes),
+            time: Arc::clone(&time),
             leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(retention.run()));

@@ -29,6 +29,7 @@ use crate::{
     error::{FatalError, FatalSink, ProposeError},
     log_store::LogStore,
     node::NodeOptions,
+    pace::Pace,
     peers::{Links, network::PeerNetwork, question},
     roll::Roll,
     scrub::Scrubbed,
@@ -266,10 +267,19 @@ impl<A: Apply> Group<A> {
         self.raft.metrics().borrow_watched().vote
     }
 
-    /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here.
-    pub(crate) async fn check_received(&self, received: &SnapshotDir) -> Result<(), FatalError> {
+    /// Reads a snapshot that came from another node as a whole: what is damaged there must not come here. As fast as `pace`
+    /// allows, because other shards serve meanwhile, and no longer than somebody waits for it.
+    pub(crate) async fn check_received(&self, received: &SnapshotDir, pace: Option<Pace>) -> Result<(), FatalError> {
         let (home, received) = (self.home.clone(), received.clone());
-        let checked = crate::blocking::run(move || home.check_received(&received));
+        let (waits, waited_for) = oneshot::channel::<()>();
+        let mut pace = pace;
+        let checked = crate::blocking::run(move || {
+            let wanted = || !waits.is_closed();
+            home.check_received(&received, &mut |bytes| {
+                pace.as_mut().map_or_else(wanted, |pace| pace.spend(bytes, wanted))
+            })
+        });
+        let _waited_for = waited_for;
         checked.await.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })?
     }
 

@@ -114,16 +114,29 @@ impl LogStore {
     /// and those behind it were overruled: a majority has this one.
     pub(crate) async fn give_way_to(&mut self, reached: LogId) -> Result<(), FatalError> {
         let index = reached.index;
-        if index > self.tail.lock().last.map_or(0, |id| id.index) || index <= self.purged_index() {
+        let (last, purged) = {
+            let tail = self.tail.lock();
+            (tail.last, tail.purged)
+        };
+        if index <= purged.map_or(0, |id| id.index) {
             return Ok(());
+        }
+        if index > last.map_or(0, |id| id.index) {
+            // A shorter log of a later reign that nobody followed.
+            return if last > Some(reached) { self.overruled_behind(purged).await } else { Ok(()) };
         }
         let id = |at: u64| Ok::<_, FatalError>(self.read(at..at + 1, usize::MAX)?.first().map(RaftEntry::log_id));
         if id(index)? == Some(reached) {
             return Ok(());
         }
-        let before = if index - 1 == self.purged_index() { self.tail.lock().purged } else { id(index - 1)? };
-        tracing::warn!(shard = self.shard, from = index, "entries that another leader overruled leave the log");
-        let truncated = self.truncate_after(before).await;
+        let before = if index - 1 == purged.map_or(0, |id| id.index) { purged } else { id(index - 1)? };
+        self.overruled_behind(before).await
+    }
+
+    async fn overruled_behind(&mut self, kept: Option<LogId>) -> Result<(), FatalError> {
+        let behind = kept.map_or(0, |id| id.index);
+        tracing::warn!(shard = self.shard, behind, "entries that another leader overruled leave the log");
+        let truncated = self.truncate_after(kept).await;
         truncated.map_err(|error| FatalError::Raft { shard: self.shard, detail: error.to_string() })
     }
 
@@ -376,6 +389,15 @@ mod tests {
         log.give_way_to(id(3, 7)).await.unwrap();
         log.give_way_to(id(5, 8)).await.unwrap();
         assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(id(3, 7)), "all that is left of it");
+        log.blocking_append((8..=10).map(|index| Entry::new(id(6, index), openraft::EntryPayload::Blank)))
+            .await
+            .unwrap();
+        log.give_way_to(id(5, 12)).await.unwrap();
+        assert_eq!(
+            log.get_log_state().await.unwrap().last_log_id,
+            Some(id(3, 7)),
+            "a later reign that nobody followed"
+        );
     }
 
     #[test]

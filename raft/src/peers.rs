@@ -17,7 +17,7 @@ mod refusal;
 mod roster;
 pub(crate) mod server;
 pub(crate) mod snapshot;
-mod wire;
+pub(crate) mod wire;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

@@ -69,6 +69,12 @@ async fn from_peers(
     let at_least = log.purged_index();
     let mut avoided: BTreeMap<u64, Instant> = BTreeMap::new();
     let mut said: Option<Instant> = None;
+    tracing::warn!(
+        code = Part::State(shard).code(),
+        shard,
+        at_least,
+        "asking the other nodes for a snapshot of a lost state"
+    );
     loop {
         let now = clock::now();
         let others = links.connected().into_iter().filter(|node| *node != links.gate.own.node_id);
@@ -89,7 +95,7 @@ async fn from_peers(
                     return Ok(());
                 }
                 Answer::Damaged(why) => {
-                    avoided.insert(node, now + AVOID);
+                    avoided.insert(node, clock::now() + AVOID);
                     tracing::error!(shard, node, why, "the snapshot of another node is damaged; it is not taken");
                     answers.insert(node, why);
                 }
@@ -130,20 +136,24 @@ async fn ask(
     home: &StateHome,
     log: &mut LogStore,
 ) -> Result<Answer, FatalError> {
+    let ended = |error: tokio::task::JoinError| FatalError::Raft { shard, detail: error.to_string() };
     let Some(there) = links.connection(node) else { return Ok(Answer::None("it is not connected".into())) };
-    let received = match lender::borrow(&there, shard, log.purged_index(), home).await {
-        Ok(Some(received)) => received,
+    let borrowed = match lender::borrow(&there, shard, log.purged_index(), home).await {
+        Ok(Some(borrowed)) => borrowed,
         Ok(None) => return Ok(Answer::None("it has none that reaches far enough yet".into())),
         Err(BorrowError::Here(error)) => return Err(stored(error)),
         Err(error @ BorrowError::Damaged(_)) => return Ok(Answer::Damaged(error.to_string())),
         Err(error) => return Ok(Answer::None(error.to_string())),
     };
+    let received = borrowed.snapshot.clone();
     let checking = (home.clone(), received.clone());
-    let checked = crate::blocking::run(move || checking.0.check_received(&checking.1)).await;
-    match checked.map_err(|error| FatalError::Raft { shard, detail: error.to_string() })? {
+    // Nobody is served by this node meanwhile, so this may take all of it.
+    let checked = crate::blocking::run(move || checking.0.check_received(&checking.1, &mut |_| true)).await;
+    match checked.map_err(ended)? {
         Ok(()) => {}
         Err(error) if error.is_damage() => {
             home.remove_received().map_err(stored)?;
+            borrowed.complain(&there).await;
             return Ok(Answer::Damaged(error.to_string()));
         }
         Err(error) => return Err(error),
@@ -152,7 +162,8 @@ async fn ask(
     if let Some(reached) = received.contents.meta.last_log_id {
         log.give_way_to(reached).await?;
     }
-    home.adopt(&received)?;
+    let adopting = home.clone();
+    crate::blocking::run(move || adopting.adopt(&received)).await.map_err(ended)??;
     Ok(Answer::Given)
 }
 

@@ -17,7 +17,7 @@ use rustls::{
 };
 use tandem_raft::{Accept, Dial, Refusal, RefusalCode, Wire};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
@@ -28,6 +28,10 @@ use crate::config::{ClusterConfig, ConfigError};
 
 /// How long a connection may take to come about, its handshake included.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long who is turned away may take until it has read why and goes, and how much of what it says meanwhile is read: within
+/// `TIMEOUT`, because it takes a place.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MAX_FAREWELL_BYTES: u64 = 64 << 10;
 /// Handshakes with strangers at once.
 const MAX_STRANGERS: usize = 64;
 /// Hosts of which is known what was logged.
@@ -214,11 +218,29 @@ async fn welcome(tls: PeerTls, mut stream: TcpStream) -> io::Result<Option<Box<d
     if first[0] != TLS_HANDSHAKE {
         let text = "this node takes connections with TLS only; set cluster.tls_cert_file, tls_key_file and tls_ca_file on all nodes";
         stream.write_all(&Refusal::new(RefusalCode::Tls, text).on_wire()).await?;
-        stream.shutdown().await?;
+        see_off(stream).await;
         return Err(failed("it came without TLS".to_owned()));
     }
     let (server, _) = tls.load().map_err(|error| failed(error.to_string()))?;
-    Ok(Some(Box::new(TlsAcceptor::from(server).accept(stream).await?)))
+    match TlsAcceptor::from(server).accept(stream).into_fallible().await {
+        Ok(stream) => Ok(Some(Box::new(stream))),
+        // The alert that says why is on its way.
+        Err((error, stream)) => {
+            see_off(stream).await;
+            Err(error)
+        }
+    }
+}
+
+/// Ends a connection after the last word. Who dialed has spoken first by then: a socket that is closed with something unread
+/// resets the connection, and the other side may see that in place of the word.
+async fn see_off(mut stream: TcpStream) {
+    let gone = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MAX_FAREWELL_BYTES), &mut tokio::io::sink()).await
+    };
+    // It is turned away whatever comes of this.
+    drop(tokio::time::timeout(FAREWELL, gone).await);
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     keyed::KeyedOrder,
     lane::{LaneQueue, Lease},
     loader::Loader,
-    ready::{Ended as EndedLease, ReadyQueue},
+    ready::{EndedLease, ReadyQueue},
 };
 use crate::{
     batch::Batch,
@@ -324,12 +324,12 @@ impl InboxQueue {
     /// An ack or a nack has an outcome.
     pub(crate) fn settled(&mut self, ended: &[EndedLease]) {
         self.acks_in_flight -= 1;
+        let mut waits = false;
         for (priority, sequence, attempt) in ended {
-            if let Some(ready) = self.ready.get_mut(usize::from(*priority)) {
-                ready.settled(*sequence, *attempt);
-            }
+            let ready = self.ready.get_mut(usize::from(*priority));
+            waits |= ready.is_some_and(|ready| ready.settled(*sequence, *attempt));
         }
-        if !ended.is_empty() {
+        if waits {
             self.wake();
         }
     }

@@ -34,7 +34,7 @@ struct Ending {
 }
 
 /// A message on its own whose lease has ended: its priority, its sequence, and its attempt.
-pub(crate) type Ended = (u8, u64, u32);
+pub(crate) type EndedLease = (u8, u64, u32);
 
 /// See the module.
 #[derive(Debug)]
@@ -102,13 +102,15 @@ impl ReadyQueue {
         self.ending.get(&sequence).map(|ending| ending.attempt)
     }
 
-    /// The state shows what came of the end of a lease.
-    pub(crate) fn settled(&mut self, sequence: u64, attempt: u32) {
+    /// The state shows what came of the end of a lease. Returns whether there is something to take.
+    pub(crate) fn settled(&mut self, sequence: u64, attempt: u32) -> bool {
         if self.ending.get(&sequence).is_some_and(|ending| ending.attempt == attempt)
             && let Some(Ending { seen: true, .. }) = self.ending.remove(&sequence)
         {
             self.insert(sequence);
+            return true;
         }
+        false
     }
 
     /// A message has left.

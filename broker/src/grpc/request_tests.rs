@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    command::{CreateWorkspace, create_workspace::Settings},
+    command::{CreateWorkspace, UpdateWorkspace, create_workspace::Settings},
     config::Config,
     grpc::ServerInfo,
     machine,
@@ -81,7 +81,7 @@ fn request(timeout: Duration) -> Request<RequestRequest> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_silent_goes_offline_and_who_waits_gives_up_although_time_is_ahead_of_the_clock() {
+async fn what_takes_time_happens_although_time_is_ahead_of_the_clock() {
     let dir = tempfile::tempdir().unwrap();
     let (running, edge, _stop) = start(dir.path()).await;
     let ahead_ms = clock::unix_ms() + HOUR_MS;
@@ -104,6 +104,18 @@ async fn who_is_silent_goes_offline_and_who_waits_gives_up_although_time_is_ahea
     let asking = edge.request(request(Duration::from_millis(300)));
     let refused = tokio::time::timeout(PATIENCE, asking).await.expect("a request ends").unwrap_err();
     assert!(refused.message().contains("no response to"), "{refused:?}");
+
+    // The question is an hour old now, and its time is ahead of the clock still.
+    let settings = Settings { retention_age_ms: HOUR_MS / 2, ..Settings::default() };
+    let update = UpdateWorkspace { workspace: WORKSPACE.into(), settings };
+    edge.shards.of(WORKSPACE).batcher.call(Verb::UpdateWorkspace(update), 64).await.unwrap();
+    edge.shards.of(WORKSPACE).time.not_before(ahead_ms + HOUR_MS);
+    let cut = async {
+        while edge.shards.of(WORKSPACE).reader.workspace(WORKSPACE).is_ok_and(|found| found.first_sequence <= 1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cut).await.expect("a history is cut by its age");
     running.tasks.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -27,6 +27,8 @@ const DOMAIN: &str = "aintandem.dev";
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The same while another node becomes leader: a handover takes a few milliseconds. Callers wait longer each time.
 const LEADER_RETRY_DELAY: Duration = Duration::from_millis(20);
+/// The same until every node runs a version that knows the command.
+const UPGRADE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 fn code(reason: Reason) -> Code {
     match reason {
@@ -125,10 +127,10 @@ pub(crate) fn failed(error: &RequestError) -> Status {
 
 fn unavailable(error: &ProposeError) -> Status {
     let (reason, retry) = match error {
-        ProposeError::NotLeader(_) => ("NOT_LEADER", true),
-        ProposeError::Unsettled => ("UNSETTLED", true),
-        ProposeError::LevelTooLow { .. } => ("LEVEL_TOO_LOW", true),
-        ProposeError::Stopped(_) => ("NODE_STOPPED", false),
+        ProposeError::NotLeader(_) => ("NOT_LEADER", Some(LEADER_RETRY_DELAY)),
+        ProposeError::Unsettled => ("UNSETTLED", Some(LEADER_RETRY_DELAY)),
+        ProposeError::LevelTooLow { .. } => ("LEVEL_TOO_LOW", Some(UPGRADE_RETRY_DELAY)),
+        ProposeError::Stopped(_) => ("NODE_STOPPED", None),
     };
     let mut hints = HashMap::new();
     let mut metadata = reason_metadata(reason);
@@ -137,9 +139,7 @@ fn unavailable(error: &ProposeError) -> Status {
         metadata.insert(forward::LEADER, MetadataValue::from(*leader));
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, hints);
-    if retry {
-        details.set_retry_info(Some(LEADER_RETRY_DELAY));
-    }
+    details.set_retry_info(retry);
     Status::with_error_details_and_metadata(Code::Unavailable, error.to_string(), details, metadata)
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser as _, error::ErrorKind};
-use tandem_client::Client;
+use tandem_client::{Client, Settings};
 
 use crate::{
     args::{Cli, Command},
@@ -12,6 +12,9 @@ use crate::{
     output::Output,
     replay,
 };
+
+/// How often a command tries to publish one message.
+const PUBLISH_ATTEMPTS: u32 = 6;
 
 /// What a command gets besides its own arguments.
 #[derive(Debug, Clone)]
@@ -24,7 +27,9 @@ pub(crate) struct Context {
 impl Context {
     /// A connection of its own; it connects when it is first used.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(self.server.as_str())?)
+        // Who sits in front of it hears soon that no broker runs; the waits in between are long enough for a handover.
+        let settings = Settings { publish_attempts: PUBLISH_ATTEMPTS, ..Settings::for_endpoint(self.server.as_str()) };
+        Ok(Client::with_settings(settings)?)
     }
 }
 

@@ -6,7 +6,7 @@ use tonic::{Request, Status, transport::Channel};
 
 use crate::{
     Cluster, DeadLetters, Error, EventQuery, EventStream, History, Publisher, Registry, ServerInfo, Settings,
-    SubscribeOptions, Subscription, Topics, Workspaces, server,
+    SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -19,6 +19,7 @@ pub struct Client {
     settings: Arc<Settings>,
     /// The endpoints, as errors name them.
     endpoint: Arc<str>,
+    leaders: Arc<Leaders>,
 }
 
 impl Client {
@@ -38,7 +39,7 @@ impl Client {
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
         let channel = settings.channel()?;
         let endpoint = settings.endpoints.join(", ").into();
-        Ok(Self { channel, settings: Arc::new(settings), endpoint })
+        Ok(Self { channel, settings: Arc::new(settings), endpoint, leaders: Arc::default() })
     }
 
     /// Publishes into a workspace.
@@ -107,6 +108,10 @@ impl Client {
 
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    pub(crate) fn leaders(&self) -> &Leaders {
+        &self.leaders
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -28,6 +28,20 @@ impl Allowance {
     }
 }
 
+/// A moment, to tell how long ago it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment(Instant);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A wait before attempt number `attempt` (from 1): 20 ms, doubled each time, at most 1 s. A leader that hands over is back
 /// elsewhere within that; where nobody can lead, waiting grows.
 pub(crate) fn backoff(attempt: u32) -> Duration {

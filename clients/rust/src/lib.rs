@@ -36,6 +36,7 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod leaders;
 mod message;
 mod pages;
 mod progress;

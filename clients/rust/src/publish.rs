@@ -10,10 +10,10 @@ mod receipt;
 mod request;
 mod stream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tandem_proto::messaging::v1::{PublishRequest, publish_service_client::PublishServiceClient};
-use tonic::Code;
+use tandem_proto::messaging::v1::{PublishRequest, PublishResponse, publish_service_client::PublishServiceClient};
+use tonic::{Code, Request, Status};
 
 use self::producer::Numbering;
 pub use self::{
@@ -25,7 +25,7 @@ pub use self::{
     request::Response,
     stream::{PublishStream, PublishStreamOptions},
 };
-use crate::{Client, Error, Message, ProducerPosition, clock};
+use crate::{Client, Error, Message, ProducerPosition, clock, leaders};
 
 /// Publishes into one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -72,26 +72,59 @@ impl Publisher {
         producer: Option<ProducerPosition>,
     ) -> Result<Receipt, Error> {
         let settings = self.client.settings();
-        let mut service = PublishServiceClient::new(self.client.channel())
-            .max_encoding_message_size(settings.max_request_bytes)
-            .max_decoding_message_size(settings.max_response_bytes);
         let workspace_id = self.workspace_id.to_string();
         let request = PublishRequest { workspace_id, message: Some(message), producer };
+        let limit = settings.request_timeout;
+        let allowance = (limit > Duration::ZERO).then(|| clock::Allowance::of(limit));
         let mut attempt = 1;
         loop {
             // The clone shares the content; the last attempt could spare it, but nearly always the first is the last.
-            let error = match service.publish(self.client.request(request.clone())).await {
-                Ok(answer) => return Ok(Receipt::from_response(answer.into_inner())),
+            let mut request = self.client.request(request.clone());
+            if let Some(allowance) = allowance {
+                request.set_timeout(allowance.left());
+            }
+            let Some(called) = self.call(request).await else { continue };
+            let error = match called {
+                Ok(answer) => return Ok(Receipt::from_response(answer)),
                 Err(status) => self.client.error(&status),
             };
-            if error.code() != Code::Unavailable || attempt >= settings.publish_attempts {
+            let wait = clock::pause(error.retry_delay(), attempt);
+            let too_long = allowance.is_some_and(|allowance| wait >= allowance.left());
+            if error.code() != Code::Unavailable || attempt >= settings.publish_attempts || too_long {
                 return Err(error);
             }
-            let wait = clock::pause(error.retry_delay(), attempt);
             tracing::debug!(%error, attempt, ?wait, "the publish is tried again");
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
+    }
+
+    /// Publishes once: at the node that leads the workspace, where that is known. None: it did not answer, and the next call goes
+    /// another way.
+    async fn call(&self, request: Request<PublishRequest>) -> Option<Result<PublishResponse, Status>> {
+        let (settings, leaders) = (self.client.settings(), self.client.leaders());
+        let way = leaders.way(&self.workspace_id);
+        let channel = way.as_ref().map_or_else(|| self.client.channel(), |way| way.channel.clone());
+        let mut service = PublishServiceClient::new(channel)
+            .max_encoding_message_size(settings.max_request_bytes)
+            .max_decoding_message_size(settings.max_response_bytes);
+        let calling = service.publish(request);
+        let called = match &way {
+            None => calling.await,
+            Some(way) => match tokio::time::timeout(leaders::PATIENCE, calling).await {
+                Ok(called) if called.as_ref().err().is_none_or(|status| status.code() != Code::Unavailable) => called,
+                _ => {
+                    leaders.avoid(way);
+                    return None;
+                }
+            },
+        };
+        Some(called.map(|answer| {
+            if settings.follow_leader {
+                leaders.note(settings, &self.workspace_id, answer.metadata());
+            }
+            answer.into_inner()
+        }))
     }
 
     /// Opens a stream that batches by itself: each message gets its own receipt, and whatever waits while the connection

@@ -17,12 +17,15 @@ pub struct Settings {
     /// How long a unary call may take; streams have no limit. Default: 30 s.
     pub request_timeout: Duration,
     /// How often a unary publish is tried when the broker is unavailable. Safe, because the message keeps its id and the
-    /// broker accepts an id once. At least 1. With the waits in between (20 ms, doubled up to 1 s) the default bridges 4 s, in
-    /// which another node becomes leader. Default: 10.
+    /// broker accepts an id once. At least 1; all tries together take no longer than `request_timeout`. The waits in between
+    /// (20 ms, doubled up to 1 s) are 4 s with the default, more than another node takes to become leader. Default: 10.
     pub publish_attempts: u32,
     /// How often in a row a stream of history or events is opened again, from where it was, when the broker is unavailable.
     /// With the waits in between (20 ms, doubled up to 1 s) the default bridges almost a minute. Default: 60.
     pub resume_attempts: u32,
+    /// Publish single messages at the node that leads their workspace, once an answer has named it, and so spare a hop. Where
+    /// it cannot be reached, or fails, `endpoints` serve. Default: true.
+    pub follow_leader: bool,
     /// Bytes that the broker may send on one stream before it waits for this client. Default: 2 MiB.
     pub http2_stream_window: u32,
     /// The same for all streams of a connection together. Default: 4 MiB.
@@ -49,6 +52,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             publish_attempts: 10,
             resume_attempts: 60,
+            follow_leader: true,
             http2_stream_window: 2 << 20,
             http2_connection_window: 4 << 20,
             keepalive_interval: Duration::from_secs(10),
@@ -77,7 +81,7 @@ impl Settings {
         }
     }
 
-    fn endpoint(&self, url: &str) -> Result<Endpoint, Error> {
+    pub(crate) fn endpoint(&self, url: &str) -> Result<Endpoint, Error> {
         let wrong = |cause: String| Error::Endpoint { value: url.to_owned(), cause };
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(error.to_string()))?;
         match endpoint.uri().scheme_str() {

@@ -4,7 +4,7 @@
 //! ```text
 //! LEND           at least             -> loan, contents   or: not yet
 //! LEND_PIECE     loan, place, offset  -> bytes            as fast as snapshots may leave the node
-//! LEND_DAMAGED   loan, place          -> -                the lender looks at the file itself
+//! LEND_DAMAGED   loan, place          -> -                the lender looks at the file itself, or at all of them
 //! ```
 
 use std::{
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use super::{
     connection::{CallError, Connection},
     frame::kind,
-    snapshot::{Receiver, changed, report_damaged},
+    snapshot::{Receiver, changed, judge_whole, report_damaged},
     wire::{self, SnapshotPiece},
 };
 use crate::{
@@ -41,8 +41,11 @@ use crate::{
 
 /// Bytes of one piece.
 const PIECE_BYTES: u64 = 256 << 10;
-/// Snapshots that are lent at once; who asks for another one asks somebody else, or again.
-const MAX_LENT: usize = 8;
+/// Snapshots that are lent at once; who asks for another one asks somebody else, or again. As many as there may be shards: a
+/// node that lost all of them asks for one after the other.
+const MAX_LENT: usize = 64;
+/// In the place of a file: all of them.
+const ALL_FILES: u32 = u32::MAX;
 /// A loan that nobody asks about for so long is over: its files can be removed.
 const LOAN_IDLE: Duration = Duration::from_secs(60);
 /// How long a piece may take, which waits for its turn.
@@ -94,17 +97,21 @@ impl Lender {
         self.offer(snapshot, out)
     }
 
-    /// Lends a snapshot.
+    /// Lends a snapshot. All who ask for the same one share a loan.
     pub(crate) fn offer(self: &Arc<Self>, snapshot: SnapshotDir, out: &mut BytesMut) -> Result<(), String> {
         let mut loans = self.loans.lock();
+        let mut lent = loans.by_number.iter_mut();
+        if let Some((number, loan)) = lent.find(|(_, loan)| loan.snapshot.path == snapshot.path) {
+            loan.used = clock::now();
+            put_offer(out, *number, &snapshot.contents);
+            return Ok(());
+        }
         if loans.by_number.len() >= MAX_LENT {
             return Err(format!("{MAX_LENT} snapshots are lent already; ask again later"));
         }
         loans.last += 1;
         let number = loans.last;
-        out.put_u8(1);
-        out.put_u64(number);
-        out.put_slice(&snapshot.contents.encode());
+        put_offer(out, number, &snapshot.contents);
         loans.by_number.insert(number, Loan { snapshot, used: clock::now() });
         self.end_when_idle(number);
         Ok(())
@@ -156,9 +163,15 @@ impl Lender {
         Ok(piece.into())
     }
 
-    /// A file arrived with another checksum than was announced, again and again. If it is this disk, this node ends.
+    /// A file arrived with another checksum than was announced, again and again; or all of them arrived as they were announced,
+    /// and cannot be read. If it is this disk, this node ends.
     pub(crate) async fn judge(&self, number: u64, place: u32, home: &StateHome) -> io::Result<()> {
         let snapshot = self.loan(number)?;
+        if place == ALL_FILES {
+            judge_whole(home, &self.fatal, &snapshot.path).await.map_err(io::Error::other)?;
+            tracing::warn!("a snapshot that was lent is damaged there and sound here; look at the disk there");
+            return Ok(());
+        }
         let sum = snapshot.contents.files.get(place as usize).cloned();
         let sum = sum.ok_or_else(|| io::Error::other("the snapshot has no such file"))?;
         let path = snapshot.path.join(&sum.name);
@@ -198,7 +211,7 @@ pub(crate) async fn borrow(
     shard: u32,
     at_least: u64,
     home: &StateHome,
-) -> Result<Option<SnapshotDir>, BorrowError> {
+) -> Result<Option<Borrowed>, BorrowError> {
     let asked = there.call(kind::LEND, shard, PIECE_TIMEOUT, |out| out.put_u64(at_least)).await?;
     let Some((loan, contents)) = take_offer(asked).map_err(|_| CallError::Garbled)? else { return Ok(None) };
     if contents.index() < at_least {
@@ -235,7 +248,30 @@ pub(crate) async fn borrow(
         home.remove_received()?;
         receiver.end(loan, &home.received())
     })?;
-    Ok(Some(snapshot.snapshot))
+    Ok(Some(Borrowed { snapshot: snapshot.snapshot, loan, shard }))
+}
+
+/// A snapshot that was borrowed.
+pub(crate) struct Borrowed {
+    pub(crate) snapshot: SnapshotDir,
+    loan: u64,
+    shard: u32,
+}
+
+impl Borrowed {
+    /// Tells the lender that it is damaged although it came as it was announced. What it finds is its own affair.
+    pub(crate) async fn complain(&self, there: &Connection) {
+        let put = |out: &mut BytesMut| wire::put_file(out, self.loan, ALL_FILES);
+        if let Err(error) = there.call(kind::LEND_DAMAGED, self.shard, FILE_TIMEOUT, put).await {
+            tracing::debug!(shard = self.shard, %error, "what the lender of a snapshot says to damage in it");
+        }
+    }
+}
+
+fn put_offer(out: &mut BytesMut, loan: u64, contents: &Contents) {
+    out.put_u8(1);
+    out.put_u64(loan);
+    out.put_slice(&contents.encode());
 }
 
 fn take_offer(mut body: Bytes) -> Result<Option<(u64, Contents)>, DecodeError> {

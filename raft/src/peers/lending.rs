@@ -1,11 +1,11 @@
 //! What a node answers before its shards have started: it lends snapshots, to nodes that wait for them as it does itself. Of two
 //! nodes that lost one shard each, both would wait for ever for the other to be done.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     task::JoinSet,
 };
 
@@ -14,7 +14,7 @@ use super::{
     frame::{self, Frame, FrameReader, kind},
     handshake::{self, Gate},
     lender::Lender,
-    server::MAX_STRANGERS,
+    server::take_in,
     wire,
 };
 use crate::{
@@ -39,22 +39,7 @@ impl Lending {
 
     /// Serves whoever comes in, until it is dropped; its connections end with it.
     pub(crate) async fn run(self: Arc<Self>, accept: &mut dyn Accept) {
-        let mut connections = JoinSet::new();
-        let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
-        loop {
-            while connections.try_join_next().is_some() {}
-            match accept.accept().await {
-                Ok(wire) => {
-                    // Who comes when too many are not done showing who they are is let go.
-                    let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else { continue };
-                    connections.spawn(Arc::clone(&self).welcome(wire, place));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection of a peer could not be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        take_in(accept, |wire, place| Arc::clone(&self).welcome(wire, place)).await;
     }
 
     async fn welcome(self: Arc<Self>, wire: Box<dyn Wire>, place: OwnedSemaphorePermit) {

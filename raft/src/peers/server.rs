@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
 use openraft::raft::AppendEntriesRequest;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
 
 use super::{
     Accept, Wire, connection,
@@ -32,7 +35,7 @@ use crate::{
 /// Appends of one stream that wait to be taken in. More than a peer sends at once; one that does is not of ours.
 const QUEUED_APPENDS: usize = 256;
 /// Connections that have not shown yet who they are, at once.
-pub(super) const MAX_STRANGERS: usize = 64;
+const MAX_STRANGERS: usize = 64;
 
 /// What a node answers with.
 pub(crate) struct PeerServer<A: Apply> {
@@ -42,7 +45,31 @@ pub(crate) struct PeerServer<A: Apply> {
     intakes: Vec<Intake>,
     council: Arc<Council<A>>,
     lender: Arc<Lender>,
+    throttle: Arc<Throttle>,
     metrics: PeerMetrics,
+}
+
+/// Takes connections in until it is dropped; they end with it. Who comes when too many are not done showing who they are is let
+/// go.
+pub(super) async fn take_in<F: Future<Output = ()> + Send + 'static>(
+    accept: &mut dyn Accept,
+    welcome: impl Fn(Box<dyn Wire>, OwnedSemaphorePermit) -> F,
+) {
+    let mut connections = JoinSet::new();
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    loop {
+        while connections.try_join_next().is_some() {}
+        match accept.accept().await {
+            Ok(wire) => {
+                let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else { continue };
+                connections.spawn(welcome(wire, place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection of a peer could not be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
 }
 
 impl<A: Apply> PeerServer<A> {
@@ -55,31 +82,16 @@ impl<A: Apply> PeerServer<A> {
     ) -> Arc<Self> {
         let intakes = groups.iter().map(|_| Intake::default()).collect();
         let (gate, fatal) = (Arc::clone(&links.gate), links.fatal().clone());
-        let lender = Lender::new(throttle, metrics.clone(), fatal.clone());
-        Arc::new(Self { gate, fatal, groups, intakes, council, lender, metrics })
+        let lender = Lender::new(Arc::clone(&throttle), metrics.clone(), fatal.clone());
+        Arc::new(Self { gate, fatal, groups, intakes, council, lender, throttle, metrics })
     }
 
     /// Serves whoever comes in, until its task is aborted.
     pub(crate) async fn run(self: Arc<Self>, mut accept: Box<dyn Accept>) {
-        let mut connections = JoinSet::new();
-        let strangers = Arc::new(tokio::sync::Semaphore::new(MAX_STRANGERS));
-        loop {
-            while connections.try_join_next().is_some() {}
-            match accept.accept().await {
-                Ok(wire) => {
-                    // Who comes when too many are not done showing who they are is let go.
-                    let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else { continue };
-                    connections.spawn(Arc::clone(&self).welcome(wire, place));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection of a peer could not be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        take_in(accept.as_mut(), |wire, place| Arc::clone(&self).welcome(wire, place)).await;
     }
 
-    async fn welcome(self: Arc<Self>, wire: Box<dyn Wire>, place: tokio::sync::OwnedSemaphorePermit) {
+    async fn welcome(self: Arc<Self>, wire: Box<dyn Wire>, place: OwnedSemaphorePermit) {
         let (read, mut write) = tokio::io::split(wire);
         let mut from = FrameReader::new(read, 0);
         let accepting = handshake::accept(&self.gate, &mut from, &mut write);
@@ -293,8 +305,9 @@ async fn receive<A: Apply>(
             server.metrics.snapshot_received(piece.bytes.len());
         }
         _ => {
-            let transfer = take_u64(&mut { frame.body }).map_err(garbled)?;
-            wire::put_installed(out, &intake.end(transfer, group).await?);
+            let (transfer, hurried) = wire::take_end(frame.body).map_err(garbled)?;
+            let pace = if hurried { None } else { server.throttle.for_verifying() };
+            wire::put_installed(out, &intake.end(transfer, group, pace).await?);
         }
     }
     Ok(())

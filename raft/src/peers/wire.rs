@@ -21,12 +21,12 @@ use crate::{
 };
 
 /// A piece of a file of a snapshot.
-pub(super) struct SnapshotPiece {
-    pub(super) transfer: u64,
+pub(crate) struct SnapshotPiece {
+    pub(crate) transfer: u64,
     /// Which file of the contents.
-    pub(super) place: u32,
-    pub(super) offset: u64,
-    pub(super) bytes: Bytes,
+    pub(crate) place: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
 }
 
 /// Bytes that an append takes, about.
@@ -163,6 +163,16 @@ pub(super) fn take_file(mut body: Bytes) -> Result<(u64, u32), DecodeError> {
     Ok((take_u64(&mut body)?, take_u32(&mut body)?))
 }
 
+/// `hurried`: the log has overtaken a transfer before this one, so no step of it may be held back.
+pub(super) fn put_end(out: &mut BytesMut, transfer: u64, hurried: bool) {
+    out.put_u64(transfer);
+    out.put_u8(hurried.into());
+}
+
+pub(super) fn take_end(mut body: Bytes) -> Result<(u64, bool), DecodeError> {
+    Ok((take_u64(&mut body)?, take_u8(&mut body)? != 0))
+}
+
 pub(super) fn put_piece(out: &mut BytesMut, transfer: u64, place: u32, offset: u64, bytes: &[u8]) {
     out.put_u64(transfer);
     out.put_u32(place);
@@ -177,7 +187,7 @@ pub(super) fn take_piece(mut body: Bytes) -> Result<SnapshotPiece, DecodeError> 
 
 /// What came of a snapshot whose last byte has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Installed {
+pub(crate) enum Installed {
     /// It is being verified or installed.
     GoesOn,
     /// It is installed, or not needed any more; this is the vote of the node.

@@ -164,9 +164,12 @@ impl StateHome {
     ///
     /// # Errors
     /// Damage, also where it is not the snapshot that was announced.
-    pub(crate) fn check_received(&self, received: &SnapshotDir) -> Result<(), FatalError> {
-        self.verify_copy(&received.path, &mut |_| true)?;
-        let (found, announced) = (self.open_copy(&received.path)?, &received.contents.meta);
+    pub(crate) fn check_received(&self, received: &SnapshotDir, pace: &mut Pacer<'_>) -> Result<(), FatalError> {
+        let found = self.in_copy(&received.path, |engine| {
+            engine.verify(pace)?;
+            position_of(engine)
+        })?;
+        let announced = &received.contents.meta;
         if found.last_log_id == announced.last_log_id {
             return Ok(());
         }
@@ -181,7 +184,12 @@ impl StateHome {
         remove(&path)?;
         fs::rename(&received.path, &path).map_err(failed("naming a snapshot"))?;
         sync_dir(&self.snapshots())?;
-        let adopted = with_contents(path, meta, &mut self.making.lock().known)?;
+        let adopted = {
+            let mut making = self.making.lock();
+            // They have been compared with what was announced, file by file.
+            making.known.learn(&path, &received.contents);
+            with_contents(path, meta, &mut making.known)?
+        };
         self.complete.lock().push(adopted);
         self.remove_old()?;
         self.note(Part::State).clear()?;

@@ -154,7 +154,9 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
     assert_eq!(damage(&snapshot, "CONTENTS"), 1);
     trio.run(hurt).await;
     assert_eq!(fs::read(snapshot.join("CONTENTS")).unwrap(), record);
-    assert!(!dir.join("damaged").exists());
+    for name in ["damaged-state", "damaged-snapshot"] {
+        assert!(!dir.join(name).exists(), "{name}");
+    }
     until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
     agrees(&trio, hurt).await;
     trio.shutdown().await;
@@ -172,14 +174,14 @@ async fn a_damaged_snapshot_is_not_taken_from_another_node() {
         let path = entry.unwrap().path();
         fs::copy(&path, received.path.join(path.file_name().unwrap())).unwrap();
     }
-    trio.group(to, 0).check_received(&received).await.unwrap();
+    trio.group(to, 0).check_received(&received, None).await.unwrap();
     let mut another = (*taken.contents).clone();
     another.meta.last_log_id.as_mut().unwrap().index += 1;
     let another = SnapshotDir { path: received.path.clone(), contents: another.into() };
-    let error = trio.group(to, 0).check_received(&another).await.unwrap_err();
+    let error = trio.group(to, 0).check_received(&another, None).await.unwrap_err();
     assert!(error.is_damage() && error.to_string().contains("as announced"), "{error}");
     assert!(damage(&received.path, ".sst") > 0);
-    let error = trio.group(to, 0).check_received(&received).await.unwrap_err();
+    let error = trio.group(to, 0).check_received(&received, None).await.unwrap_err();
     assert!(error.is_damage(), "{error}");
     trio.shutdown().await;
 }

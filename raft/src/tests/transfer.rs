@@ -18,7 +18,13 @@ use super::{
 use crate::{
     FatalSink, PeerMetrics, PeerState, clock,
     contents::{Contents, KnownSums},
-    peers::{lender::Lender, snapshot::Intake},
+    pace::Pace,
+    peers::{
+        lender::Lender,
+        snapshot::Intake,
+        wire::{Installed, SnapshotPiece},
+    },
+    snapshot::SnapshotDir,
     throttle::Throttle,
     type_config::Vote,
 };
@@ -273,21 +279,52 @@ async fn a_deposed_leader_does_not_take_the_place_of_a_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_ends_a_transfer_late_does_not_touch_the_one_that_is_being_installed() {
+    let trio = Trio::with(1, EVERY_BYTES, rocks_states).await;
+    let group = trio.group(trio.leader(0).await, 0);
+    group.trigger_snapshot().await.unwrap();
+    until("there is a snapshot", || group.home().newest_snapshot().is_some()).await;
+    let taken = group.home().newest_snapshot().unwrap();
+    let (intake, vote) = (Intake::default(), group.vote());
+    let late = intake.begin(vote, (*taken.contents).clone(), group).unwrap();
+    let transfer = intake.begin(vote, (*taken.contents).clone(), group).unwrap();
+    for (place, file) in (0..).zip(&taken.contents.files) {
+        assert_eq!(intake.file(transfer, place).unwrap(), 0);
+        // An empty file is complete already.
+        if file.bytes == 0 {
+            continue;
+        }
+        let bytes = fs::read(taken.path.join(&file.name)).unwrap().into();
+        intake.piece(&SnapshotPiece { transfer, place, offset: 0, bytes }).unwrap();
+    }
+    // Verified at a byte a second.
+    assert_eq!(intake.end(transfer, group, Some(Pace::new(1))).await.unwrap(), Installed::GoesOn);
+    let refused = intake.end(late, group, None).await.unwrap_err();
+    assert!(refused.to_string().contains("another snapshot is being installed"), "{refused}");
+    assert!(group.home().received().exists());
+    drop(intake);
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_lent_leaves_no_faster_than_snapshots_may_and_is_looked_at_when_it_arrives_damaged() {
     let late = Late::prepare(0, 1 << 30).await;
     let leader = late.trio.leader(0).await;
     let group = late.trio.group(leader, 0);
     let (throttle, fatal) = (Arc::new(Throttle::new(1 << 20)), FatalSink::default());
     let lender = Lender::new(throttle, PeerMetrics::default(), fatal.clone());
-    for _ in 0..8 {
+    for _ in 0..80 {
         let mut out = BytesMut::new();
         lender.lend(group, 0, &mut out).await.unwrap();
-        assert_eq!(out[0], 1);
+        assert_eq!(out[..9], [1, 0, 0, 0, 0, 0, 0, 0, 1], "all share a loan");
     }
-    let refused = lender.lend(group, 0, &mut BytesMut::new()).await.unwrap_err();
-    assert!(refused.contains("8 snapshots are lent already"), "{refused}");
-
     let taken = group.home().newest_snapshot().unwrap();
+    for other in 1..=64 {
+        let another = SnapshotDir { path: other.to_string().into(), contents: Arc::clone(&taken.contents) };
+        let refused = lender.offer(another, &mut BytesMut::new()).err();
+        assert_eq!(refused.is_some(), other == 64, "{refused:?}");
+    }
+
     let largest = taken.contents.files.iter().enumerate().max_by_key(|(_, file)| file.bytes).unwrap();
     let (place, file) = (largest.0 as u32, largest.1.clone());
     let question = |offset: u64| [&1_u64.to_be_bytes()[..], &place.to_be_bytes(), &offset.to_be_bytes()].concat();

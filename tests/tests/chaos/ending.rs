@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use tandem_client::{Client, DeadLetterQuery, HistoryQuery, VerifyClusterResponse};
+use tandem_client::{Client, DeadLetterQuery, Error, HistoryQuery, VerifyClusterResponse};
 use tandem_tests::{
     history::{Act, digest},
     now,
@@ -11,15 +11,18 @@ use tandem_tests::{
 
 use crate::{
     arena::{Arena, SEATS},
-    workload::{Desk, SANDBOXES, SHARDS, Session, name_and_digest, until},
+    workload::{Desk, SANDBOXES, SHARDS, Session, name_and_digest, within},
 };
 
 /// How long the nodes may take until all serve and agree, and how long an inbox until it is empty.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a question about a workspace may go without an answer. It is asked on every node, and a run has an end.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// How long one comparison of states may take.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Starts who does not run, and waits until every node serves every workspace.
+/// Starts who does not run, and waits until every node serves every workspace. One that does not is complained of, and the rest
+/// of the run goes on.
 pub(crate) async fn converge(arena: &Arena, workspaces: &[Arc<str>]) {
     for number in 0..SEATS {
         let mut seat = arena.seat(number).await;
@@ -34,11 +37,14 @@ pub(crate) async fn converge(arena: &Arena, workspaces: &[Arc<str>]) {
             loop {
                 match client.workspaces().get(&**workspace).await {
                     Ok(_) => break,
-                    Err(error) => assert!(
-                        started.elapsed() < PATIENCE,
-                        "seat {} does not serve {workspace} within {PATIENCE:?} after all faults were healed: {error}",
-                        number + 1
-                    ),
+                    Err(error) if started.elapsed() > PATIENCE => {
+                        arena.complain(format!(
+                            "seat {} does not serve {workspace} within {PATIENCE:?} after all faults were healed: {error}",
+                            number + 1
+                        ));
+                        return;
+                    }
+                    Err(_) => {}
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -50,18 +56,23 @@ pub(crate) async fn converge(arena: &Arena, workspaces: &[Arc<str>]) {
 pub(crate) async fn drain(arena: &Arena, mut desk: Desk) {
     let (started, mut turn) = (now(), 0);
     for sandbox in SANDBOXES {
+        let inbox = format!("the inbox of {sandbox} of {}", desk.workspace);
         loop {
-            let pending = until("an inbox is looked at", async |turn| {
+            let what = format!("{inbox} is looked at");
+            let pending = within(ANSWER_PATIENCE, &what, async |turn| {
                 let registry = desk.ways.at(turn).registry(&*desk.workspace);
                 registry.get(sandbox).await.map(|sandbox| sandbox.pending_messages).map_err(|error| error.to_string())
             });
-            let pending = pending.await;
-            if pending == 0 {
-                break;
-            }
-            if started.elapsed() > PATIENCE {
-                let inbox = format!("the inbox of {sandbox} of {}", desk.workspace);
-                arena.complain(format!("{inbox} is not empty within {PATIENCE:?}: {pending} messages wait"));
+            let complaint = match pending.await {
+                Ok(0) => break,
+                Ok(pending) if started.elapsed() > PATIENCE => {
+                    Some(format!("{inbox} is not empty within {PATIENCE:?}: {pending} messages wait"))
+                }
+                Ok(_) => None,
+                Err(why) => Some(why),
+            };
+            if let Some(complaint) = complaint {
+                arena.complain(complaint);
                 return;
             }
             turn += 1;
@@ -78,36 +89,86 @@ pub(crate) async fn drain(arena: &Arena, mut desk: Desk) {
     }
 }
 
-/// Notes what a workspace holds, and what each node says of it.
+/// What a workspace holds, as one node says.
+struct Stock {
+    /// Sequence, name and digest of each message.
+    log: Vec<(u64, String, u64)>,
+    /// Sandbox, messages that wait, and sequences of dead letters.
+    inboxes: Vec<(&'static str, u64, Vec<u64>)>,
+}
+
+/// Notes what each node says of a workspace, and what it holds, as the first one says. Who says nothing is complained of, and
+/// leaves the word to the others.
 pub(crate) async fn take_stock(arena: &Arena, desk: &Desk) {
-    let note = |act| desk.recorder.found(&desk.workspace, "the end", act);
-    for (place, number) in arena.taken().await.into_iter().enumerate() {
+    let mut is_known = false;
+    for number in arena.taken().await {
         let node = arena.seat(number).await.node_id.unwrap_or(0);
         let client = arena.client(number);
-        let state = |what: &str, value: String| note(Act::State { node, what: what.to_owned(), value });
-        let (mut messages, mut bytes) = (0, Vec::new());
+        let what = format!("node {node} says what {} holds", desk.workspace);
+        let stock = within(ANSWER_PATIENCE, &what, async |_| {
+            Stock::of(&client, &desk.workspace).await.map_err(|error| error.to_string())
+        });
+        match stock.await {
+            Ok(stock) => {
+                stock.note_state(desk, node);
+                if !is_known {
+                    stock.note(desk);
+                    is_known = true;
+                }
+            }
+            Err(why) => arena.complain(why),
+        }
+    }
+    if !is_known {
+        let workspace = &desk.workspace;
+        arena.complain(format!("no node says what {workspace} holds: that the log lacks its messages proves nothing"));
+    }
+}
+
+impl Stock {
+    async fn of(client: &Client, workspace: &str) -> Result<Self, Error> {
         let query = HistoryQuery { page_size: 1_000, ..HistoryQuery::default() };
-        let log: Vec<_> = client.history(&*desk.workspace).list(query).try_collect().await.unwrap();
-        for message in log {
+        let messages = client.history(workspace).list(query).map_ok(|message| {
             let (id, content) = name_and_digest(&message);
-            messages += 1;
+            (message.sequence, id, content)
+        });
+        let log: Vec<_> = messages.try_collect().await?;
+        let mut inboxes = Vec::new();
+        for sandbox in SANDBOXES {
+            let (pending, dead) = inbox(client, workspace, sandbox).await?;
+            inboxes.push((sandbox, pending, dead));
+        }
+        Ok(Self { log, inboxes })
+    }
+
+    /// In short, for the comparison with other nodes.
+    fn note_state(&self, desk: &Desk, node: u64) {
+        let state = |what: String, value| {
+            desk.recorder.found(&desk.workspace, "the end", Act::State { node, what, value });
+        };
+        let mut bytes = Vec::new();
+        for (sequence, _, content) in &self.log {
             // A digest of digests stands for everything up to here.
-            bytes.extend_from_slice(&message.sequence.to_be_bytes());
+            bytes.extend_from_slice(&sequence.to_be_bytes());
             bytes.extend_from_slice(&content.to_be_bytes());
             bytes = digest(&bytes).to_be_bytes().to_vec();
-            if place == 0 {
-                note(Act::Log { sequence: message.sequence, id, content });
-            }
         }
-        state("the log", format!("{messages} messages, digest {bytes:?}"));
-        for sandbox in SANDBOXES {
-            let (pending, dead) = inbox(&client, &desk.workspace, sandbox).await;
-            state(&format!("the inbox of {sandbox}"), format!("{pending} pending, {} dead letters", dead.len()));
-            if place == 0 {
-                note(Act::Rest { sandbox: sandbox.to_owned(), pending });
-                for sequence in dead {
-                    note(Act::DeadLetter { sandbox: sandbox.to_owned(), sequence });
-                }
+        state("the log".to_owned(), format!("{} messages, digest {bytes:?}", self.log.len()));
+        for (sandbox, pending, dead) in &self.inboxes {
+            state(format!("the inbox of {sandbox}"), format!("{pending} pending, {} dead letters", dead.len()));
+        }
+    }
+
+    /// In full, to be judged.
+    fn note(self, desk: &Desk) {
+        let note = |act| desk.recorder.found(&desk.workspace, "the end", act);
+        for (sequence, id, content) in self.log {
+            note(Act::Log { sequence, id, content });
+        }
+        for (sandbox, pending, dead) in self.inboxes {
+            note(Act::Rest { sandbox: sandbox.to_owned(), pending });
+            for sequence in dead {
+                note(Act::DeadLetter { sandbox: sandbox.to_owned(), sequence });
             }
         }
     }
@@ -136,14 +197,11 @@ pub(crate) async fn compare_states(arena: &Arena, desk: &Desk) {
         arena.complain(format!("the states of all nodes could not be compared within {PATIENCE:?}: {why}"));
     }
     for shard in verified.map_or_else(Vec::new, |verified| verified.shards) {
-        for node in shard.nodes {
+        // Who says nothing is complained of, and does not differ from the others.
+        for node in shard.nodes.into_iter().filter(|node| node.missing.is_empty()) {
             let what = format!("the state of shard {} after entry {}", shard.shard_id, shard.index);
-            let value = match node.missing.is_empty() {
-                true => node.digest,
-                // No two that say nothing are taken for equal.
-                false => format!("nothing by node {}: {}", node.node_id, node.missing),
-            };
-            desk.recorder.found(&desk.workspace, "the end", Act::State { node: node.node_id, what, value });
+            let act = Act::State { node: node.node_id, what, value: node.digest };
+            desk.recorder.found(&desk.workspace, "the end", act);
         }
     }
 }
@@ -164,10 +222,10 @@ fn not_compared(verified: &VerifyClusterResponse, nodes: usize) -> Option<String
 }
 
 /// What waits, and the sequences of dead letters.
-async fn inbox(client: &Client, workspace: &str, sandbox: &str) -> (u64, Vec<u64>) {
-    let pending = client.registry(workspace).get(sandbox).await.unwrap().pending_messages;
+async fn inbox(client: &Client, workspace: &str, sandbox: &str) -> Result<(u64, Vec<u64>), Error> {
+    let pending = client.registry(workspace).get(sandbox).await?.pending_messages;
     let query = DeadLetterQuery { sandbox_id: Some(sandbox.to_owned()), ..DeadLetterQuery::default() };
-    let letters: Vec<_> = client.dead_letters(workspace).list(query).try_collect().await.unwrap();
+    let letters: Vec<_> = client.dead_letters(workspace).list(query).try_collect().await?;
     let sequence = |letter: &tandem_client::DeadLetter| letter.message.as_ref().map_or(0, |message| message.sequence);
-    (pending, letters.iter().map(sequence).collect())
+    Ok((pending, letters.iter().map(sequence).collect()))
 }

@@ -32,6 +32,8 @@ use crate::arena::Arena;
 pub(crate) const SHARDS: u32 = 4;
 /// How long all of them may take, after the faults, until they have finished.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long who has not finished may take until it has given up: longer than any one call.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Inboxes of each workspace.
 pub(crate) const SANDBOXES: [&str; 4] = ["ada", "bob", "cleo", "dan"];
 
@@ -44,11 +46,17 @@ pub(crate) struct Desk {
     pub(crate) random: Random,
     /// No new work is begun; what was begun is finished.
     stop: Arc<AtomicBool>,
+    /// Nor is that finished any more: what has no outcome is noted as such.
+    give_up: Arc<AtomicBool>,
 }
 
 impl Desk {
     pub(crate) fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn gives_up(&self) -> bool {
+        self.give_up.load(Ordering::Relaxed)
     }
 
     fn for_client(&mut self) -> Self {
@@ -70,6 +78,7 @@ pub(crate) struct Workload {
     others: Vec<Client>,
     stop_publishers: Arc<AtomicBool>,
     stop_others: Arc<AtomicBool>,
+    give_up: Arc<AtomicBool>,
 }
 
 impl Workload {
@@ -77,8 +86,14 @@ impl Workload {
     pub(crate) async fn begin(arena: &Arena, recorder: &Recorder, random: &mut Random) -> Self {
         let ways = Ways::to(arena);
         let (stop_publishers, stop_others) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let mut workload =
-            Self { desks: Vec::new(), publishers: Vec::new(), others: Vec::new(), stop_publishers, stop_others };
+        let mut workload = Self {
+            desks: Vec::new(),
+            publishers: Vec::new(),
+            others: Vec::new(),
+            stop_publishers,
+            stop_others,
+            give_up: Arc::default(),
+        };
         for workspace in make_workspaces(&ways).await {
             let mut desk = Desk {
                 workspace: workspace.into(),
@@ -86,6 +101,7 @@ impl Workload {
                 recorder: recorder.clone(),
                 random: random.fork(),
                 stop: Arc::clone(&workload.stop_others),
+                give_up: Arc::clone(&workload.give_up),
             };
             let others = &mut workload.others;
             for sandbox in SANDBOXES {
@@ -113,9 +129,9 @@ impl Workload {
     /// the rest of the run goes on: what is known by then is judged.
     pub(crate) async fn end(self, arena: &Arena) -> Vec<Desk> {
         self.stop_publishers.store(true, Ordering::Relaxed);
-        finish(arena, self.publishers).await;
+        finish(arena, self.publishers, &self.give_up).await;
         self.stop_others.store(true, Ordering::Relaxed);
-        finish(arena, self.others).await;
+        finish(arena, self.others, &self.give_up).await;
         self.desks
     }
 }
@@ -126,15 +142,27 @@ impl Client {
     }
 }
 
-async fn finish(arena: &Arena, clients: Vec<Client>) {
+async fn finish(arena: &Arena, clients: Vec<Client>, give_up: &AtomicBool) {
     let deadline = now() + FINISH_TIMEOUT;
-    for Client { name, mut task } in clients {
+    let mut late = Vec::new();
+    for mut client in clients {
+        match tokio::time::timeout_at(deadline.into(), &mut client.task).await {
+            Ok(finished) => finished.unwrap(),
+            Err(_) => late.push(client),
+        }
+    }
+    if late.is_empty() {
+        return;
+    }
+    // What stands in the log must stand in the history, too: who is only aborted has not noted what was on its way.
+    give_up.store(true, Ordering::Relaxed);
+    let deadline = now() + GIVE_UP_TIMEOUT;
+    for Client { name, mut task } in late {
+        arena.complain(format!("{name} has not finished within {FINISH_TIMEOUT:?} after all faults were healed"));
         match tokio::time::timeout_at(deadline.into(), &mut task).await {
             Ok(finished) => finished.unwrap(),
             Err(_) => {
-                arena.complain(format!(
-                    "{name} has not finished within {FINISH_TIMEOUT:?} after all faults were healed"
-                ));
+                arena.complain(format!("{name} has not given up either: what it did last is missing from the history"));
                 // It holds a recorder.
                 task.abort();
                 task.await.ok();
@@ -143,14 +171,23 @@ async fn finish(arena: &Arena, clients: Vec<Client>) {
     }
 }
 
-/// Waits for something that needs the cluster.
-pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut(usize) -> Result<T, String>) -> T {
-    const PATIENCE: Duration = Duration::from_secs(60);
+/// Waits for something that needs the cluster, and without which there is no run.
+async fn until<T>(what: &str, ask: impl AsyncFnMut(usize) -> Result<T, String>) -> T {
+    within(Duration::from_secs(60), what, ask).await.unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Asks again and again, each time with the number of the try; the last error when nothing has come of it.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut(usize) -> Result<T, String>,
+) -> Result<T, String> {
     let (started, mut turn) = (now(), 0);
     loop {
         match ask(turn).await {
-            Ok(answer) => return answer,
-            Err(why) => assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {why}"),
+            Ok(answer) => return Ok(answer),
+            Err(why) if started.elapsed() > patience => return Err(format!("not within {patience:?}: {what}: {why}")),
+            Err(_) => {}
         }
         turn += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -123,7 +123,8 @@ impl Trio {
     /// One that does not stay with a node that is gone: there are others.
     pub(crate) fn client(&self, node: usize) -> Client {
         let endpoint = format!("http://{}", self.process(node).grpc_address());
-        let settings = Settings { publish_attempts: 3, ..Settings::for_endpoint(endpoint) };
+        // What this node makes of it is what is tested.
+        let settings = Settings { publish_attempts: 3, follow_leader: false, ..Settings::for_endpoint(endpoint) };
         Client::with_settings(settings).expect("it is an address")
     }
 

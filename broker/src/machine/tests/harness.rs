@@ -8,8 +8,8 @@ use tandem_storage::{Direction, Durability, Engine, MemoryEngine, Space, WriteBa
 use crate::{
     batch::{Kind, Record},
     command::{
-        self, CommandBuilder, CreateWorkspace, Header, Nack, Outcome, Published, RegisterSandbox, Tick, Ticked,
-        UnregisterSandbox, Verb, nack::AttemptError, publish::Exception,
+        self, CommandBuilder, CreateWorkspace, Header, Nack, Outcome, Published, Redrive, RegisterSandbox, Tick,
+        Ticked, UnregisterSandbox, Verb, nack::AttemptError, publish::Exception,
     },
     delivery::{
         Delivery, SharedInbox,
@@ -181,17 +181,7 @@ impl TestShard {
 
     /// Fails with messages, and says what came of it: deferred, dead-lettered.
     pub(crate) fn nack(&mut self, inbox: &SharedInbox, items: &[Item], delay_ms: Option<u64>) -> (u64, u64) {
-        let (messages, finished) = inbox.lock().fail(leases(items));
-        let nack = Nack {
-            workspace: 1,
-            sandbox: inbox.lock().loader.sandbox,
-            messages,
-            finished,
-            error: AttemptError::Nacked,
-            text: Bytes::from_static(b"no"),
-            delay_ms,
-            dead_letter: false,
-        };
+        let nack = failing(inbox, items, delay_ms, false);
         let ended = inbox.lock().ending(nack.alone());
         let outcome = self.apply(&[Verb::Nack(nack)]).remove(0);
         self.delivery.ack_settled(inbox, &ended, true);
@@ -300,6 +290,28 @@ pub(crate) fn sequences(items: &[Item]) -> Vec<u64> {
 
 pub(crate) fn leases(items: &[Item]) -> Vec<Lease> {
     items.iter().map(Item::lease).collect()
+}
+
+/// What a subscriber says that fails with messages; nothing is applied yet.
+pub(crate) fn failing(inbox: &SharedInbox, items: &[Item], delay_ms: Option<u64>, dead_letter: bool) -> Nack {
+    let mut queue = inbox.lock();
+    let (messages, finished) = queue.fail(leases(items));
+    Nack {
+        workspace: queue.loader.workspace,
+        sandbox: queue.loader.sandbox,
+        messages,
+        finished,
+        error: AttemptError::Nacked,
+        text: Bytes::from_static(b"no"),
+        delay_ms,
+        dead_letter,
+    }
+}
+
+/// Puts the dead letter with this sequence back into the inbox that it left.
+pub(crate) fn redrive(inbox: &SharedInbox, sequence: u64) -> Verb {
+    let dead_letters = vec![(inbox.lock().loader.sandbox, sequence)];
+    Verb::Redrive(Redrive { workspace: WORKSPACE.into(), dead_letters, to_sandbox: String::new() })
 }
 
 pub(crate) fn refusal(exception: &Exception) -> Reason {

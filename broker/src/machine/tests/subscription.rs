@@ -8,10 +8,7 @@ use super::harness::*;
 use crate::{
     batch::{Kind, Record},
     clock,
-    command::{
-        Outcome, Redrive, Verb,
-        nack::{AttemptError, Nack},
-    },
+    command::{Outcome, Verb, nack::AttemptError},
     config::Limits,
     delivery::{
         inbox::Ended,
@@ -177,17 +174,7 @@ fn promise_5_what_the_state_showed_before_it_was_told_is_handed_out_once() {
     broadcasts(&mut shard, 1);
     let first = shard.open("b");
     let taken = shard.take(&first, 9);
-    let (messages, finished) = first.lock().fail(leases(&taken));
-    let nack = Nack {
-        workspace: 1,
-        sandbox: first.lock().loader.sandbox,
-        messages,
-        finished,
-        error: AttemptError::StreamBroken,
-        text: Bytes::new(),
-        delay_ms: Some(0),
-        dead_letter: false,
-    };
+    let nack = failing(&first, &taken, Some(0), false);
     first.lock().end(Ended::FollowsChanged);
     let nack = shard.command(&[Verb::Nack(nack)]);
     let (_, told_late) = shard.apply_unpushed(&[nack]);
@@ -215,14 +202,15 @@ fn a_redrive_that_is_told_before_the_nack_is_settled_is_not_forgotten() {
     let taken = shard.take(&inbox, 9);
     shard.nack(&inbox, &taken, Some(0));
     let again = shard.take(&inbox, 9);
-    let ack = inbox.lock().acknowledge(leases(&again));
-    let ended = inbox.lock().ending(ack.alone());
-    // As if it were there once more, as the attempt that ended.
-    inbox.lock().push_ready(5, 1);
-    assert!(shard.take(&inbox, 9).is_empty());
+    assert_eq!((sequences(&again), again[0].attempt), (vec![1], 2));
+    let nack = failing(&inbox, &again, None, true);
+    let ended = inbox.lock().ending(nack.alone());
+    shard.apply(&[Verb::Nack(nack)]);
+    shard.apply(&[redrive(&inbox, 1)]);
+    assert!(shard.take(&inbox, 9).is_empty(), "it may still be the attempt that ended, as far as the inbox knows");
     shard.delivery.ack_settled(&inbox, &ended, true);
-    assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "nobody has taken it out");
-    drop(ack);
+    let redriven = shard.take(&inbox, 9);
+    assert_eq!((sequences(&redriven), redriven[0].attempt), (vec![1], 1));
 }
 
 #[test]
@@ -232,21 +220,9 @@ fn an_older_one_of_a_key_that_is_put_back_comes_before_the_next_that_nobody_has_
     keyed(&mut shard, &[7, 7]);
     let first = shard.take(&inbox, 9);
     assert_eq!(sequences(&first), [1], "the second one is held back");
-    let (messages, finished) = inbox.lock().fail(leases(&first));
-    let sandbox = inbox.lock().loader.sandbox;
-    let nack = Nack {
-        workspace: 1,
-        sandbox,
-        messages,
-        finished,
-        error: AttemptError::Nacked,
-        text: Bytes::new(),
-        delay_ms: None,
-        dead_letter: true,
-    };
+    let nack = failing(&inbox, &first, None, true);
     shard.apply(&[Verb::Nack(nack)]);
     shard.delivery.ack_settled(&inbox, &[], true);
-    let redrive = Redrive { workspace: WORKSPACE.into(), dead_letters: vec![(sandbox, 1)], to_sandbox: String::new() };
-    shard.apply(&[Verb::Redrive(redrive)]);
+    shard.apply(&[redrive(&inbox, 1)]);
     assert_eq!(sequences(&shard.take(&inbox, 9)), [1], "it is the older one, and nobody has seen the other");
 }

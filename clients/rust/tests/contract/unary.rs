@@ -67,3 +67,61 @@ async fn a_broker_that_is_not_there_is_unreachable() {
     let error = client.server_info().await.expect_err("nobody listens");
     assert_eq!(error.reason(), "UNREACHABLE");
 }
+
+/// A client of one broker, after that has named another one as the leader and the client has found it.
+async fn led(asked: &Fake, leads: &Fake) -> Client {
+    *asked.seen.publishing.leader.lock().unwrap() = Some(format!("n2={}", leads.address));
+    let client = asked.client();
+    let found = async {
+        while leads.seen.publishing.unary_ids.lock().unwrap().is_empty() {
+            client.publisher("w").publish(message("x")).await.expect("one of them takes it");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("publishes go to the leader");
+    asked.seen.publishing.unary_ids.lock().unwrap().clear();
+    leads.seen.publishing.unary_ids.lock().unwrap().clear();
+    client
+}
+
+fn published(fake: &Fake) -> usize {
+    fake.seen.publishing.unary_ids.lock().unwrap().len()
+}
+
+#[tokio::test]
+async fn publishes_go_to_the_leader_and_back_where_it_fails() {
+    let (asked, leads) = (Fake::start().await, Fake::start().await);
+    let client = led(&asked, &leads).await;
+    let publish = async |workspace: &str| client.publisher(workspace).publish(message("x")).await;
+    publish("w").await.expect("it leads");
+    assert_eq!((published(&asked), published(&leads)), (0, 1));
+    publish("another").await.expect("nobody has said who leads this one");
+    assert_eq!((published(&asked), published(&leads)), (1, 1));
+    *leads.seen.publishing.unavailable.lock().unwrap() = 1;
+    for _ in 0..3 {
+        publish("w").await.expect("the other one takes it");
+    }
+    assert_eq!((published(&asked), published(&leads)), (4, 2), "and it is left alone for a while");
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_answer_holds_a_publish_up_for_a_second() {
+    let (asked, leads) = (Fake::start().await, Fake::start().await);
+    let client = led(&asked, &leads).await;
+    *leads.seen.publishing.delay.lock().unwrap() = Duration::from_secs(60);
+    let publisher = client.publisher("w");
+    let publish = publisher.publish(message("x"));
+    tokio::time::timeout(Duration::from_secs(20), publish).await.expect("in time").expect("the other one takes it");
+    assert_eq!((published(&asked), published(&leads)), (1, 1));
+}
+
+#[tokio::test]
+async fn who_does_not_want_it_stays_where_it_is() {
+    let (asked, leads) = (Fake::start().await, Fake::start().await);
+    *asked.seen.publishing.leader.lock().unwrap() = Some(format!("n2={}", leads.address));
+    let settings = Settings { follow_leader: false, ..Settings::for_endpoint(asked.url()) };
+    let client = Client::with_settings(settings).expect("a good endpoint");
+    for _ in 0..50 {
+        client.publisher("w").publish(message("x")).await.expect("it takes it");
+    }
+    assert_eq!((published(&asked), published(&leads)), (50, 0));
+}

@@ -20,7 +20,7 @@ use super::{
     super::wire::{Installed, SnapshotPiece},
     receive::Receiver,
 };
-use crate::{apply::Apply, contents::Contents, group::Group, snapshot::Snapshot, type_config::Vote};
+use crate::{apply::Apply, contents::Contents, group::Group, pace::Pace, snapshot::Snapshot, type_config::Vote};
 
 /// How long a question waits for the end of an installation before it is told that it goes on.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl Intake {
             return if running.vote == vote && *running.contents == contents {
                 Ok(running.transfer)
             } else {
-                Err(io::Error::other("another snapshot is being installed; send this one when that is done"))
+                Err(busy())
             };
         }
         let transfer = self.last_transfer.fetch_add(1, Atomically::Relaxed) + 1;
@@ -83,16 +83,23 @@ impl Intake {
     }
 
     /// Stores a piece. Returns where the next one begins: at 0 when the file has come and is not what was announced.
-    pub(in crate::peers) fn piece(&self, piece: &SnapshotPiece) -> io::Result<u64> {
+    pub(crate) fn piece(&self, piece: &SnapshotPiece) -> io::Result<u64> {
         self.receiver.piece(piece)
     }
 
     /// All of it is there. Returns what came of it, or that it goes on.
-    pub(in crate::peers) async fn end<A: Apply>(&self, transfer: u64, group: &Arc<Group<A>>) -> io::Result<Installed> {
+    pub(crate) async fn end<A: Apply>(
+        &self,
+        transfer: u64,
+        group: &Arc<Group<A>>,
+        pace: Option<Pace>,
+    ) -> io::Result<Installed> {
         let mut outcome = {
             let mut install = self.install.lock();
             match install.as_ref().filter(|install| install.transfer == transfer) {
                 Some(install) => install.outcome.clone(),
+                // Of a leader that woke up late: what lies there belongs to the other one.
+                None if install.as_ref().is_some_and(Install::goes_on) => return Err(busy()),
                 None => {
                     let home = group.home();
                     let (vote, snapshot) = crate::blocking::in_place(|| {
@@ -104,7 +111,7 @@ impl Intake {
                     let mut task = JoinSet::new();
                     let group = Arc::clone(group);
                     task.spawn(async move {
-                        let came = install_received(&group, vote, snapshot).await;
+                        let came = install_received(&group, vote, snapshot, pace).await;
                         sender.send_replace(Some(came));
                     });
                     *install = Some(Install { transfer, vote, contents, outcome: outcome.clone(), _task: task });
@@ -120,9 +127,18 @@ impl Intake {
     }
 }
 
-async fn install_received<A: Apply>(group: &Arc<Group<A>>, vote: Vote, snapshot: Snapshot) -> Installed {
+fn busy() -> io::Error {
+    io::Error::other("another snapshot is being installed; send this one when that is done")
+}
+
+async fn install_received<A: Apply>(
+    group: &Arc<Group<A>>,
+    vote: Vote,
+    snapshot: Snapshot,
+    pace: Option<Pace>,
+) -> Installed {
     let (shard, reaches) = (group.shard(), snapshot.snapshot.contents.index());
-    let came = match group.check_received(&snapshot.snapshot).await {
+    let came = match group.check_received(&snapshot.snapshot, pace).await {
         Err(error) if error.is_damage() => {
             tracing::error!(shard, reaches, %error, "a snapshot came whole, and is damaged; it is not installed");
             Installed::Damaged(error.to_string())

@@ -21,8 +21,9 @@ use crate::{
     type_config::Vote,
 };
 
-/// What was received is synced in portions: one large fsync would hold up those of the log.
-const SYNC_BYTES: u64 = 8 << 20;
+/// What was received is synced in portions: a large fsync holds up those of the log. With 8 MiB, publishes beside a transfer of
+/// 64 MiB/s took 59 ms at p99; with a quarter of one, what they take without.
+const SYNC_BYTES: u64 = 256 << 10;
 
 /// A snapshot that is being received for a shard; a new transfer takes the place of one that broke off.
 #[derive(Default)]

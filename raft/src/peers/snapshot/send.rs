@@ -4,10 +4,11 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, Bytes};
 
 use super::super::{
     connection::{CallError, Connection},
@@ -28,6 +29,8 @@ use crate::{
 
 /// Bytes of one piece.
 const PIECE_BYTES: u64 = 256 << 10;
+/// Who reads a whole snapshot again says so often that this goes on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long a piece may take to be stored.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a file may take to be read again by a receiver that has a part of it.
@@ -59,7 +62,7 @@ impl Sending<'_> {
         for (place, file) in contents.files.iter().enumerate() {
             self.file(transfer, place as u32, file).await?;
         }
-        let end = |out: &mut bytes::BytesMut| out.put_u64(transfer);
+        let end = |out: &mut bytes::BytesMut| wire::put_end(out, transfer, self.ticket.hurried);
         loop {
             let answer = self.connection.call(kind::SNAPSHOT_END, self.shard, END_TIMEOUT, end).await?;
             match wire::take_installed(answer).map_err(|_| CallError::Garbled)? {
@@ -134,28 +137,36 @@ impl Sending<'_> {
     /// All files arrived as they were when the snapshot was taken, and the receiver cannot read them. Either they were
     /// damaged before that, or what it read there is not what it wrote.
     async fn judge_whole(&self, why: &str) -> CallError {
-        let (home, path) = (self.home.clone(), self.snapshot.snapshot.path.clone());
-        let verified = crate::blocking::run(move || home.verify_copy(&path, &mut |_| true)).await;
-        match verified {
-            Ok(Err(error)) if error.is_damage() => self.damaged(&self.snapshot.snapshot.path, &error.to_string()),
-            Ok(Ok(_)) => {
-                let (shard, node) = (self.shard, self.connection.peer.node_id);
-                tracing::error!(
-                    shard,
-                    node,
-                    why,
-                    "a node finds a snapshot damaged that is sound here; look at its disk"
-                );
-                CallError::Failed(format!("it is damaged there, and sound here: {why}"))
+        let mut judging = pin!(judge_whole(self.home, self.fatal, &self.snapshot.snapshot.path));
+        let judged = loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, &mut judging).await {
+                Ok(judged) => break judged,
+                Err(_) => self.ticket.moved(0),
             }
-            Ok(Err(error)) => CallError::Failed(error.to_string()),
-            Err(error) => CallError::Failed(error.to_string()),
+        };
+        if let Err(error) = judged {
+            return CallError::Failed(error);
         }
+        let (shard, node) = (self.shard, self.connection.peer.node_id);
+        tracing::error!(shard, node, why, "a node finds a snapshot damaged that is sound here; look at its disk");
+        CallError::Failed(format!("it is damaged there, and sound here: {why}"))
     }
 
     fn damaged(&self, path: &Path, detail: &str) -> CallError {
         CallError::Failed(report_damaged(self.home, self.fatal, path, detail))
     }
+}
+
+/// Reads a snapshot of this node again as a whole. If it is damaged, this node ends, also where nobody waits any more for what
+/// comes of it.
+pub(in crate::peers) async fn judge_whole(home: &StateHome, fatal: &FatalSink, path: &Path) -> Result<(), String> {
+    let (home, fatal, path) = (home.clone(), fatal.clone(), path.to_owned());
+    let judged = crate::blocking::run(move || match home.verify_copy(&path, &mut |_| true) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_damage() => Err(report_damaged(&home, &fatal, &path, &error.to_string())),
+        Err(error) => Err(error.to_string()),
+    });
+    judged.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// What is wrong with a file that is not any more what it was when the snapshot was taken.

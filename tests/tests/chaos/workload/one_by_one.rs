@@ -38,6 +38,9 @@ async fn until_known(desk: &mut Desk, mut draft: Draft) {
         match publisher.publish(message.clone()).await {
             Ok(receipt) => break (Outcome::Ok, receipt.sequence),
             Err(error) if error.is_retryable() => {
+                if desk.gives_up() {
+                    break (Outcome::Unknown, 0);
+                }
                 doubt |= !matches!(error, Error::Unreachable { .. });
                 desk.ways.turn();
                 tokio::time::sleep(Duration::from_millis(10)).await;

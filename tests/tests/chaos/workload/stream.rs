@@ -35,6 +35,13 @@ pub(super) async fn publish(mut desk: Desk) {
         };
         let stream = desk.ways.now().publisher(&*desk.workspace).stream(options);
         let broken = one_stream(&mut desk, &stream, &mut unanswered, &mut count).await;
+        if desk.gives_up() {
+            // What was never sent is nowhere.
+            for draft in unanswered.drafts.iter().filter(|draft| draft.tries > 0) {
+                desk.recorder.note(&desk.workspace, "stream", draft.invoke, draft.act(Outcome::Unknown, 0));
+            }
+            return;
+        }
         if broken {
             desk.ways.turn();
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -62,7 +69,7 @@ async fn one_stream(desk: &mut Desk, stream: &PublishStream, unanswered: &mut Un
     false
 }
 
-/// Sends the drafts from this place on, and waits for the outcomes of all. False when the stream broke.
+/// Sends the drafts from this place on, and waits for the outcomes of all. False when the stream broke, or is given up.
 async fn send_and_wait(desk: &Desk, stream: &PublishStream, unanswered: &mut Unanswered, from: usize) -> bool {
     let mut pending = Vec::new();
     for draft in unanswered.drafts.iter_mut().skip(from) {
@@ -77,7 +84,7 @@ async fn send_and_wait(desk: &Desk, stream: &PublishStream, unanswered: &mut Una
         }
     }
     for receipt in pending {
-        if !take_outcome(desk, receipt, unanswered).await {
+        if desk.gives_up() || !take_outcome(desk, receipt, unanswered).await {
             return false;
         }
     }

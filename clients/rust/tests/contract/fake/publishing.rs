@@ -20,6 +20,8 @@ use super::{Answers, Service, proto_status, refusal};
 pub(crate) struct Seen {
     /// Unary publishes to answer with UNAVAILABLE first.
     pub(crate) unavailable: Mutex<u32>,
+    /// Who leads, as answers to unary publishes say.
+    pub(crate) leader: Mutex<Option<String>>,
     /// How long a unary publish takes.
     pub(crate) delay: Mutex<Duration>,
     /// Message ids of unary publishes.
@@ -99,7 +101,12 @@ impl PublishService for Service {
             return Err(refusal(Code::Unavailable, "NO_LEADER", "no leader"));
         }
         let server_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
-        Ok(Response::new(PublishResponse { message_id: message.message_id, sequence, server_time, duplicate }))
+        let answer = PublishResponse { message_id: message.message_id, sequence, server_time, duplicate };
+        let mut answer = Response::new(answer);
+        if let Some(leader) = &*seen.leader.lock().unwrap() {
+            answer.metadata_mut().insert("aintandem-leader", leader.parse().expect("fits into a header"));
+        }
+        Ok(answer)
     }
 
     type PublishStreamStream = Answers<PublishStreamResponse>;
