@@ -16,7 +16,9 @@ pub const FIRST_LEVEL: u32 = 1;
 /// The newest level that this version can apply. Raise it with what it brings, and say that above.
 pub const NEWEST_LEVEL: u32 = 1;
 /// The newest version of the protocol between nodes that this version speaks.
-pub(crate) const NEWEST_PROTOCOL: u16 = 3;
+pub(crate) const NEWEST_PROTOCOL: u16 = 4;
+/// From this one on a node that dials shows its roll.
+pub(crate) const PROTOCOL_WITH_ROLL: u16 = 4;
 /// The oldest one. Older nodes are refused; so a version that changes frames speaks those of the version before, too.
 pub(crate) const OLDEST_PROTOCOL: u16 = 3;
 

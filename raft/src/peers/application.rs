@@ -74,7 +74,7 @@ impl Application {
         let wire = self.dial.dial(node, address).await.map_err(|error| Refusal::undialed(&error))?;
         let (read, mut write) = tokio::io::split(wire);
         let mut from = FrameReader::new(read, 0);
-        let there = handshake::greet(&self.own, &self.secret, node, &mut from, &mut write).await?;
+        let there = handshake::greet(&self.own, &self.secret, node, None, &mut from, &mut write).await?;
         let cluster_id = there.cluster_id.clone();
         let connection = Connection::start(there, from, write);
         let told = question::roll(&connection).await;

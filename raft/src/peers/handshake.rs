@@ -3,12 +3,13 @@
 //! ```text
 //! dialer -> acceptor   HELLO     who I am, whom I look for, a challenge
 //! acceptor -> dialer   HELLO     the same, and a proof
-//! dialer -> acceptor   PROOF
+//! dialer -> acceptor   PROOF     and the newest roll that I have seen
 //! acceptor -> dialer   WELCOME, or REFUSED with a code
 //! ```
 //!
 //! A proof is HMAC-SHA256 under the cluster's secret of the role and both hellos, challenges included: it cannot be used a
-//! second time or in the other direction. The secret itself never crosses the wire. Who does not prove that he knows it
+//! second time or in the other direction. The roll is in it: a member that was away while others came and went knows nobody
+//! any more, and learns who they are from the first of them that dials it. The secret itself never crosses the wire. Who does not prove that he knows it
 //! learns nothing but that. Frames after the handshake are not signed: a network that others can write into needs TLS.
 
 use std::{io, time::Duration};
@@ -24,12 +25,19 @@ use super::{
     refusal::{Refusal, RefusalCode},
     roster::Roster,
 };
-use crate::{level::Versions, random};
+use crate::{
+    level::{PROTOCOL_WITH_ROLL, Versions},
+    random,
+    roll::Roll,
+};
 
 /// How long it may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest frame of a handshake: strangers speak here.
 const MAX_BYTES: usize = 4 << 10;
+/// The largest roll that is shown: a thousand nodes that were taken out.
+const MAX_ROLL_BYTES: usize = 64 << 10;
+const PROOF_BYTES: usize = 32;
 
 const HELLO: u8 = 100;
 const PROOF: u8 = 101;
@@ -61,16 +69,17 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let there = greet(&gate.own, &gate.secret, to, from, write).await?;
+    let there = greet(&gate.own, &gate.secret, to, Some(&gate.roster), from, write).await?;
     gate.check(&there)?;
     Ok(there)
 }
 
-/// The same, by a node that does not know yet who else is a member.
+/// The same, by a node that may not know yet who else is a member.
 pub(super) async fn greet<R, W>(
     own: &Introduction,
     secret: &Secret,
     to: u64,
+    roster: Option<&Roster>,
     from: &mut FrameReader<R>,
     write: &mut W,
 ) -> Result<Introduction, Refusal>
@@ -86,10 +95,15 @@ where
         RefusalCode::Removed => Refusal::garbled(),
         _ => refusal,
     })?;
-    let (theirs, proof) = body.split_at_checked(body.len().saturating_sub(32)).ok_or_else(Refusal::garbled)?;
+    let (theirs, proof) = body.split_at_checked(body.len().saturating_sub(PROOF_BYTES)).ok_or_else(Refusal::garbled)?;
     secret.verify("acceptor", &[&mine, theirs], proof)?;
     let there = Hello::decode(Bytes::copy_from_slice(theirs), &own.versions)?;
-    send(write, PROOF, &secret.prove("dialer", &[&mine, theirs])).await?;
+    let roll = match roster {
+        Some(roster) if shows_roll(own, &there.who) => shown(roster),
+        _ => Bytes::new(),
+    };
+    let proof = secret.prove("dialer", &proven(&mine, theirs, &roll));
+    send(write, PROOF, &[&proof, roll.as_ref()].concat()).await?;
     expect(from, WELCOME).await?;
     if there.who.node_id != to {
         let text = format!("node {} answers where node {to} was expected; check the addresses", there.who.node_id);
@@ -117,8 +131,12 @@ where
     let mine = Hello { who: gate.own.clone(), to: 0, challenge: random::challenge() }.encode();
     let answer = [mine.as_ref(), &gate.secret.prove("acceptor", &[&theirs, &mine])].concat();
     send(write, HELLO, &answer).await?;
-    let proof = expect(from, PROOF).await?;
-    let judged = gate.secret.verify("dialer", &[&theirs, &mine], &proof).and_then(|()| {
+    from.allow(MAX_BYTES + MAX_ROLL_BYTES);
+    let mut proof = expect(from, PROOF).await?;
+    let roll =
+        if shows_roll(&gate.own, &there.who) { proof.split_off(proof.len().min(PROOF_BYTES)) } else { Bytes::new() };
+    let judged = gate.secret.verify("dialer", &proven(&theirs, &mine, &roll), &proof).and_then(|()| {
+        gate.learn(&there.who, &roll);
         if there.to != gate.own.node_id {
             let text = format!("this is node {}, not node {}; check the addresses", gate.own.node_id, there.to);
             return Err(Refusal::new(RefusalCode::WrongNode, text));
@@ -134,7 +152,34 @@ where
     Ok(there.who)
 }
 
+fn shows_roll(own: &Introduction, other: &Introduction) -> bool {
+    own.versions.agree(&other.versions).is_ok_and(|protocol| protocol >= PROTOCOL_WITH_ROLL)
+}
+
+/// What the proof of the side that dials is about.
+fn proven<'a>(dialer: &'a [u8], acceptor: &'a [u8], roll: &'a [u8]) -> Vec<&'a [u8]> {
+    if roll.is_empty() { vec![dialer, acceptor] } else { vec![dialer, acceptor, roll] }
+}
+
+/// The newest roll, or nothing where there is none but that of the settings.
+fn shown(roster: &Roster) -> Bytes {
+    let roll = roster.roll();
+    let encoded = if roll.revision > 0 { roll.encode() } else { Bytes::new() };
+    if encoded.len() > MAX_ROLL_BYTES { Bytes::new() } else { encoded }
+}
+
 impl Gate {
+    /// Takes over what somebody who knows the secret has shown.
+    fn learn(&self, who: &Introduction, roll: &Bytes) {
+        if roll.is_empty() || who.cluster_id != self.own.cluster_id {
+            return;
+        }
+        match Roll::decode(roll) {
+            Ok(roll) => self.roster.learn(roll, who.node_id, self.own.node_id),
+            Err(error) => tracing::warn!(node = who.node_id, %error, "a node shows a roll that cannot be read"),
+        }
+    }
+
     /// Whether somebody who knows the secret belongs here.
     fn check(&self, who: &Introduction) -> Result<(), Refusal> {
         let own = &self.own;

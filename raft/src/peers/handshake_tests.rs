@@ -118,3 +118,37 @@ async fn versions_that_cannot_work_together_part_and_others_do_not() {
     let needs_more = Versions { oldest_level: now.newest_level + 2, newest_level: now.newest_level + 2, ..next };
     assert_eq!(code(&meet(&with(2, needs_more), &up, 1).await.0), "NODE_TOO_NEW");
 }
+
+#[tokio::test]
+async fn a_newer_roll_is_learned_from_a_member_of_it_and_from_nobody_else() {
+    let now = Versions::default();
+    let roll = |revision, ids: &[u64]| {
+        let mut roll = Roll::bootstrapped(&ids.iter().map(|id| (*id, String::new())).collect());
+        roll.revision = revision;
+        roll
+    };
+    let with_roll = |id: u64, versions, roll: Roll| {
+        let side = side(Introduction { versions, ..introduction(id) }, "secret");
+        side.gate.roster.rolls().send_replace(roll);
+        side
+    };
+    let stale = with_roll(1, now, roll(2, &[1, 2, 3]));
+    let refused = "NOT_A_MEMBER";
+    let before = Versions { newest_protocol: PROTOCOL_WITH_ROLL - 1, ..now };
+    let cases = [
+        (with_roll(8, before, roll(5, &[1, 7, 8])), 2, refused),
+        (with_roll(8, now, roll(1, &[1, 7, 8])), 2, refused),
+        (with_roll(8, now, roll(5, &[7, 8, 9])), 2, refused),
+        (with_roll(9, now, roll(5, &[1, 7, 8])), 2, refused),
+        (with_roll(8, now, roll(5, &[1, 7, 8])), 5, "OK"),
+        (with_roll(7, now, roll(4, &[1, 2, 7])), 5, "OK"),
+    ];
+    for (number, (dialer, revision, expected)) in cases.iter().enumerate() {
+        let (_, accepted) = meet(dialer, &stale, 1).await;
+        assert_eq!((code(&accepted), stale.gate.roster.roll().revision), (*expected, *revision), "case {number}");
+    }
+    let stranger = side(introduction(8), "guess");
+    stranger.gate.roster.rolls().send_replace(roll(9, &[1, 8]));
+    meet(&stranger, &stale, 1).await.1.unwrap_err();
+    assert_eq!(stale.gate.roster.roll().revision, 5);
+}

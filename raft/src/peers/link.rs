@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -19,7 +19,10 @@ use super::{
     handshake::{self, Gate},
     refusal::{Refusal, RefusalCode},
 };
-use crate::error::{FatalError, FatalSink};
+use crate::{
+    clock,
+    error::{FatalError, FatalSink},
+};
 
 /// The first wait before a peer is dialed again; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -27,6 +30,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// The wait after a refusal that stays until somebody changes a setting.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a node that finds others at all addresses it knows waits for somebody who knows better. They dial it at least
+/// every `LONGEST_WAIT`.
+const LEARN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How things stand with a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +78,7 @@ pub(crate) struct Links {
     links: RwLock<BTreeMap<u64, (Arc<Link>, AbortHandle)>>,
     /// Whether a peer has been connected since this node started.
     met: AtomicBool,
+    started: Instant,
     /// Counts connections that came about or ended.
     changes: watch::Sender<u64>,
 }
@@ -84,6 +92,7 @@ impl Links {
             fatal: fatal.clone(),
             links: RwLock::default(),
             met: AtomicBool::new(false),
+            started: clock::now(),
             changes: watch::Sender::new(0),
         });
         links.follow_roll();
@@ -192,6 +201,12 @@ impl Links {
         let mut newest = None;
         for (link, _) in self.links.read().values() {
             match &link.seen.lock().0 {
+                // Where others live by now, one of them will dial this node, and show it who the members are.
+                PeerState::Down(refusal)
+                    if refusal.code == RefusalCode::WrongNode && self.started.elapsed() < LEARN_TIMEOUT =>
+                {
+                    return None;
+                }
                 PeerState::Down(refusal) if refusal.code.is_definite() => newest = Some(refusal.clone()),
                 _ => return None,
             }

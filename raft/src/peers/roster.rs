@@ -47,6 +47,23 @@ impl Roster {
         Ok(Self { file, settings, roll: watch::Sender::new(roll), disks: Mutex::new(disks) })
     }
 
+    /// Takes over a newer roll that a member of it has shown. A majority has agreed to that one: this node was away meanwhile,
+    /// and the shards will tell it the same.
+    pub(super) fn learn(&self, shown: Roll, from: u64, own: u64) {
+        let knows = |id| shown.members.contains_key(&id);
+        if !knows(from) || !knows(own) {
+            return;
+        }
+        self.roll.send_if_modified(|seen| {
+            let news = shown.revision > seen.revision;
+            if news {
+                tracing::info!(from, revision = shown.revision, "another node has shown who the members are by now");
+                *seen = shown;
+            }
+            news
+        });
+    }
+
     /// Where the newest roll goes and comes from.
     pub(crate) fn rolls(&self) -> watch::Sender<Roll> {
         self.roll.clone()

@@ -190,6 +190,27 @@ async fn a_node_that_lost_its_disk_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_while_all_others_were_replaced_comes_back() {
+    let mut trio = Trio::start(2).await;
+    let mut written = Vec::new();
+    write(&trio, 2, "before", 20, &mut written).await;
+    trio.stop(3).await;
+    for (old, new, at) in [(1, 4, 2), (2, 5, 4)] {
+        trio.wipe(new);
+        trio.run(new).await;
+        let replace = Change::Replace { old, new, address: address(new), force: false };
+        change(&trio, at, &replace).await.unwrap();
+        trio.expect_removal(old).await;
+        write(&trio, 2, &format!("with {new}"), 20, &mut written).await;
+    }
+    // It knows nobody who is left, and they know it.
+    trio.run(3).await;
+    until_members_are(&trio, &[3, 4, 5]).await;
+    until_all_have(&trio, 2, &written).await;
+    trio.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_goes_on_when_leaders_die_in_the_middle() {
     let mut trio = Trio::start(2).await;
     let mut written = Vec::new();
