@@ -52,6 +52,9 @@ async fn scrape(State(operator): State<Operator>) -> impl IntoResponse {
         gauges.term.get_or_create(&label).set(status.leadership.term as i64);
         gauges.last_log_index.get_or_create(&label).set(status.last_log_index as i64);
         let slowest = shard.group.matched().into_values().min().unwrap_or(status.last_log_index);
+        let in_flight = status.last_log_index.saturating_sub(status.committed_index);
+        let in_flight = if status.leadership.is_leader { in_flight } else { 0 };
+        gauges.proposals_in_flight.get_or_create(&label).set(in_flight as i64);
         gauges.committed_index.get_or_create(&label).set(status.committed_index as i64);
         gauges.apply_lag.get_or_create(&label).set(status.committed_index.saturating_sub(status.applied_index) as i64);
         gauges.slowest_voter_lag.get_or_create(&label).set(status.last_log_index.saturating_sub(slowest) as i64);

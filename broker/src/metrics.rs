@@ -84,6 +84,7 @@ pub(crate) struct ShardGauges {
     pub(crate) applied_index: Family<ShardLabel, Gauge>,
     pub(crate) apply_lag: Family<ShardLabel, Gauge>,
     pub(crate) slowest_voter_lag: Family<ShardLabel, Gauge>,
+    pub(crate) proposals_in_flight: Family<ShardLabel, Gauge>,
     pub(crate) snapshot_index: Family<ShardLabel, Gauge>,
     pub(crate) purged_index: Family<ShardLabel, Gauge>,
     pub(crate) open_inboxes: Family<ShardLabel, Gauge>,
@@ -166,6 +167,11 @@ impl ShardGauges {
             self.committed_index.clone(),
         );
         registry.register("shard_apply_lag", "Committed entries that are not applied yet", self.apply_lag.clone());
+        registry.register(
+            "shard_proposals_in_flight",
+            "Entries that no majority is known to have yet; on the leader, 0 elsewhere",
+            self.proposals_in_flight.clone(),
+        );
         registry.register(
             "shard_slowest_voter_lag",
             "Entries that the voter which is furthest behind lacks; on the leader, 0 elsewhere",
