@@ -80,11 +80,13 @@ impl Leaders {
             Some(Node::Avoided { since }) => since.elapsed() >= AVOID,
             Some(Node::Connecting | Node::Reached(_)) => false,
         };
+        if !again {
+            return;
+        }
         // As encrypted as the endpoints are.
         let scheme =
             settings.endpoints.first().and_then(|url| url.split_once("://")).map_or("http", |(scheme, _)| scheme);
-        let url = format!("{scheme}://{address}");
-        if let Some(endpoint) = again.then(|| settings.endpoint(&url).ok()).flatten() {
+        if let Ok(endpoint) = settings.endpoint(&format!("{scheme}://{address}")) {
             if known.nodes.len() >= MAX_NODES {
                 known.nodes.clear();
             }

@@ -9,8 +9,9 @@
 //!
 //! A proof is HMAC-SHA256 under the cluster's secret of the role and both hellos, challenges included: it cannot be used a
 //! second time or in the other direction. The roll is in it: a member that was away while others came and went knows nobody
-//! any more, and learns who they are from the first of them that dials it. The secret itself never crosses the wire. Who does not prove that he knows it
-//! learns nothing but that. Frames after the handshake are not signed: a network that others can write into needs TLS.
+//! any more, and learns who they are from the first of them that dials it. The secret itself never crosses the wire. Who
+//! does not prove that he knows it learns nothing but that. Frames after the handshake are not signed: a network that others
+//! can write into needs TLS.
 
 use std::{io, time::Duration};
 

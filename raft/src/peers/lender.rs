@@ -45,7 +45,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 /// node that lost all of them asks for one after the other.
 const MAX_LENT: usize = 64;
 /// In the place of a file: all of them.
-const ALL_FILES: u32 = u32::MAX;
+pub(crate) const ALL_FILES: u32 = u32::MAX;
 /// A loan that nobody asks about for so long is over: its files can be removed.
 const LOAN_IDLE: Duration = Duration::from_secs(60);
 /// How long a piece may take, which waits for its turn.

@@ -163,14 +163,17 @@ pub(super) fn take_file(mut body: Bytes) -> Result<(u64, u32), DecodeError> {
     Ok((take_u64(&mut body)?, take_u32(&mut body)?))
 }
 
-/// `hurried`: the log has overtaken a transfer before this one, so no step of it may be held back.
+/// `hurried`: the log has overtaken a transfer before this one, so no step of it may be held back. From protocol 4 on.
 pub(super) fn put_end(out: &mut BytesMut, transfer: u64, hurried: bool) {
     out.put_u64(transfer);
     out.put_u8(hurried.into());
 }
 
 pub(super) fn take_end(mut body: Bytes) -> Result<(u64, bool), DecodeError> {
-    Ok((take_u64(&mut body)?, take_u8(&mut body)? != 0))
+    let transfer = take_u64(&mut body)?;
+    // Protocol 3 ends here.
+    let hurried = if body.is_empty() { false } else { take_u8(&mut body)? != 0 };
+    Ok((transfer, hurried))
 }
 
 pub(super) fn put_piece(out: &mut BytesMut, transfer: u64, place: u32, offset: u64, bytes: &[u8]) {

@@ -20,7 +20,7 @@ use crate::{
     contents::{Contents, KnownSums},
     pace::Pace,
     peers::{
-        lender::Lender,
+        lender::{ALL_FILES, Lender},
         snapshot::Intake,
         wire::{Installed, SnapshotPiece},
     },
@@ -334,12 +334,20 @@ async fn what_is_lent_leaves_no_faster_than_snapshots_may_and_is_looked_at_when_
     }
     assert!(began.elapsed().as_secs_f64() > file.bytes as f64 / f64::from(1 << 20) - 0.1, "{} bytes", file.bytes);
 
-    lender.judge(1, place, group.home()).await.unwrap();
+    for judged in [place, ALL_FILES] {
+        lender.judge(1, judged, group.home()).await.unwrap();
+    }
     assert!(fatal.get().is_none(), "it is sound here");
     let handle = fs::File::options().read(true).write(true).open(taken.path.join(&file.name)).unwrap();
     let mut byte = [0];
     handle.read_exact_at(&mut byte, file.bytes / 2).unwrap();
     handle.write_all_at(&[byte[0] ^ 1], file.bytes / 2).unwrap();
     assert!(lender.judge(1, place, group.home()).await.is_err());
+    assert_eq!(fatal.get().unwrap().code(), "STATE_DAMAGED");
+    // Also where all files arrived as they were announced, and only who reads them as a whole sees it.
+    let fatal = FatalSink::default();
+    let lender = Lender::new(Arc::new(Throttle::new(0)), PeerMetrics::default(), fatal.clone());
+    lender.offer(taken.clone(), &mut BytesMut::new()).unwrap();
+    assert!(lender.judge(1, ALL_FILES, group.home()).await.is_err());
     assert_eq!(fatal.get().unwrap().code(), "STATE_DAMAGED");
 }

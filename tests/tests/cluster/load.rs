@@ -69,7 +69,8 @@ pub(crate) async fn fill(trio: &Trio, count: usize) -> BTreeMap<String, u64> {
 }
 
 /// Fills the state of the workspace with messages of `size` bytes, which no engine makes smaller, until `enough` says so of the
-/// number of messages. They go to these sandboxes by turns: an inbox holds 1 GiB. So much at once may cost a leader its lease on a slow disk: then it goes on with whoever leads next.
+/// number of messages. They go to these sandboxes by turns: an inbox holds 1 GiB. So much at once may cost a leader its lease
+/// on a slow disk: then it goes on with whoever leads next.
 pub(crate) async fn fill_up(client: &Client, to: &[&str], size: usize, mut enough: impl AsyncFnMut(u64) -> bool) {
     const PORTION_BYTES: usize = 12 << 20;
     let mut seed = 1_u64;
