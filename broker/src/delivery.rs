@@ -15,12 +15,14 @@ pub(crate) mod subscription;
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use parking_lot::{Mutex, RwLock};
+use tandem_raft::Lease;
+use tokio::sync::Notify;
 
 use self::{
     inbox::{Ended, InboxQueue},
@@ -54,6 +56,10 @@ pub(crate) struct Delivery {
     stopping: AtomicBool,
     /// Another node leads the shard.
     following: AtomicBool,
+    /// Of the leader; without one, nobody else can lead.
+    lease: OnceLock<Lease>,
+    /// A stream has found that it does not hold.
+    held_back: Notify,
     pub(crate) signals: Arc<Signals>,
     events: EventMetrics,
 }
@@ -67,6 +73,8 @@ impl Delivery {
             table: RwLock::default(),
             stopping: AtomicBool::new(false),
             following: AtomicBool::new(false),
+            lease: OnceLock::new(),
+            held_back: Notify::new(),
             signals: Arc::default(),
             events,
         }
@@ -233,6 +241,32 @@ impl Delivery {
     /// Inboxes that somebody is subscribed to.
     pub(crate) fn open_inboxes(&self) -> usize {
         self.table.read().values().map(ByNumber::len).sum()
+    }
+
+    /// Nothing is lent from now on while this lease does not hold: another leader may have seen it acknowledged.
+    pub(crate) fn set_lease(&self, lease: Lease) {
+        self.lease.set(lease).ok();
+    }
+
+    /// Whether messages may be lent now.
+    fn may_lend(&self) -> bool {
+        let may = self.lease.get().is_none_or(Lease::holds);
+        if !may {
+            self.held_back.notify_one();
+        }
+        may
+    }
+
+    /// Resolves when a stream waits for the lease.
+    pub(crate) async fn held_back(&self) {
+        self.held_back.notified().await;
+    }
+
+    /// Lets streams go on that wait for the lease.
+    pub(crate) fn go_on(&self) {
+        for inbox in self.table.read().values().flat_map(ByNumber::values) {
+            inbox.lock().wake();
+        }
     }
 
     /// This node leads the shard: streams may be opened.

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use openraft::{
-    Config, Raft, RaftLogReader, ReadPolicy, SnapshotPolicy,
+    Config, LinearizerOption, Raft, RaftLogReader, SnapshotPolicy,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, InitializeError, RaftError},
     impls::{BasicNode, ProgressResponder},
@@ -27,6 +27,7 @@ use crate::{
     apply::Apply,
     digest::Digests,
     error::{FatalError, FatalSink, ProposeError},
+    lease::Lease,
     log_store::LogStore,
     node::NodeOptions,
     pace::Pace,
@@ -80,6 +81,7 @@ pub struct Group<A: Apply> {
     raft: Raft<TypeConfig, StateMachine<A>>,
     engine: EngineSlot,
     leadership: watch::Receiver<Leadership>,
+    lease: Lease,
     tasks: Vec<tokio::task::AbortHandle>,
     transfers: Transfers,
     links: Option<Arc<Links>>,
@@ -117,7 +119,7 @@ impl<A: Apply> Group<A> {
     ) -> Result<Arc<Self>, FatalError> {
         let Parts { log, home, apply, network, rolls, newest_level, bootstraps } = parts;
         let (links, transfers) = (network.links.clone(), network.transfers.clone());
-        let metrics = network.metrics.clone();
+        let (metrics, contacts) = (network.metrics.clone(), Arc::clone(&network.contacts));
         let stopped = |detail: String| FatalError::Raft { shard, detail };
         let wanted = Arc::new(Notify::new());
         let every_bytes = options.snapshot_every_bytes;
@@ -136,12 +138,13 @@ impl<A: Apply> Group<A> {
             .await
             .map_err(|error| stopped(error.to_string()))?;
         let quiet = Arc::new(AtomicBool::new(voted));
+        let promised = Duration::from_millis(options.election_timeout_ms * 2);
+        let lease = Lease::new(contacts, raft.metrics(), links.is_some().then_some(promised));
         let mut tasks = Vec::new();
         if voted {
             // Nor does it ask for votes: its own would count.
             raft.runtime_config().elect(false);
-            let lease = Duration::from_millis(options.election_timeout_ms * 2);
-            tasks.push(tokio::spawn(keep_quiet(raft.clone(), Arc::clone(&quiet), lease)).abort_handle());
+            tasks.push(tokio::spawn(keep_quiet(raft.clone(), Arc::clone(&quiet), promised)).abort_handle());
         }
         if bootstraps && let Err(error) = begin(&raft, shard, links.as_deref()).await {
             tasks.iter().for_each(tokio::task::AbortHandle::abort);
@@ -154,7 +157,7 @@ impl<A: Apply> Group<A> {
         let purging =
             Purging { shard, raft: raft.clone(), transfers: transfers.clone(), metrics, limits: options.into() };
         tasks.push(tokio::spawn(purging.run()).abort_handle());
-        Ok(Arc::new(Self { shard, raft, engine, leadership, tasks, transfers, links, home, quiet, digests }))
+        Ok(Arc::new(Self { shard, raft, engine, leadership, lease, tasks, transfers, links, home, quiet, digests }))
     }
 
     /// Whether this node may help another one to lead. A leader answers reads for as long as a majority has promised it not to
@@ -213,16 +216,31 @@ impl<A: Apply> Group<A> {
         }
     }
 
-    /// The same, on the leader only.
+    /// The same, on the leader only. Where its lease has ended, it asks the others, for as long as a lease.
     pub async fn leader_barrier(&self) -> Result<(), ProposeError> {
-        match self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::Fatal(error)) => Err(ProposeError::Stopped(error.to_string())),
-            Err(RaftError::APIError(_)) => match self.leadership.borrow().leader {
-                Some(leader) if leader != *self.raft.node_id() => Err(ProposeError::NotLeader(Some(leader))),
-                _ => Err(ProposeError::Unsettled),
-            },
+        // The lease as openraft has it is a condition, and not enough (`lease.rs`).
+        let read = match self.raft.ensure_linearizable(LinearizerOption::new(None, true)).await {
+            Ok(read) => read,
+            Err(RaftError::Fatal(error)) => return Err(ProposeError::Stopped(error.to_string())),
+            Err(RaftError::APIError(_)) => return Err(self.not_leading()),
+        };
+        let ask = async { drop(self.raft.trigger().heartbeat().await) };
+        match self.lease.holds_soon(read.committed_leader_id().term, ask).await {
+            true => Ok(()),
+            false => Err(self.not_leading()),
         }
+    }
+
+    fn not_leading(&self) -> ProposeError {
+        match self.leadership.borrow().leader {
+            Some(leader) if leader != *self.raft.node_id() => ProposeError::NotLeader(Some(leader)),
+            _ => ProposeError::Unsettled,
+        }
+    }
+
+    /// What tells whether this node may act as the leader.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Hands leadership to another voter; without effect where this node does not lead. Watch [`Self::leadership`] for what

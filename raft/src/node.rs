@@ -213,7 +213,8 @@ impl<A: Apply> Node<A> {
             let (links, metrics) = (links.clone(), peer_metrics.clone());
             let planted = options.simulation.and_then(|simulation| simulation.planted);
             let (transfers, throttle, home_of) = (Transfers::default(), Arc::clone(&throttle), home.clone());
-            let network = PeerNetwork { shard, links, metrics, transfers, home: home_of, throttle, planted };
+            let contacts = Arc::default();
+            let network = PeerNetwork { shard, links, metrics, contacts, transfers, home: home_of, throttle, planted };
             Parts { log, home, apply: apply(shard), network, rolls, newest_level, bootstraps }
         };
         let groups = shards::start_all(options, opened, parts, &fatal).await?;

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tandem_raft::{Apply, Group};
+use tandem_raft::{Apply, Group, Lease};
 use tokio::sync::watch;
 
 use crate::delivery::Delivery;
@@ -29,19 +29,30 @@ const LOOK: Duration = Duration::from_millis(100);
 const UNSURE_LOOKS: u32 = 8;
 
 /// Resolves when this leader has not heard from a majority for a while: there may be another one, which this one would be the
-/// last to know. It proposes nothing then anyway; but it must not lend messages or answer from what it knows either.
-async fn lose_majority<A: Apply>(group: &Group<A>) {
+/// last to know. Once its lease has ended it lends nothing and answers nothing from what it knows; after this its streams end,
+/// too, so that clients look for another one.
+async fn lose_majority(lease: &Lease, shard: u32) {
     let mut unsure = 0;
     while unsure < UNSURE_LOOKS {
         tokio::time::sleep(LOOK).await;
-        unsure = if group.leader_barrier().await.is_ok() { 0 } else { unsure + 1 };
+        unsure = if lease.holds() { 0 } else { unsure + 1 };
     }
-    tracing::warn!(shard = group.shard(), "no majority of the nodes answers; this node stops serving the shard");
+    tracing::warn!(shard, "no majority of the nodes answers; this node stops serving the shard");
+}
+
+/// Lets streams go on that found the lease ended, once it holds again.
+async fn resume(lease: &Lease, delivery: &Delivery) {
+    loop {
+        delivery.held_back().await;
+        lease.renewed().await;
+        delivery.go_on();
+    }
 }
 
 /// Runs until its task is aborted or the shard stops.
 pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Delivery>, seat: watch::Sender<Seat>) {
     let mut leadership = group.leadership();
+    delivery.set_lease(group.lease().clone());
     loop {
         let now = *leadership.borrow_and_update();
         if now.is_leader {
@@ -56,7 +67,10 @@ pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Deliver
                 delivery.begin();
                 tracing::info!(shard = group.shard(), term = now.term, "leading");
                 seat.send_replace(Seat::Here);
-                lose_majority(&group).await;
+                tokio::select! {
+                    () = lose_majority(group.lease(), group.shard()) => {}
+                    () = resume(group.lease(), &delivery) => {}
+                }
             };
             let alive = tokio::select! { biased; alive = changed => alive, () = reign => true };
             seat.send_replace(Seat::Vacant);

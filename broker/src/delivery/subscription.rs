@@ -129,6 +129,10 @@ impl Subscription {
             queue.wait(waker);
             return Ok(None);
         }
+        if !self.delivery.may_lend() {
+            queue.wait(waker);
+            return Ok(None);
+        }
         let taking = Taking {
             limit: MAX_RESPONSE_MESSAGES.min(self.credit_messages as usize).min(room),
             low_priority_percent: self.options.low_priority_percent,

@@ -11,8 +11,8 @@ use openraft::{
     impls::BasicNode,
     network::{Backoff, RPCOption},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, VoteRequest, VoteResponse,
     },
 };
 
@@ -23,6 +23,8 @@ use super::{
     snapshot, wire,
 };
 use crate::{
+    clock,
+    lease::Contacts,
     metrics::PeerMetrics,
     simulation::Planted,
     snapshot::{Snapshot, SnapshotDir},
@@ -51,6 +53,8 @@ pub(crate) struct PeerNetwork {
     /// None on a node that is alone.
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) metrics: PeerMetrics,
+    /// Who follows, and since when nobody has said so.
+    pub(crate) contacts: Arc<Contacts>,
     /// Snapshots that are being sent, and what is kept for their receivers.
     pub(crate) transfers: Transfers,
     /// Where they lie.
@@ -133,9 +137,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             };
             let input = futures_util::stream::iter(first).chain(input);
             let exchange = self.connection()?.open(self.network.shard).map_err(|error| failed(&error))?;
-            let metrics = self.network.metrics.clone();
-            let (waiting, planted) = (VecDeque::new(), self.network.planted);
-            let pipeline = Pipeline { input, exchange, waiting, bytes: 0, drained: false, metrics, planted };
+            let (node_id, network) = (self.node_id, self.network.clone());
+            let waiting = VecDeque::new();
+            let pipeline = Pipeline { node_id, network, input, exchange, waiting, bytes: 0, drained: false };
             let answers = futures_util::stream::unfold(Some(pipeline), |pipeline| async {
                 let mut pipeline = pipeline?;
                 let answer = pipeline.next().await?;
@@ -230,15 +234,22 @@ impl Peer {
 
 /// Appends under way: sent as they come, answered in order.
 struct Pipeline<S> {
+    node_id: u64,
+    network: PeerNetwork,
     input: S,
     exchange: Exchange,
-    /// When each was sent, and its bytes.
-    waiting: VecDeque<(std::time::Instant, usize)>,
+    waiting: VecDeque<Sent>,
     bytes: usize,
     /// No more come.
     drained: bool,
-    metrics: PeerMetrics,
-    planted: Option<Planted>,
+}
+
+/// An append that waits for its answer.
+struct Sent {
+    at: tokio::time::Instant,
+    bytes: usize,
+    /// In which its sender leads.
+    term: u64,
 }
 
 impl<S> Pipeline<S>
@@ -258,13 +269,15 @@ where
                 request = self.input.next(), if room => match request {
                     Some(request) => {
                         let capacity = wire::append_capacity(&request);
+                        // Before it goes: a follower's promise counts from when it was asked for.
+                        let at = clock::timer_now();
                         let bytes = self.exchange.ask(capacity, |out| wire::put_append(out, &request));
-                        if self.planted == Some(Planted::AcknowledgedBeforeQuorum) {
+                        if self.network.planted == Some(Planted::AcknowledgedBeforeQuorum) {
                             let last = request.entries.last().map(RaftEntry::log_id);
                             return Some(Ok(Ok(last.or(request.prev_log_id))));
                         }
-                        self.metrics.sent(bytes);
-                        self.waiting.push_back((crate::clock::now(), bytes));
+                        self.network.metrics.sent(bytes);
+                        self.waiting.push_back(Sent { at, bytes, term: request.vote.leader_id.term });
                         self.bytes += bytes;
                     }
                     None => self.drained = true,
@@ -280,10 +293,16 @@ where
         &mut self,
         answer: Result<bytes::Bytes, CallError>,
     ) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
-        if let Some((sent, bytes)) = self.waiting.pop_front() {
-            self.metrics.answered(sent.elapsed());
-            self.bytes -= bytes;
+        let sent = self.waiting.pop_front();
+        let result = wire::take_append_result(answer.map_err(|error| failed(&error))?).map_err(garbled)?;
+        if let Some(sent) = sent {
+            self.network.metrics.answered(sent.at.elapsed());
+            self.bytes -= sent.bytes;
+            // Who has another log follows all the same.
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                self.network.contacts.answered(self.node_id, sent.term, sent.at);
+            }
         }
-        wire::take_append_result(answer.map_err(|error| failed(&error))?).map_err(garbled)
+        Ok(result)
     }
 }

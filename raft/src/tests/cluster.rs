@@ -273,3 +273,29 @@ async fn a_node_with_an_empty_disk_under_an_old_id_is_kept_out_and_stops() {
     insist(&trio, 0, &command("still two")).await;
     trio.shutdown().await;
 }
+
+/// What a process finds in its sockets after it was stopped: answers from when it led. They are no news of its followers.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_lay_unread_give_an_old_leader_no_lease() {
+    let trio = Trio::start(1).await;
+    insist(&trio, 0, &command("before")).await;
+    let old = trio.leader(0).await;
+    let group = std::sync::Arc::clone(trio.group(old, 0));
+    trio.hub.leave_unread(old);
+    let followers: Vec<u64> = NODES.into_iter().filter(|id| *id != old).collect();
+    let reached = |index| followers.iter().all(|id| trio.group(*id, 0).status().last_log_index >= index);
+    for number in 0..40 {
+        let next = group.status().last_log_index + 1;
+        drop(group.submit(command(format!("unread/{number}"))).await.unwrap());
+        until("followers have it", || reached(next)).await;
+    }
+    trio.hub.silence(old);
+    insist_among(&trio, &followers, 0, &command("after")).await;
+    assert!(group.leadership().borrow().is_leader, "nobody has told it");
+    trio.hub.read_at_last();
+    for _ in 0..100 {
+        assert!(!group.lease().holds());
+        assert!(group.leader_barrier().await.is_err(), "another one leads");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}

@@ -33,6 +33,10 @@ pub(crate) struct Hub {
     doors: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Box<dyn Wire>>>>,
     /// Pairs that cannot reach each other; everything between them is closed at once.
     cut: watch::Sender<BTreeSet<(u64, u64)>>,
+    /// What comes for a node that asked lies unread.
+    unread: watch::Sender<Option<u64>>,
+    /// What a node asks is lost.
+    unheard: Mutex<Option<u64>>,
 }
 
 impl Hub {
@@ -42,6 +46,21 @@ impl Hub {
 
     pub(crate) fn heal(&self) {
         self.cut.send_modify(BTreeSet::clear);
+    }
+
+    /// Lets the answers that a node gets lie unread, as those of a process that is stopped.
+    pub(crate) fn leave_unread(&self, node: u64) {
+        self.unread.send_replace(Some(node));
+    }
+
+    /// Answers are read, one after the other; but nobody hears any more what the node asks, and nobody asks it.
+    pub(crate) fn silence(&self, node: u64) {
+        *self.unheard.lock() = Some(node);
+        self.cut.send_modify(|cut| cut.extend(EVERYBODY.map(|other| (other, node))));
+    }
+
+    pub(crate) fn read_at_last(&self) {
+        self.unread.send_replace(None);
     }
 }
 
@@ -78,15 +97,42 @@ impl Dial for Caller {
                 }
             });
             door.send(Box::new(there)).map_err(|_| refused())?;
-            Ok(Box::new(Severable { stream: here, severed }) as Box<dyn Wire>)
+            let (hub, node, hold, slow) = (Arc::clone(&self.0), self.1, None, false);
+            Ok(Box::new(Severable { stream: here, severed, hub, node, hold, slow }) as Box<dyn Wire>)
         })
     }
 }
+
+/// Less than two answers.
+const PIECE_BYTES: usize = 32;
 
 /// Ends when its pair is cut.
 struct Severable {
     stream: DuplexStream,
     severed: BoxFuture<'static, ()>,
+    hub: Arc<Hub>,
+    node: u64,
+    /// Nothing is read before this.
+    hold: Option<BoxFuture<'static, ()>>,
+    /// Reads little at a time.
+    slow: bool,
+}
+
+impl Severable {
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(hold) = &mut self.hold {
+                std::task::ready!(hold.as_mut().poll(context));
+                self.hold = None;
+            }
+            let (mut unread, node) = (self.hub.unread.subscribe(), self.node);
+            if *unread.borrow_and_update() != Some(node) {
+                return Poll::Ready(());
+            }
+            self.slow = true;
+            self.hold = Some(Box::pin(async move { drop(unread.wait_for(|unread| *unread != Some(node)).await) }));
+        }
+    }
 }
 
 impl AsyncRead for Severable {
@@ -94,12 +140,24 @@ impl AsyncRead for Severable {
         if self.severed.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buf)
+        std::task::ready!(self.poll_held(context));
+        if !self.slow {
+            return Pin::new(&mut self.stream).poll_read(context, buf);
+        }
+        let mut piece = [0; PIECE_BYTES];
+        let mut piece = ReadBuf::new(&mut piece[..PIECE_BYTES.min(buf.remaining())]);
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+        buf.put_slice(piece.filled());
+        self.hold = Some(Box::pin(tokio::time::sleep(Duration::from_millis(2))));
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Severable {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if *self.hub.unheard.lock() == Some(self.node) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.stream).poll_write(context, buf)
     }
 
