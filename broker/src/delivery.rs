@@ -98,6 +98,11 @@ impl Delivery {
                         inbox.lock().left(priority, sequence, ordering);
                     }
                 }
+                Effect::LeftBefore { place: Place { workspace, sandbox, sequence, .. }, ordering } => {
+                    if let Some(inbox) = self.find(workspace, sandbox) {
+                        inbox.lock().left_before(sequence, ordering);
+                    }
+                }
                 Effect::Expired { workspace, sandbox, ranges } => {
                     if let Some(inbox) = self.find(workspace, sandbox) {
                         inbox.lock().expired(&ranges);

@@ -49,6 +49,9 @@ pub(crate) enum Effect {
     Ready(Place),
     /// A message on its own, or one that was to be, left without an ack. None wait for its ordering key any more.
     Left { place: Place, ordering: u64 },
+    /// A delivery failed whose message had left meanwhile, by its ttl for example. Its ordering key, if it is known, waits for
+    /// no other attempt.
+    LeftBefore { place: Place, ordering: Option<u64> },
     /// Messages of lanes have expired or were trimmed.
     Expired { workspace: u32, sandbox: u32, ranges: Vec<AckedRange> },
     /// Something is due at a time.

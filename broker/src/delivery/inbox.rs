@@ -209,6 +209,14 @@ impl InboxQueue {
         self.wake();
     }
 
+    /// A message that a subscription failed with had left before: there is no other attempt to wait for.
+    pub(crate) fn left_before(&mut self, sequence: u64, ordering: Option<u64>) {
+        if let Some(next) = self.keyed.give_up(sequence, ordering) {
+            self.put_back(next);
+        }
+        self.wake();
+    }
+
     /// Messages of direct lanes have expired.
     pub(crate) fn expired(&mut self, ranges: &[AckedRange]) {
         let mut passed = std::mem::take(&mut self.passed);

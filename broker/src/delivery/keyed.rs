@@ -99,6 +99,17 @@ impl KeyedOrder {
         }
     }
 
+    /// A message that should wait on its own does not, and its key must not wait for it; the next one is given back. Without
+    /// `ordering`, whichever key it is.
+    pub(crate) fn give_up(&mut self, sequence: u64, ordering: Option<u64>) -> Option<Lease> {
+        let waits = |key: &Key| key.owner == sequence && key.turn == Turn::Retry;
+        let ordering = match ordering {
+            Some(ordering) => self.keys.get(&ordering).is_some_and(waits).then_some(ordering),
+            None => self.keys.iter().find(|(_, key)| waits(key)).map(|(ordering, _)| *ordering),
+        };
+        self.release(ordering?, sequence)
+    }
+
     /// A message is done: the next one of its key is given back to be handed out.
     pub(crate) fn release(&mut self, ordering: u64, sequence: u64) -> Option<Lease> {
         let key = self.keys.get_mut(&ordering).filter(|key| key.owner == sequence)?;

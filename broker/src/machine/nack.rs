@@ -29,7 +29,16 @@ pub(super) fn apply(state: &mut State, verb: &Nack) -> Result<Result<Nacked, Rej
             priority: failed.lane.priority,
             sequence: failed.sequence,
         };
-        let Some((message, parked)) = take(state, place, failed)? else { continue };
+        let (message, parked) = match take(state, place, failed)? {
+            Taken::Failed(message, parked) => (message, parked),
+            Taken::Nothing { ordering } => {
+                // Another copy of it may wait there: the key waits for that one.
+                if park::find(state, place)?.is_none() {
+                    state.effect(Effect::LeftBefore { place, ordering });
+                }
+                continue;
+            }
+        };
         if fail(state, place, &message, parked, verb)? {
             outcome.dead_lettered += 1;
         } else {
@@ -40,15 +49,25 @@ pub(super) fn apply(state: &mut State, verb: &Nack) -> Result<Result<Nacked, Rej
     Ok(Ok(outcome))
 }
 
-/// Takes a message out of where it waits; none when it left meanwhile.
-fn take(state: &mut State, place: Place, failed: &Failed) -> Result<Option<(MessageRef, Parked)>, StateError> {
+/// What was found of a message whose delivery failed.
+enum Taken {
+    Failed(MessageRef, Parked),
+    /// It left meanwhile; this is its ordering key, if that is known.
+    Nothing {
+        ordering: Option<u64>,
+    },
+}
+
+/// Takes a message out of where it waits.
+fn take(state: &mut State, place: Place, failed: &Failed) -> Result<Taken, StateError> {
+    let nothing = Taken::Nothing { ordering: None };
     if failed.lane.source == Source::Parked {
-        let Some(parked) = park::unpark(state, place)? else { return Ok(None) };
+        let Some(parked) = park::unpark(state, place)? else { return Ok(nothing) };
         let message = park::content(state, place.workspace, &parked.content, place.sequence)?;
-        return Ok(message.map(|message| (message, parked)));
+        return Ok(message.map_or(nothing, |message| Taken::Failed(message, parked)));
     }
     let content = Content::Stored(failed.batch);
-    let Some(message) = park::content(state, place.workspace, &content, place.sequence)? else { return Ok(None) };
+    let Some(message) = park::content(state, place.workspace, &content, place.sequence)? else { return Ok(nothing) };
     let record = message.record();
     let range = AckedRange {
         lane: failed.lane,
@@ -59,7 +78,7 @@ fn take(state: &mut State, place: Place, failed: &Failed) -> Result<Option<(Mess
         bytes: 0,
     };
     if !ack::take_range(state, place.workspace, place.sandbox, &range)? {
-        return Ok(None);
+        return Ok(Taken::Nothing { ordering: Some(record.ordering) });
     }
     let bytes = record.body.len() as u32;
     if failed.lane.source != Source::Direct
@@ -77,7 +96,7 @@ fn take(state: &mut State, place: Place, failed: &Failed) -> Result<Option<(Mess
         blocks: false,
         history: Vec::new(),
     };
-    Ok(Some((message, parked)))
+    Ok(Taken::Failed(message, parked))
 }
 
 /// True when the message became a dead letter.

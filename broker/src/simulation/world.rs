@@ -231,7 +231,16 @@ impl World {
             }
             None => format!("node {} runs: {}", host.id, host.runs()),
         });
-        nodes.collect::<Vec<_>>().join("; ")
+        let mut standing: Vec<_> = nodes.collect();
+        drop(doors);
+        for (workspace, sandbox) in
+            WORKSPACES.iter().flat_map(|workspace| SANDBOXES.map(|sandbox| (workspace, sandbox)))
+        {
+            if let Some(pending @ 1..) = self.pending(workspace, sandbox) {
+                standing.push(format!("{pending} messages wait for {workspace}/{sandbox}"));
+            }
+        }
+        standing.join("; ")
     }
 
     /// One millisecond of everything.

@@ -124,6 +124,33 @@ fn keyed(shard: &mut TestShard, keys: &[u64]) {
     shard.publish_records(&records);
 }
 
+/// A tick may get into the log between the end of a lease and the nack that says so.
+#[test]
+fn promise_4_a_key_does_not_wait_for_a_message_that_expired_before_its_failure_was_told() {
+    let mut shard = TestShard::with_sandboxes();
+    let direct = |ttl_ms| Record {
+        kind: Kind::Direct,
+        priority: 5,
+        message_type: 1,
+        from: "a",
+        to: "b",
+        ordering: 7,
+        ttl_ms,
+        body: b"body",
+        ..Record::default()
+    };
+    let inbox = shard.open("b");
+    shard.publish_records(&[direct(1_000), direct(0), direct(0)]);
+    let first = shard.take(&inbox, 9);
+    assert_eq!(sequences(&first), [1], "the others of its key wait");
+    let nack = failing(&inbox, &first, Some(0), false);
+    shard.time_ms += 2_000;
+    shard.tick();
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [0; 0], "the failure is not told yet");
+    shard.apply(&[Verb::Nack(nack)]);
+    assert_eq!(sequences(&shard.take(&inbox, 9)), [2], "the next one of the key, and only that");
+}
+
 #[test]
 fn an_inbox_that_holds_back_all_it_may_goes_on_with_what_the_others_wait_for() {
     let mut shard = TestShard::with_sandboxes();
