@@ -16,12 +16,11 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use parking_lot::{Mutex, RwLock};
-use tandem_raft::Lease;
 use tokio::sync::Notify;
 
 use self::{
@@ -48,6 +47,9 @@ pub(crate) type ByNumber<V> = HashMap<u32, V, foldhash::fast::FixedState>;
 /// Inboxes with subscribers, by workspace and sandbox. Others cost no memory.
 type Table = ByNumber<ByNumber<SharedInbox>>;
 
+/// Whether the lease of a leader holds in a term.
+pub(crate) type Holds = Box<dyn Fn(u64) -> bool + Send + Sync>;
+
 /// The deliveries of one shard.
 pub(crate) struct Delivery {
     reader: StateReader,
@@ -56,8 +58,10 @@ pub(crate) struct Delivery {
     stopping: AtomicBool,
     /// Another node leads the shard.
     following: AtomicBool,
-    /// Of the leader; without one, nobody else can lead.
-    lease: OnceLock<Lease>,
+    /// Whether nobody else can lead; without it, nobody can.
+    holds: OnceLock<Holds>,
+    /// The term in which this node leads.
+    term: AtomicU64,
     /// A stream has found that it does not hold.
     held_back: Notify,
     pub(crate) signals: Arc<Signals>,
@@ -73,7 +77,8 @@ impl Delivery {
             table: RwLock::default(),
             stopping: AtomicBool::new(false),
             following: AtomicBool::new(false),
-            lease: OnceLock::new(),
+            holds: OnceLock::new(),
+            term: AtomicU64::new(0),
             held_back: Notify::new(),
             signals: Arc::default(),
             events,
@@ -248,14 +253,14 @@ impl Delivery {
         self.table.read().values().map(ByNumber::len).sum()
     }
 
-    /// Nothing is lent from now on while this lease does not hold: another leader may have seen it acknowledged.
-    pub(crate) fn set_lease(&self, lease: Lease) {
-        self.lease.set(lease).ok();
+    /// Nothing is lent from now on while the lease of this leader does not hold: another one may have seen it acknowledged.
+    pub(crate) fn lend_only_while(&self, holds: Holds) {
+        self.holds.set(holds).ok();
     }
 
     /// Whether messages may be lent now.
     fn may_lend(&self) -> bool {
-        let may = self.lease.get().is_none_or(Lease::holds);
+        let may = self.holds.get().is_none_or(|holds| holds(self.term.load(Ordering::Acquire)));
         if !may {
             self.held_back.notify_one();
         }
@@ -274,8 +279,9 @@ impl Delivery {
         }
     }
 
-    /// This node leads the shard: streams may be opened.
-    pub(crate) fn begin(&self) {
+    /// This node leads the shard in a term: streams may be opened.
+    pub(crate) fn begin(&self, term: u64) {
+        self.term.store(term, Ordering::Release);
         self.following.store(false, Ordering::Release);
     }
 

@@ -246,6 +246,8 @@ impl<A: Apply> Group<A> {
     /// Hands leadership to another voter; without effect where this node does not lead. Watch [`Self::leadership`] for what
     /// comes of it.
     pub async fn transfer_leader(&self, to: u64) -> Result<(), ProposeError> {
+        // openraft proposes nothing more in this term, whatever comes of it.
+        self.lease.hand_over();
         self.raft.trigger().transfer_leader(to).await.map_err(|error| ProposeError::Stopped(error.to_string()))
     }
 

@@ -17,6 +17,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{clock, type_config::TypeConfig};
 
+/// How often it is looked at when nothing comes.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// When the newest question was sent that each node has answered as a follower.
 #[derive(Default)]
 pub(crate) struct Contacts {
@@ -28,6 +31,8 @@ pub(crate) struct Contacts {
 struct Seen {
     /// In which this node asked.
     term: u64,
+    /// It has asked another one to lead instead: followers vote for that one whatever they promised.
+    handed_over: bool,
     asked: BTreeMap<u64, Instant>,
 }
 
@@ -39,12 +44,20 @@ impl Contacts {
             return;
         }
         if term > seen.term {
-            *seen = Seen { term, asked: BTreeMap::new() };
+            *seen = Seen { term, ..Seen::default() };
         }
         let newest = seen.asked.entry(node).or_insert(sent);
         *newest = sent.max(*newest);
         drop(seen);
         self.renewed.notify_waiters();
+    }
+
+    /// This node is about to ask another one to lead in its place: answers promise nothing any more in this term.
+    pub(crate) fn hand_over(&self, term: u64) {
+        let mut seen = self.seen.lock();
+        if term >= seen.term {
+            *seen = Seen { term, handed_over: true, asked: BTreeMap::new() };
+        }
     }
 
     /// Whether a majority of each of these groups of voters has followed `own` in a term with an answer to what was sent after
@@ -54,6 +67,9 @@ impl Contacts {
         let follows = |node: &&u64| {
             **node == own || seen.term == term && seen.asked.get(*node).is_some_and(|asked| *asked > after)
         };
+        if seen.handed_over && seen.term == term {
+            return false;
+        }
         voters.iter().all(|voters| voters.iter().filter(follows).count() > voters.len() / 2)
     }
 }
@@ -77,55 +93,53 @@ impl Lease {
         Self { contacts, metrics, length: promised.map(|promised| promised * 9 / 10) }
     }
 
-    /// Whether this node leads, and nobody else can at this moment.
+    /// It ends here and now, for the term in which this node leads.
+    pub(crate) fn hand_over(&self) {
+        let (leads, term) = {
+            let metrics = self.metrics.borrow_watched();
+            (metrics.state.is_leader(), metrics.current_term)
+        };
+        if leads {
+            self.contacts.hand_over(term);
+        }
+    }
+
+    /// Whether this node leads in a term, and nobody else can at this moment.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub fn holds_in(&self, term: u64) -> bool {
         let Some(length) = self.length else { return true };
         let metrics = self.metrics.borrow_watched();
-        if !metrics.state.is_leader() {
+        if !metrics.state.is_leader() || metrics.current_term != term {
             return false;
         }
         let voters = metrics.membership_config.membership().get_joint_config();
         let Some(after) = clock::timer_now().checked_sub(length) else { return false };
-        self.contacts.is_followed(metrics.id, metrics.current_term, voters, after)
+        self.contacts.is_followed(metrics.id, term, voters, after)
     }
 
     /// Resolves when the lease of a term holds, within its own length. False when it does not, or this node does not lead in
     /// that term any more.
     pub(crate) async fn holds_soon(&self, term: u64, ask: impl Future<Output = ()>) -> bool {
-        let Some(length) = self.length else { return true };
-        let settled = || {
-            let (leads, newest) = {
-                let metrics = self.metrics.borrow_watched();
-                (metrics.state.is_leader(), metrics.current_term)
-            };
-            let same = leads && newest == term;
-            (!same || self.holds()).then_some(same)
-        };
-        if let Some(same) = settled() {
-            return same;
+        if self.holds_in(term) {
+            return true;
         }
+        let Some(length) = self.length else { return true };
         let wait = async {
             ask.await;
-            loop {
-                let renewed = self.contacts.renewed.notified();
-                if let Some(same) = settled() {
-                    return same;
-                }
-                renewed.await;
-            }
+            self.renewed(term).await;
         };
-        tokio::time::timeout(length, wait).await.unwrap_or(false)
+        tokio::time::timeout(length, wait).await.is_ok()
     }
 
-    /// Resolves when it may hold again.
-    pub async fn renewed(&self) {
+    /// Resolves when it holds in a term.
+    pub async fn renewed(&self, term: u64) {
         loop {
             let renewed = self.contacts.renewed.notified();
-            if self.holds() {
+            if self.holds_in(term) {
                 return;
             }
-            renewed.await;
+            // Other voters change it as well, and no answer tells of them.
+            tokio::time::timeout(LOOK, renewed).await.ok();
         }
     }
 }
@@ -181,5 +195,19 @@ mod tests {
         assert_eq!((followed(6), followed(7), followed(8)), (false, true, false));
         contacts.answered(3, 8, at(1));
         assert_eq!((followed(7), followed(8)), (false, true));
+    }
+
+    #[test]
+    fn who_has_handed_over_has_no_followers_in_that_term() {
+        let (contacts, at) = (Contacts::default(), times());
+        let followed = |term| contacts.is_followed(1, term, &[voters([1, 2, 3])], at(0));
+        contacts.answered(2, 7, at(1));
+        contacts.hand_over(6);
+        assert!(followed(7), "that was in an earlier one");
+        contacts.hand_over(7);
+        contacts.answered(3, 7, at(2));
+        assert!(!followed(7), "what was promised is void");
+        contacts.answered(2, 8, at(3));
+        assert!(followed(8));
     }
 }

@@ -31,20 +31,20 @@ const UNSURE_LOOKS: u32 = 8;
 /// Resolves when this leader has not heard from a majority for a while: there may be another one, which this one would be the
 /// last to know. Once its lease has ended it lends nothing and answers nothing from what it knows; after this its streams end,
 /// too, so that clients look for another one.
-async fn lose_majority(lease: &Lease, shard: u32) {
+async fn lose_majority(lease: &Lease, (shard, term): (u32, u64)) {
     let mut unsure = 0;
     while unsure < UNSURE_LOOKS {
         tokio::time::sleep(LOOK).await;
-        unsure = if lease.holds() { 0 } else { unsure + 1 };
+        unsure = if lease.holds_in(term) { 0 } else { unsure + 1 };
     }
     tracing::warn!(shard, "no majority of the nodes answers; this node stops serving the shard");
 }
 
 /// Lets streams go on that found the lease ended, once it holds again.
-async fn resume(lease: &Lease, delivery: &Delivery) {
+async fn resume(lease: &Lease, term: u64, delivery: &Delivery) {
     loop {
         delivery.held_back().await;
-        lease.renewed().await;
+        lease.renewed(term).await;
         delivery.go_on();
     }
 }
@@ -52,7 +52,8 @@ async fn resume(lease: &Lease, delivery: &Delivery) {
 /// Runs until its task is aborted or the shard stops.
 pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Delivery>, seat: watch::Sender<Seat>) {
     let mut leadership = group.leadership();
-    delivery.set_lease(group.lease().clone());
+    let lease = group.lease().clone();
+    delivery.lend_only_while(Box::new(move |term| lease.holds_in(term)));
     loop {
         let now = *leadership.borrow_and_update();
         if now.is_leader {
@@ -64,12 +65,12 @@ pub(crate) async fn follow<A: Apply>(group: Arc<Group<A>>, delivery: Arc<Deliver
                 while group.read_barrier().await.is_err() {
                     tokio::time::sleep(RETRY).await;
                 }
-                delivery.begin();
+                delivery.begin(now.term);
                 tracing::info!(shard = group.shard(), term = now.term, "leading");
                 seat.send_replace(Seat::Here);
                 tokio::select! {
-                    () = lose_majority(group.lease(), group.shard()) => {}
-                    () = resume(group.lease(), &delivery) => {}
+                    () = lose_majority(group.lease(), (group.shard(), now.term)) => {}
+                    () = resume(group.lease(), now.term, &delivery) => {}
                 }
             };
             let alive = tokio::select! { biased; alive = changed => alive, () = reign => true };

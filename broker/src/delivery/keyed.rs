@@ -200,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_that_there_is_not_frees_its_key_and_nothing_else_does() {
+        let mut keyed = KeyedOrder::default();
+        assert!(keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 2)) && keyed.admit(lease(8, 3)));
+        keyed.rest(8, 3, true);
+        assert_eq!(keyed.give_up(1, Some(7)), None, "it is at work");
+        keyed.rest(7, 1, true);
+        assert_eq!((keyed.give_up(1, Some(8)), keyed.give_up(2, None)), (None, None), "another key, another message");
+        assert_eq!(keyed.give_up(1, None).map(|lease| lease.sequence), Some(2), "also where nobody knows its key");
+        assert_eq!(keyed.give_up(3, Some(8)), None);
+        assert!(keyed.admit(lease(8, 4)), "nobody waited, and the key is free");
+    }
+
+    #[test]
     fn what_has_left_does_not_get_its_turn() {
         let mut keyed = KeyedOrder::default();
         assert!(keyed.admit(lease(7, 1)) && !keyed.admit(lease(7, 2)) && !keyed.admit(lease(7, 3)));

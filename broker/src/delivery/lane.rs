@@ -111,6 +111,8 @@ pub(crate) struct LaneQueue {
     lane: Lane,
     /// Given back by subscriptions that ended; earlier in the lane than everything in `segments`.
     returned: BTreeMap<u64, Lease>,
+    /// Of those, the ones whose batch turned out to be gone: for whoever takes, whose turn it is not.
+    pub(super) gone: Vec<Lease>,
     segments: VecDeque<Segment>,
     queued: usize,
     queued_bytes: usize,
@@ -135,6 +137,7 @@ impl LaneQueue {
         Self {
             lane,
             returned: BTreeMap::new(),
+            gone: Vec::new(),
             segments: VecDeque::new(),
             queued: 0,
             queued_bytes: 0,
@@ -208,8 +211,11 @@ impl LaneQueue {
     /// Takes what `peek` has seen.
     pub(crate) fn take(&mut self, loader: &Loader) -> Result<Option<Item>, StateError> {
         while let Some((sequence, lease)) = self.returned.pop_first() {
-            // Gone when its workspace was deleted meanwhile.
-            let Some(batch) = loader.batch(lease.batch)? else { continue };
+            // It expired while it was held back, and the history was trimmed; or its workspace is gone.
+            let Some(batch) = loader.batch(lease.batch)? else {
+                self.gone.push(lease);
+                continue;
+            };
             let message = MessageRef { batch, index: (sequence - lease.batch) as u16 };
             return Ok(Some(Item {
                 message,

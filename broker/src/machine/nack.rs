@@ -32,8 +32,8 @@ pub(super) fn apply(state: &mut State, verb: &Nack) -> Result<Result<Nacked, Rej
         let (message, parked) = match take(state, place, failed)? {
             Taken::Failed(message, parked) => (message, parked),
             Taken::Nothing { ordering } => {
-                // Another copy of it may wait there: the key waits for that one.
-                if park::find(state, place)?.is_none() {
+                // Who takes away a message on its own says so; and another copy of this one may wait there, for which its key waits.
+                if failed.lane.source != Source::Parked && park::find(state, place)?.is_none() {
                     state.effect(Effect::LeftBefore { place, ordering });
                 }
                 continue;

@@ -53,7 +53,7 @@ pub(crate) struct PeerNetwork {
     /// None on a node that is alone.
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) metrics: PeerMetrics,
-    /// Who follows, and since when nobody has said so.
+    /// Who follows, and when it was asked what it said so to.
     pub(crate) contacts: Arc<Contacts>,
     /// Snapshots that are being sent, and what is kept for their receivers.
     pub(crate) transfers: Transfers,

@@ -151,7 +151,9 @@ async fn leadership_is_handed_over_on_request() {
         let to = from % 3 + 1;
         let group = trio.group(from, 0);
         if within(1_000, || group.matched().get(&to) == Some(&group.status().last_log_index)).await {
+            let term = group.leadership().borrow().term;
             group.transfer_leader(to).await.unwrap();
+            assert!(!group.lease().holds_in(term), "followers may vote for another one at once");
             led += u32::from(within(1_000, || trio.group(to, 0).leadership().borrow().is_leader).await);
         }
     }
@@ -284,7 +286,8 @@ async fn answers_that_lay_unread_give_an_old_leader_no_lease() {
     trio.hub.leave_unread(old);
     let followers: Vec<u64> = NODES.into_iter().filter(|id| *id != old).collect();
     let reached = |index| followers.iter().all(|id| trio.group(*id, 0).status().last_log_index >= index);
-    for number in 0..40 {
+    // Within the lease that there is.
+    for number in 0..12 {
         let next = group.status().last_log_index + 1;
         drop(group.submit(command(format!("unread/{number}"))).await.unwrap());
         until("followers have it", || reached(next)).await;
@@ -292,10 +295,13 @@ async fn answers_that_lay_unread_give_an_old_leader_no_lease() {
     trio.hub.silence(old);
     insist_among(&trio, &followers, 0, &command("after")).await;
     assert!(group.leadership().borrow().is_leader, "nobody has told it");
+    let term = group.leadership().borrow().term;
     trio.hub.read_at_last();
-    for _ in 0..100 {
-        assert!(!group.lease().holds());
-        assert!(group.leader_barrier().await.is_err(), "another one leads");
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    let barrier = tokio::spawn(async move { group.leader_barrier().await });
+    for _ in 0..700 {
+        assert!(!trio.group(old, 0).lease().holds_in(term));
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+    assert!(barrier.await.unwrap().is_err(), "another one leads");
+    trio.shutdown().await;
 }

@@ -135,14 +135,21 @@ impl InboxQueue {
     }
 
     fn take_next(&mut self, next: Next) -> Result<Option<Item>, StateError> {
-        match next {
-            Next::Fixed(index) => self.fixed[index].take(&self.loader),
-            Next::Ready(priority) => self.ready[priority].take(&self.loader),
+        let lane = match next {
+            Next::Fixed(index) => &mut self.fixed[index],
+            Next::Ready(priority) => return self.ready[priority].take(&self.loader),
             Next::Topic(key) => match self.topics.get_mut(&key) {
-                Some(lane) => lane.take(&self.loader),
-                None => Ok(None),
+                Some(lane) => lane,
+                None => return Ok(None),
             },
+        };
+        let taken = lane.take(&self.loader);
+        for gone in std::mem::take(&mut lane.gone) {
+            if let Some(next) = self.keyed.pass(gone.ordering, gone.sequence, false) {
+                self.put_back(next);
+            }
         }
+        taken
     }
 
     /// Whether nobody is to get a message. One of a direct lane, or on its own, is taken out by the machine.

@@ -1,8 +1,15 @@
 //! What a subscription may still say when its inbox has ended.
 
-use std::{sync::Arc, task::Waker};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Wake, Waker},
+};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use super::harness::*;
 use crate::{
@@ -122,6 +129,39 @@ fn keyed(shard: &mut TestShard, keys: &[u64]) {
     };
     let records: Vec<_> = keys.iter().map(direct).collect();
     shard.publish_records(&records);
+}
+
+/// Notices that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn nothing_is_lent_while_the_lease_of_the_leader_does_not_hold() {
+    let mut shard = TestShard::with_sandboxes();
+    let holds = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&holds);
+    shard.delivery.lend_only_while(Box::new(move |term| term == 7 && seen.load(Ordering::Relaxed)));
+    shard.delivery.begin(7);
+    broadcasts(&mut shard, 2);
+    let mut subscription = subscribe(&shard, "b");
+    holds.store(false, Ordering::Relaxed);
+    let woken = Arc::new(Woken::default());
+    assert!(subscription.next(&Waker::from(Arc::clone(&woken))).unwrap().is_none());
+    assert!(shard.delivery.held_back().now_or_never().is_some(), "whoever watches the lease is told");
+    shard.delivery.go_on();
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert_eq!(receive(&mut subscription), 0, "it does not hold yet");
+    holds.store(true, Ordering::Relaxed);
+    assert_eq!(receive(&mut subscription), 2);
+    shard.delivery.begin(8);
+    broadcasts(&mut shard, 1);
+    assert_eq!(receive(&mut subscription), 0, "a lease of another term");
 }
 
 /// A tick may get into the log between the end of a lease and the nack that says so.
