@@ -1,25 +1,33 @@
 //! Wiring, and nothing else.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tandem_raft::{FatalError, FatalSink, Node, OpenState};
 use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptions};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
+    auth::{api_keys::KeyRing, layer::Door, token::Verifier},
     clock,
     cluster::{Membership, Routing, Seat},
     command::{CreateWorkspace, Outcome, Verb, create_workspace::Settings},
-    config::{Config, EngineKind, StorageConfig},
+    config::{Config, EngineKind, StorageConfig, TlsConfig},
     data_dir::DataDir,
     error::StartError,
     grpc::{Edge, ServerInfo},
     http, machine,
     metrics::Metrics,
+    query::StateReader,
     rejection::Reason,
     running::{Parts, Running},
     serve,
     shard::{Applier, Shards},
+    tls::{HTTP_1, HTTP_2, ServerTls},
 };
 
 /// Between two tries of a leader to create the default workspace.
@@ -49,6 +57,12 @@ impl Broker {
         let metrics_http = bind(config.metrics_listen, "metrics").await?;
         let mut data_dir = DataDir::open(&config)?;
         let membership = Membership::prepare(&config, &mut data_dir, address(&grpc)).await?;
+        let tls = ServerTls::new(&config.tls, HTTP_2)?;
+        // Who looks after the broker has no certificate to show.
+        let operators = TlsConfig { client_ca_file: PathBuf::new(), ..config.tls.clone() };
+        let operators = ServerTls::new(&operators, HTTP_1)?;
+        let verifier = if config.auth.open { None } else { Some(Verifier::new(&config.auth)?) };
+        let seal = membership.as_ref().and_then(Membership::seal);
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
         let parts = parts(&config, &data_dir, membership, &metrics)?;
@@ -60,6 +74,8 @@ impl Broker {
             }
         }
 
+        let keys = shards.iter().next().map(|shard| KeyRing::new(shard.reader.clone()));
+        let door = Door::new(verifier, seal, keys.unwrap_or_else(|| KeyRing::new(StateReader::default())));
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
             node_id: config.node_id,
@@ -68,15 +84,22 @@ impl Broker {
         };
         let (stop, stopping) = watch::channel(false);
         let (grpc_address, metrics_address) = (address(&grpc), address(&metrics_http));
-        let edge = Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, routing, stopping.clone());
+        let edge =
+            Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, (routing, door.clone()), stopping.clone());
+        let reporting = edge.clone().report_key_use_of(Arc::clone(door.keys()));
+        tasks.push(tokio::spawn(reporting));
         let servers = vec![
-            tokio::spawn(serve::grpc(grpc, edge, stopping.clone())),
-            tokio::spawn(http::serve(metrics_http, metrics, shards.clone(), fatal.clone(), stopping)),
+            tokio::spawn(serve::grpc(grpc, tls, edge, stopping.clone())),
+            tokio::spawn(http::serve(metrics_http, operators, metrics, shards.clone(), fatal.clone(), stopping)),
         ];
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         tracing::info!(%grpc_address, %metrics_address, took_ms = started.elapsed().as_millis() as u64, "ready");
-        if !grpc_address.ip().is_loopback() {
-            tracing::warn!(%grpc_address, "this version has no authentication, and it listens beyond loopback");
+        let here = grpc_address.ip().is_loopback() && metrics_address.ip().is_loopback();
+        if !config.tls.is_on() && !here {
+            tracing::warn!(%grpc_address, %metrics_address, "what is said here can be read on the way: the broker listens beyond loopback without TLS");
+        }
+        if door.is_open() && !grpc_address.ip().is_loopback() {
+            tracing::warn!(%grpc_address, "auth.open lets everyone do everything, and the broker listens beyond loopback");
         }
         Ok(Self {
             node,

@@ -11,11 +11,13 @@
 
 pub(crate) mod ack;
 pub(crate) mod answered;
+pub(crate) mod api_keys;
 pub(crate) mod create_workspace;
 pub(crate) mod dead_letters;
 pub(crate) mod delete_workspace;
 pub(crate) mod heartbeat;
 pub(crate) mod nack;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod register_sandbox;
 pub(crate) mod replay;
@@ -30,11 +32,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) use self::{
     ack::{Ack, Acked, AckedRange, FinishedRun, Lane, Source},
     answered::Answered,
+    api_keys::{CreateKey, KeysUsed, RevokeKey},
     create_workspace::CreateWorkspace,
     dead_letters::{Purge, Purged, Redrive, Redriven},
     delete_workspace::DeleteWorkspace,
     heartbeat::{Alive, Heartbeat},
     nack::{Nack, Nacked},
+    policy::{PolicySet, SetPolicy},
     publish::{Publish, Published},
     register_sandbox::{RegisterSandbox, Registered},
     replay::{Replay, Replayed},
@@ -129,6 +133,10 @@ verbs! {
     Replay = 18 @ 1 -> Replayed;
     Alive = 19 @ 1 -> ();
     Answered = 21 @ 1 -> ();
+    SetPolicy = 22 @ 2 -> PolicySet;
+    CreateKey = 23 @ 2 -> ();
+    RevokeKey = 24 @ 2 -> ();
+    KeysUsed = 25 @ 2 -> ();
 }
 
 const PUBLISH: u8 = 1;

@@ -69,6 +69,25 @@ fn verbs() -> Vec<Verb> {
         Verb::UpdateWorkspace(UpdateWorkspace { workspace: "w".into(), settings: Default::default() }),
         Verb::Alive(Alive { sandboxes: vec![(1, 2)] }),
         Verb::Answered(Answered { workspace: 1, sandbox: 2, correlation: 3 }),
+        Verb::SetPolicy(SetPolicy {
+            workspace: "w".into(),
+            json: Bytes::from_static(b"{}"),
+            if_revision: Some(3),
+            by: "z".into(),
+        }),
+        Verb::CreateKey(CreateKey {
+            id: 1,
+            hash: Bytes::from_static(b"h"),
+            subject: "s".into(),
+            roles: 3,
+            workspace: "w".into(),
+            sandbox: "b".into(),
+            expires_ms: 4,
+            by: "z".into(),
+            max_keys: 5,
+        }),
+        Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() }),
+        Verb::KeysUsed(KeysUsed { ids: vec![1, 2] }),
         Verb::UnregisterSandbox(UnregisterSandbox { workspace: "w".into(), sandbox: "s".into() }),
         Verb::DeleteWorkspace(DeleteWorkspace { workspace: "w".into() }),
     ]
@@ -126,6 +145,8 @@ fn outcomes_come_back_as_they_were() {
         Outcome::Heartbeat(Ok(())),
         Outcome::CreateWorkspace(Ok(())),
         Outcome::DeleteWorkspace(Ok(())),
+        Outcome::SetPolicy(Ok(PolicySet { revision: 7, time_ms: 8 })),
+        Outcome::RevokeKey(Err(Rejection::unknown_key(1))),
     ];
     assert_eq!(decode_outcomes(encode_outcomes(&outcomes)).unwrap(), outcomes);
 }

@@ -1,13 +1,15 @@
 //! What an operator can set: one structure per component, read once, from a TOML file, the environment and flags.
 
+pub(crate) mod auth;
 pub(crate) mod cluster;
 mod layers;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::cluster::ClusterConfig;
+pub use self::{auth::AuthConfig, cluster::ClusterConfig, tls::TlsConfig};
 
 /// Everything. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,10 @@ pub struct Config {
     pub node_id: u64,
     /// Workspace that a new server begins with; empty for none. Default `default`.
     pub default_workspace: String,
+    /// Who may come in.
+    pub auth: AuthConfig,
+    /// Encryption of what clients say.
+    pub tls: TlsConfig,
     /// The other nodes, if there are any.
     pub cluster: ClusterConfig,
     /// Replication and storage.
@@ -103,6 +109,9 @@ pub struct Limits {
     pub dedupe_window_ms: u64,
     /// Topics in one workspace. Default 10,000.
     pub max_topics_per_workspace: u32,
+    /// API keys that are bound to one workspace, and as many that are bound to none; those that ended count for 30 days. At most
+    /// 10,000, default 1,000.
+    pub max_api_keys: u32,
     /// Patterns that one sandbox follows. Default 256.
     pub max_follows_per_sandbox: u32,
     /// Sandboxes in one workspace. Default 100,000.
@@ -144,6 +153,8 @@ impl Default for Config {
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9001)),
             node_id: 1,
             default_workspace: "default".into(),
+            auth: AuthConfig::default(),
+            tls: TlsConfig::default(),
             cluster: ClusterConfig::default(),
             storage: StorageConfig::default(),
             limits: Limits::default(),
@@ -185,6 +196,7 @@ impl Default for Limits {
             max_dead_letters_per_sandbox: 100_000,
             dedupe_window_ms: 7 * 24 * 3_600_000,
             max_topics_per_workspace: 10_000,
+            max_api_keys: 1_000,
             max_follows_per_sandbox: 256,
             max_sandboxes_per_workspace: 100_000,
             max_workspaces_per_shard: 10_000,
@@ -263,6 +275,8 @@ impl Config {
                 expected: "an id, or empty",
             })?;
         }
+        self.tls.validate([self.listen, self.metrics_listen], !self.cluster.members.is_empty())?;
+        self.auth.validate()?;
         Ok(())
     }
 }

@@ -19,6 +19,9 @@ pub(crate) enum DecodeError {
     /// A text that is not UTF-8.
     #[error("{0} is not UTF-8")]
     Text(&'static str),
+    /// A text that does not say what it should.
+    #[error("{0} cannot be read by this version")]
+    Unreadable(&'static str),
     /// Numbers that should rise and do not.
     #[error("the numbers of {0} are out of order")]
     Disorder(&'static str),

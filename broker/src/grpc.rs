@@ -3,10 +3,13 @@
 mod capability;
 mod cluster;
 mod dead_letters;
+pub(crate) mod ending;
 mod events;
 pub(crate) mod forward;
 mod history;
-mod moving;
+mod keys;
+pub(crate) mod moving;
+mod policy;
 mod publish;
 mod registry;
 mod request;
@@ -24,6 +27,8 @@ use std::sync::{
 
 use tandem_proto::{
     cluster::v1::cluster_service_server::ClusterServiceServer,
+    key::v1::key_service_server::KeyServiceServer,
+    policy::v1::policy_service_server::PolicyServiceServer,
     raw::messaging::v1::{
         dead_letter_service_server::DeadLetterServiceServer, event_service_server::EventServiceServer,
         history_service_server::HistoryServiceServer, publish_service_server::PublishServiceServer,
@@ -35,9 +40,13 @@ use tandem_proto::{
     workspace::v1::workspace_service_server::WorkspaceServiceServer,
 };
 use tokio::sync::watch;
-use tonic::service::Routes;
+use tonic::{
+    metadata::{MetadataMap, MetadataValue},
+    service::Routes,
+};
 
 use crate::{
+    auth::{Caller, layer::Door, seal::CALLER},
     cluster::Routing,
     config::{Config, Limits},
     metrics::Metrics,
@@ -57,6 +66,8 @@ pub(crate) struct Edge {
     pub(crate) info: Arc<ServerInfo>,
     /// Where requests go in a cluster; None on a node that is alone.
     pub(crate) routing: Option<Routing>,
+    /// Who may come in.
+    pub(crate) door: Door,
     streams: Arc<AtomicUsize>,
     stopping: watch::Receiver<bool>,
 }
@@ -88,11 +99,11 @@ impl Edge {
         config: &Config,
         metrics: Arc<Metrics>,
         info: ServerInfo,
-        routing: Option<Routing>,
+        (routing, door): (Option<Routing>, Door),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let (limits, info) = (config.limits, Arc::new(info));
-        Self { shards, limits, metrics, info, routing, streams: Arc::default(), stopping }
+        Self { shards, limits, metrics, info, routing, door, streams: Arc::default(), stopping }
     }
 
     /// Routes requests to the leaders of their shards; None on a node that is alone.
@@ -102,7 +113,16 @@ impl Edge {
             shards: self.shards.clone(),
             max_request_bytes: self.limits.max_batch_bytes + (64 << 10),
             stopping: self.stopping.clone(),
+            seal: self.door.seal().cloned(),
         })
+    }
+
+    /// Tells another node who is behind a request.
+    fn vouch(&self, caller: &Caller, metadata: &mut MetadataMap) {
+        let sealed = self.door.seal().and_then(|seal| seal.put(caller));
+        if let Some(Ok(value)) = sealed.map(|sealed| MetadataValue::try_from(sealed.as_bytes())) {
+            metadata.insert(CALLER, value);
+        }
     }
 
     /// Whether the server is told to stop.
@@ -131,6 +151,8 @@ impl Edge {
             .add_service(TopicServiceServer::new(self.clone()))
             .add_service(DeadLetterServiceServer::new(self.clone()))
             .add_service(EventServiceServer::new(self.clone()))
+            .add_service(KeyServiceServer::new(self.clone()))
+            .add_service(PolicyServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))
             .add_service(ClusterServiceServer::new(self.clone()))

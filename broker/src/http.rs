@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     metrics::{Metrics, ShardLabel},
     shard::Shards,
+    tls::ServerTls,
 };
 
 #[derive(Clone)]
@@ -27,6 +28,7 @@ struct Operator {
 /// Serves until told to stop.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     metrics: Arc<Metrics>,
     shards: Shards,
     fatal: FatalSink,
@@ -38,7 +40,11 @@ pub(crate) async fn serve(
         .route("/ready", get(ready))
         .with_state(Operator { metrics, shards, fatal });
     let stopped = async move { while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {} };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+    let served = match tls {
+        None => axum::serve(listener, router).with_graceful_shutdown(stopped).await,
+        Some(tls) => axum::serve(tls.connections(listener), router).with_graceful_shutdown(stopped).await,
+    };
+    if let Err(error) = served {
         tracing::error!(%error, "the metrics server ended");
     }
 }

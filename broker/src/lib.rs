@@ -18,6 +18,7 @@
 //! message reader, and end to end by the crates `tests` and `clients`.
 
 mod app;
+pub mod auth;
 mod batch;
 mod batcher;
 mod clock;
@@ -38,7 +39,10 @@ pub mod logging;
 mod machine;
 mod message;
 mod metrics;
+mod pem;
+pub mod policy;
 mod query;
+mod random;
 mod rejection;
 mod retention;
 mod running;
@@ -47,8 +51,11 @@ mod shard;
 #[cfg(test)]
 mod simulation;
 mod ticker;
+mod tls;
 
 pub use app::Broker;
-pub use config::{ClusterConfig, Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig};
+pub use config::{
+    AuthConfig, ClusterConfig, Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig, TlsConfig,
+};
 pub use error::StartError;
 pub use rejection::{Reason, Rejection};

@@ -4,6 +4,7 @@
 //! delivers; the effects can be found again in the state by a new leader, so losing them loses nothing.
 
 mod ack;
+pub(crate) mod api_key;
 pub(crate) mod cursor;
 pub(crate) mod dead_letter;
 mod delete_workspace;
@@ -15,6 +16,7 @@ mod nack;
 pub(crate) mod notice;
 pub(crate) mod park;
 pub(crate) mod parked;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod recent_ids;
 pub(crate) mod registry;
@@ -34,7 +36,7 @@ use parking_lot::RwLock;
 use tandem_storage::{Engine, WriteBatch};
 
 pub(crate) use self::state::StateError;
-use self::{events::EventKind, park::Place, recent_ids::RecentIds, state::State};
+use self::{events::EventKind, park::Place, policy::Policies, recent_ids::RecentIds, state::State};
 use crate::{
     batch::Batch,
     command::{self, AckedRange, Outcome, Verb},
@@ -108,6 +110,11 @@ impl Machine {
         self.state.recent_ids()
     }
 
+    /// The policies that it has ready, for whoever chooses beside the machine.
+    pub(crate) fn policies(&self) -> Policies {
+        self.state.policies()
+    }
+
     /// Applies one command. Its changes go to `writes`, what happened to `effects`.
     pub(crate) fn apply(
         &mut self,
@@ -148,6 +155,10 @@ impl Machine {
             Verb::Trim(verb) => Outcome::Trim(trim::apply(state, &verb)?),
             Verb::Alive(verb) => Outcome::Alive(registry::alive(state, &verb)?),
             Verb::Answered(verb) => Outcome::Answered(request::answered(state, &verb)?),
+            Verb::CreateKey(verb) => Outcome::CreateKey(api_key::create(state, verb)?),
+            Verb::RevokeKey(verb) => Outcome::RevokeKey(api_key::revoke(state, &verb)?),
+            Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
+            Verb::SetPolicy(verb) => Outcome::SetPolicy(policy::set(state, &verb)?),
             Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb)?),
             Verb::UpdateWorkspace(verb) => Outcome::UpdateWorkspace(workspace::update(state, &verb)?),
             Verb::DeleteWorkspace(verb) => Outcome::DeleteWorkspace(delete_workspace::apply(state, &verb)?),

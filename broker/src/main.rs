@@ -139,7 +139,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 async fn run(config: Config) -> ExitCode {
-    let broker = match Broker::start(config).await {
+    let broker = match Box::pin(Broker::start(config)).await {
         Ok(broker) => broker,
         Err(error) => {
             eprintln!("error: {error}\ncode: {}", error.code());

@@ -3,11 +3,13 @@
 //! By hand and without allocation: this runs once for each message published. What a generated reader would accept and
 //! this does not is refused with the field's name; nothing is ignored.
 
+mod said;
 mod wire;
 
 use bytes::BytesMut;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
+pub(crate) use self::said::Said;
 use self::wire::{Fields, Value};
 use crate::{
     batch::{Kind, Record},
@@ -215,7 +217,14 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             1 => view.message_id = value.text("message_id")?,
             2 => view.from_sandbox_id = value.text("from_sandbox_id")?,
             3 => view.from_agent = value.text("from_agent")?,
-            4 => read_destination(value.bytes("destination")?, &mut view)?,
+            4 => {
+                let to = read_destination(value.bytes("destination")?)?;
+                if view.to != Destination::Missing {
+                    let text = "destination is there twice; who reads the message might take either";
+                    return Err(Rejection::field("destination", text));
+                }
+                view.to = to;
+            }
             5 => view.to_agent = value.text("to_agent")?,
             6 => view.message_type = value.varint("type")?,
             7 => view.content_bytes = value.bytes("content")?.len(),
@@ -245,10 +254,14 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
     Ok(view)
 }
 
-fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(), Rejection> {
+fn read_destination(bytes: &[u8]) -> Result<Destination<'_>, Rejection> {
+    let mut to = Destination::Missing;
     for entry in Fields::new("destination", bytes) {
         let (number, value) = entry?;
-        view.to = match number {
+        if to != Destination::Missing {
+            return Err(Rejection::field("destination", "the destination names two; a message goes to one"));
+        }
+        to = match number {
             1 => Destination::Sandbox(field::id("destination.sandbox_id", value.text("destination.sandbox_id")?)?),
             2 => Destination::Topic(field::topic("destination.topic", value.text("destination.topic")?)?),
             3 if value.bytes("destination.broadcast")?.is_empty() => Destination::Broadcast,
@@ -259,7 +272,7 @@ fn read_destination<'a>(bytes: &'a [u8], view: &mut MessageView<'a>) -> Result<(
             }
         };
     }
-    Ok(())
+    Ok(to)
 }
 
 fn read_capability(bytes: &[u8]) -> Result<Capability<'_>, Rejection> {

@@ -131,13 +131,18 @@ fn an_oversized_message_is_refused() {
 }
 
 #[test]
-fn the_last_destination_wins_as_in_generated_readers() {
-    let mut body =
-        with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
-    body.extend(Message { destination: message().destination, ..Message::default() }.encode_to_vec());
-    let view = read(&body).unwrap();
-    assert_eq!(view.to, super::Destination::Sandbox("b"));
-    assert_eq!(Message::decode(body.as_slice()).unwrap().destination, message().destination);
+fn a_message_with_two_destinations_is_refused() {
+    let to = |kind| Message { destination: Some(Destination { kind }), ..Message::default() }.encode_to_vec();
+    let first = with(|m| m.destination = Some(Destination { kind: Some(To::Broadcast(Broadcast {})) })).encode_to_vec();
+    // A generated reader would take the last one, or, of an empty one, the one before.
+    for second in [to(Some(To::SandboxId("b".into()))), to(None)] {
+        let refused = read(&[first.clone(), second].concat()).unwrap_err();
+        assert_eq!((refused.reason, refused.field.as_str()), (Reason::InvalidField, "destination"));
+    }
+    let mut within = Destination { kind: Some(To::SandboxId("b".into())) }.encode_to_vec();
+    within.extend(Destination { kind: Some(To::Topic("t".into())) }.encode_to_vec());
+    let body = [&[0x22, within.len() as u8], within.as_slice()].concat();
+    assert_eq!(read(&body).unwrap_err().field, "destination");
 }
 
 proptest! {
@@ -148,6 +153,11 @@ proptest! {
             let message = Message::decode(bytes.as_slice());
             prop_assert!(message.is_ok(), "{message:?}");
             prop_assert_eq!(view.from_sandbox_id, message.unwrap().from_sandbox_id);
+            // And who judges it where it is applied reads the same.
+            let said = Said::in_body(&bytes);
+            prop_assert_eq!((said.from_agent, said.to_agent), (view.from_agent, view.to_agent));
+            let wanted = if let super::Destination::Capability(wanted) = view.to { wanted.name } else { "" };
+            prop_assert_eq!(said.capability, wanted);
         }
     }
 

@@ -1,9 +1,11 @@
 //! Reads the state of a shard, beside the machine: for delivery and for requests that change nothing.
 
+mod api_keys;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod history;
 mod lanes;
+mod policy;
 pub(crate) mod registry;
 pub(crate) mod retention;
 mod topics;
@@ -22,6 +24,7 @@ use crate::{
         follow::TopicCursors,
         inbox::Inbox,
         keys::{self, CURSORS, DUE, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
+        policy::Policies,
         recent_ids::RecentIds,
         request::WaitingRequest,
         state::{KnownId, Sandbox, Shard},
@@ -43,6 +46,7 @@ pub(crate) struct StateReader {
 struct Opened {
     engine: Arc<dyn Engine>,
     ids: Arc<RwLock<RecentIds>>,
+    policies: Policies,
 }
 
 /// Why a read has no answer.
@@ -70,8 +74,13 @@ impl From<crate::encoding::DecodeError> for QueryError {
 
 impl StateReader {
     /// Reads from this engine from now on.
-    pub(crate) fn replace(&self, engine: Arc<dyn Engine>, ids: Arc<RwLock<RecentIds>>) {
-        *self.slot.write() = Some(Opened { engine, ids });
+    pub(crate) fn replace(&self, engine: Arc<dyn Engine>, ids: Arc<RwLock<RecentIds>>, policies: Policies) {
+        *self.slot.write() = Some(Opened { engine, ids, policies });
+    }
+
+    /// The policies that the machine has ready.
+    pub(crate) fn policies(&self) -> Policies {
+        self.opened().policies
     }
 
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {
@@ -113,7 +122,7 @@ impl StateReader {
 
     pub(crate) fn known_id(&self, workspace: &Workspace, id: &str) -> Result<Option<KnownId>, StateError> {
         let now = workspace.window(self.time_ms()?);
-        let (Opened { engine, ids }, hash) = (self.opened(), keys::text_hash(id));
+        let (Opened { engine, ids, .. }, hash) = (self.opened(), keys::text_hash(id));
         // Before the engine: what leaves the lots is there by then.
         if let Some(known) = ids.read().find(workspace.number, hash, now) {
             return Ok(Some(known));

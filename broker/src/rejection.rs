@@ -100,6 +100,32 @@ reasons! {
     TooManyHops = 34, "TOO_MANY_HOPS";
     /// The message at this position of the producer was refused when it came first.
     PositionRefused = 35, "POSITION_REFUSED";
+    /// The policy of the workspace forbids the message.
+    PolicyDenied = 36, "POLICY_DENIED";
+    /// What should be a policy is none.
+    InvalidPolicy = 37, "INVALID_POLICY";
+    /// The policy is another one by now.
+    PolicyChanged = 38, "POLICY_CHANGED";
+    /// Nobody has said who makes the request.
+    TokenMissing = 40, "TOKEN_MISSING";
+    /// The token is no token, or none that this broker accepts.
+    TokenInvalid = 41, "TOKEN_INVALID";
+    /// The token does not hold any more.
+    TokenExpired = 42, "TOKEN_EXPIRED";
+    /// The token does not hold yet.
+    TokenNotYetValid = 43, "TOKEN_NOT_YET_VALID";
+    /// The caller has no role that may do this.
+    RoleMissing = 44, "ROLE_MISSING";
+    /// The caller is bound to another workspace.
+    OtherWorkspace = 45, "OTHER_WORKSPACE";
+    /// The caller is bound to another sandbox.
+    OtherSandbox = 46, "OTHER_SANDBOX";
+    /// No API key has this id.
+    UnknownKey = 47, "UNKNOWN_KEY";
+    /// There are as many API keys as there may be.
+    TooManyKeys = 48, "TOO_MANY_KEYS";
+    /// The API key was revoked.
+    KeyRevoked = 49, "KEY_REVOKED";
     /// The broker is no member of a cluster.
     NotACluster = 50, "NOT_A_CLUSTER";
     /// No member has this id.
@@ -164,6 +190,11 @@ impl Rejection {
     /// No such topic.
     pub fn unknown_topic(topic: &str) -> Self {
         Self::new(Reason::UnknownTopic, format!("topic {topic:?} does not exist; create it first"))
+    }
+
+    /// No API key has this id, or none that the caller may see.
+    pub fn unknown_key(id: u64) -> Self {
+        Self::new(Reason::UnknownKey, format!("there is no key {id:016x}"))
     }
 
     /// Nobody there has a capability.

@@ -22,6 +22,7 @@ use crate::{
     retention::Retention,
     shard::{Applier, Shard, Shards},
     ticker::Ticker,
+    tls::TowardsNodes,
 };
 
 /// How long a start waits for the shards to be ready.
@@ -63,7 +64,8 @@ impl Running {
     ) -> Result<Self, StartError> {
         let (node, readers, deliveries) = start_node(config, parts, metrics, fatal).await?;
         let (shards, mut tasks) = start_shards(config, &node, readers, deliveries, metrics).await?;
-        let routing = node.cluster().map(|cluster| follow_leaders(cluster, &shards, &mut tasks));
+        let tls = TowardsNodes::new(&config.tls)?;
+        let routing = node.cluster().map(|cluster| follow_leaders(cluster, &shards, tls, &mut tasks));
         Ok(Self { node, shards, routing, tasks })
     }
 }
@@ -164,7 +166,12 @@ async fn start_shards(
 }
 
 /// Keeps track of the leaders of all shards, in tasks of their own.
-fn follow_leaders(cluster: Cluster, shards: &Shards, tasks: &mut Vec<JoinHandle<()>>) -> Routing {
+fn follow_leaders(
+    cluster: Cluster,
+    shards: &Shards,
+    tls: Option<TowardsNodes>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Routing {
     let mut seats = Vec::new();
     for shard in shards.iter() {
         let (sender, seat) = watch::channel(Seat::default());
@@ -172,5 +179,5 @@ fn follow_leaders(cluster: Cluster, shards: &Shards, tasks: &mut Vec<JoinHandle<
         tasks.push(tokio::spawn(cluster::follow(Arc::clone(&shard.group), Arc::clone(&shard.delivery), sender)));
         seats.push(seat);
     }
-    Routing::new(cluster, seats)
+    Routing::new(cluster, seats, tls)
 }

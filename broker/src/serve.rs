@@ -1,25 +1,35 @@
 //! The gRPC server: connections, health, reflection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::{Server, server::TcpIncoming};
 
 use tower::util::{MapResponseLayer, option_layer};
 
-use crate::grpc::{Edge, status};
+use crate::{
+    grpc::{Edge, status},
+    tls::ServerTls,
+};
 
 /// HTTP/2 windows: the default of 64 KiB would stop a publisher of large batches after each round trip.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Streams of one connection at once.
 const MAX_STREAMS_PER_CONNECTION: u32 = 4_096;
+/// Headers of one request: a token and what tracing adds.
+const MAX_HEADER_BYTES: u32 = 32 << 10;
 /// A peer that does not answer a ping for this long has gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until told to stop, then until requests under way have ended.
-pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn grpc(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    edge: Edge,
+    mut stopping: watch::Receiver<bool>,
+) {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = || {
@@ -36,15 +46,17 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
         }
     };
     // A node that is alone has nobody to forward to, and its requests do not pass there.
-    let forwarding = edge.forwarding();
+    let (forwarding, door) = (edge.forwarding(), edge.door.clone());
     let (limits, metrics) = (edge.limits, std::sync::Arc::clone(&edge.metrics));
     let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits, &metrics)))
+        .layer(door)
         .layer(option_layer(forwarding))
         .add_routes(edge.routes())
         .add_service(health_service)
@@ -60,8 +72,14 @@ pub(crate) async fn grpc(listener: TcpListener, edge: Edge, mut stopping: watch:
     };
     // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement. The server's own setting does
     // not reach connections that come from a listener.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+    let served = match tls {
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, stopped).await
+        }
+        Some(tls) => router.serve_with_incoming_shutdown(tls.connections(listener).stream(), stopped).await,
+    };
+    if let Err(error) = served {
         tracing::error!(%error, "the gRPC server ended");
     }
 }

@@ -43,7 +43,7 @@ impl Apply for Applier {
     fn open(&mut self, engine: Arc<dyn Engine>) -> Result<(), ApplyError> {
         self.effects.clear();
         let machine = Machine::open(Arc::clone(&engine)).map_err(|error| ApplyError(error.to_string()))?;
-        self.reader.replace(engine, machine.recent_ids());
+        self.reader.replace(engine, machine.recent_ids(), machine.policies());
         self.machine = Some(machine);
         Ok(())
     }

@@ -37,6 +37,18 @@ mod aintandem {
             include!(concat!(env!("OUT_DIR"), "/plain/aintandem.cluster.v1.rs"));
         }
     }
+    /// Secrets that say who somebody is.
+    pub mod key {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.key.v1.rs"));
+        }
+    }
+    /// Who may say what to whom.
+    pub mod policy {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.policy.v1.rs"));
+        }
+    }
     /// Sandboxes and their agents.
     pub mod registry {
         pub mod v1 {
@@ -57,7 +69,7 @@ mod aintandem {
     }
 }
 
-pub use aintandem::{cluster, messaging, registry, server, workspace};
+pub use aintandem::{cluster, key, messaging, policy, registry, server, workspace};
 
 /// The messaging package as the broker reads it: messages inside requests and deliveries stay encoded.
 pub mod raw {
@@ -103,6 +115,8 @@ mod tests {
                 "DeadLetterService",
                 "EventService",
                 "HistoryService",
+                "KeyService",
+                "PolicyService",
                 "PublishService",
                 "RegistryService",
                 "RequestService",

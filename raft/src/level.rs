@@ -6,7 +6,8 @@
 //! the others, and stops.
 //!
 //! ```text
-//! level 1   everything up to version 0.1
+//! level 1   everything but what follows
+//! level 2   policies, API keys
 //! ```
 
 use crate::peers::{Refusal, RefusalCode};
@@ -14,7 +15,7 @@ use crate::peers::{Refusal, RefusalCode};
 /// The level of a cluster that nobody has raised.
 pub const FIRST_LEVEL: u32 = 1;
 /// The newest level that this version can apply. Raise it with what it brings, and say that above.
-pub const NEWEST_LEVEL: u32 = 1;
+pub const NEWEST_LEVEL: u32 = 2;
 /// The newest version of the protocol between nodes that this version speaks.
 pub(crate) const NEWEST_PROTOCOL: u16 = 4;
 /// From this one on a node that dials shows its roll.

@@ -50,6 +50,7 @@ impl Home {
     /// The default settings, with the data here, two shards, free ports of this machine, and logs for programs.
     pub fn config(&self) -> Config {
         let mut config = Config { data_dir: self.data(), ..Config::default() };
+        config.auth.open = true;
         config.listen.set_port(0);
         config.metrics_listen.set_port(0);
         config.storage.shards = 2;

@@ -9,7 +9,7 @@
 use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use tandem_benches::{Process, Sample};
-use tandem_broker::{Broker, Config};
+use tandem_broker::{AuthConfig, Broker, Config};
 use tandem_client::{Batch, BatchStream, Client, to_sandbox};
 use tandem_proto::{
     messaging::v1::{Message, MessageType},
@@ -35,6 +35,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         data_dir: data_dir.clone(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        auth: AuthConfig { open: true, ..AuthConfig::default() },
         ..Config::default()
     };
     let broker = Box::pin(Broker::start(config)).await?;

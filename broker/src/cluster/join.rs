@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::tls::{PeerTls, TlsAccept};
 use crate::{
+    auth::seal::Seal,
     config::{ClusterConfig, Config, ConfigError, cluster::MIN_SECRET_BYTES},
     data_dir::DataDir,
     error::StartError,
@@ -16,6 +17,7 @@ use crate::{
 pub(crate) struct Membership {
     addresses: BTreeMap<u64, String>,
     secret: Secret,
+    seal: Option<Seal>,
     listener: TcpListener,
     tls: Option<PeerTls>,
     advertise: String,
@@ -34,15 +36,33 @@ impl Membership {
         let listen = if cluster.peer_listen.is_empty() { &own } else { &cluster.peer_listen };
         let listener = bind(listen).await?;
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        if config.tls.is_on() && config.tls.ca_file.as_os_str().is_empty() {
+            let expected = "the authority of all nodes' certificates, because they pass on requests";
+            return Err(ConfigError::Value { key: "tls.ca_file", value: "not set".into(), expected }.into());
+        }
         let secret = secret(&cluster, local)?;
+        let seal = match config.auth.open {
+            true => None,
+            false if secret.is_empty() => {
+                let expected = "a file with a secret that the nodes share, unless auth.open lets everyone in";
+                return Err(ConfigError::Value { key: "cluster.secret_file", value: "not set".into(), expected }.into());
+            }
+            false => Some(Seal::new(&secret)),
+        };
+        let secret = Secret::new(secret);
         let advertise =
             if cluster.advertise.is_empty() { advertised(service, &own) } else { cluster.advertise.clone() };
         let tls = PeerTls::new(&cluster)?;
-        let mut prepared = Self { addresses, secret, listener, tls, advertise };
+        let mut prepared = Self { addresses, secret, seal, listener, tls, advertise };
         if data_dir.identity.waits {
             prepared.join(data_dir, &own).await?;
         }
         Ok(Some(prepared))
+    }
+
+    /// With what nodes vouch for clients to each other; None where everyone may come.
+    pub(crate) fn seal(&self) -> Option<Seal> {
+        self.seal.clone()
     }
 
     /// Waits until the cluster takes this node in, and notes that in the data directory.
@@ -119,14 +139,14 @@ fn advertised(service: SocketAddr, own_peer_address: &str) -> String {
     format!("{host}:{}", service.port())
 }
 
-fn secret(cluster: &ClusterConfig, local: bool) -> Result<Secret, StartError> {
+fn secret(cluster: &ClusterConfig, local: bool) -> Result<Vec<u8>, StartError> {
     let wrong = |value: String, expected| {
         StartError::Config(ConfigError::Value { key: "cluster.secret_file", value, expected })
     };
     let path = &cluster.secret_file;
     if path.as_os_str().is_empty() {
         if local {
-            return Ok(Secret::new(Vec::new()));
+            return Ok(Vec::new());
         }
         let expected = "a file with a secret that the nodes share, because this node listens beyond loopback";
         return Err(wrong("not set".into(), expected));
@@ -137,7 +157,7 @@ fn secret(cluster: &ClusterConfig, local: bool) -> Result<Secret, StartError> {
     if trimmed.len() < MIN_SECRET_BYTES {
         return Err(wrong(shown, "a file with a secret of 16 bytes or more"));
     }
-    Ok(Secret::new(trimmed.to_vec()))
+    Ok(trimmed.to_vec())
 }
 
 #[cfg(test)]
@@ -163,6 +183,6 @@ mod tests {
         let text = secret(&with(&file), true).unwrap_err().to_string();
         assert!(text.contains("16 bytes") && !text.contains("short\n"), "{text}");
         fs::write(&file, "0123456789abcdef\n").unwrap();
-        assert_eq!(secret(&with(&file), false).unwrap(), Secret::new(b"0123456789abcdef".to_vec()));
+        assert_eq!(secret(&with(&file), false).unwrap(), b"0123456789abcdef");
     }
 }

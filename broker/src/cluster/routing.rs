@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Seat;
+use crate::tls::TowardsNodes;
 
 /// How long a request waits for a leader. An election takes less than one second.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,14 +41,16 @@ pub(crate) struct Routing(Arc<Inner>);
 struct Inner {
     cluster: Cluster,
     seats: Vec<watch::Receiver<Seat>>,
-    /// By service address.
-    channels: Mutex<HashMap<String, Channel>>,
+    /// How the others speak to clients, and so to nodes that pass on requests; None: in the clear.
+    tls: Option<TowardsNodes>,
+    /// By service address, with the generation of the certificates that it was made with.
+    channels: Mutex<HashMap<String, (u64, Channel)>>,
 }
 
 impl Routing {
     /// `seats` by shard.
-    pub(crate) fn new(cluster: Cluster, seats: Vec<watch::Receiver<Seat>>) -> Self {
-        Self(Arc::new(Inner { cluster, seats, channels: Mutex::default() }))
+    pub(crate) fn new(cluster: Cluster, seats: Vec<watch::Receiver<Seat>>, tls: Option<TowardsNodes>) -> Self {
+        Self(Arc::new(Inner { cluster, seats, tls, channels: Mutex::default() }))
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -93,11 +96,16 @@ impl Routing {
     }
 
     fn channel(&self, address: &str) -> Option<Channel> {
+        let tls = self.0.tls.as_ref().map(TowardsNodes::config);
+        let generation = tls.as_ref().map_or(0, |(generation, _)| *generation);
         let mut channels = self.0.channels.lock();
-        if let Some(channel) = channels.get(address) {
+        if let Some((_, channel)) = channels.get(address).filter(|(made, _)| *made == generation) {
             return Some(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        let endpoint = match tls {
+            None => Endpoint::from_shared(format!("http://{address}")).ok()?,
+            Some((_, tls)) => Endpoint::from_shared(format!("https://{address}")).ok()?.tls_config(tls).ok()?,
+        };
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -106,7 +114,7 @@ impl Routing {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect_lazy();
-        channels.insert(address.to_owned(), channel.clone());
+        channels.insert(address.to_owned(), (generation, channel.clone()));
         Some(channel)
     }
 }

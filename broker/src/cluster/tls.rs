@@ -6,15 +6,11 @@
 
 mod dialed;
 
-use std::{collections::HashMap, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName, server::WebPkiClientVerifier};
 use tandem_raft::{Accept, Dial, Refusal, RefusalCode, Wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +20,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::dialed::Dialed;
-use crate::config::{ClusterConfig, ConfigError};
+use crate::{
+    config::{ClusterConfig, ConfigError},
+    pem::{authority, certificates, private_key, wrong},
+};
 
 /// How long a connection may take to come about, its handshake included.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -61,16 +60,9 @@ impl PeerTls {
     fn load(&self) -> Result<Sides, ConfigError> {
         let ClusterConfig { tls_cert_file, tls_key_file, tls_ca_file, .. } = &self.settings;
         let certificates = certificates("cluster.tls_cert_file", tls_cert_file)?;
-        let key = || {
-            PrivateKeyDer::from_pem_file(tls_key_file)
-                .map_err(|error| wrong("cluster.tls_key_file", tls_key_file, &error, "a private key as PEM"))
-        };
-        let mut authority = RootCertStore::empty();
+        let key = || private_key("cluster.tls_key_file", tls_key_file);
         let expected = "certificates of an authority as PEM";
-        for certificate in self::certificates("cluster.tls_ca_file", tls_ca_file)? {
-            authority.add(certificate).map_err(|error| wrong("cluster.tls_ca_file", tls_ca_file, &error, expected))?;
-        }
-        let authority = Arc::new(authority);
+        let authority = Arc::new(authority("cluster.tls_ca_file", tls_ca_file)?);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let bad_ca = |error: &dyn std::fmt::Display| wrong("cluster.tls_ca_file", tls_ca_file, error, expected);
         let bad_key = |error: rustls::Error| {
@@ -97,18 +89,6 @@ impl PeerTls {
             .map_err(bad_key)?;
         Ok((Arc::new(server), Arc::new(client)))
     }
-}
-
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let expected = "a file with certificates as PEM";
-    let failed = |error: &dyn std::fmt::Display| wrong(key, file, error, expected);
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))?;
-    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    if found.is_empty() { Err(failed(&"it has none")) } else { Ok(found) }
-}
-
-fn wrong(key: &'static str, file: &Path, error: &dyn std::fmt::Display, expected: &'static str) -> ConfigError {
-    ConfigError::Value { key, value: format!("{} ({error})", file.display()), expected }
 }
 
 /// What a node says of a connection that did not come about for the sake of TLS.

@@ -4,6 +4,7 @@ use super::{Edge, publish::PublishContext};
 use crate::{
     machine::keys,
     message::{Capability, MessageView},
+    policy::Recipient,
     query::{QueryError, registry::Candidate},
     rejection::Rejection,
 };
@@ -35,9 +36,9 @@ pub(super) struct Capable {
 }
 
 impl Capable {
-    /// The one with the fewest waiting messages, or, with an ordering key, always the same.
-    fn one(&mut self, from: &str, ordering_key: &str) -> Option<String> {
-        let others = self.online.iter_mut().filter(|candidate| candidate.name != from);
+    /// The one with the fewest waiting messages, or, with an ordering key, always the same, of those who may have it.
+    fn one(&mut self, from: &str, ordering_key: &str, may: impl Fn(&str) -> bool) -> Option<String> {
+        let others = self.online.iter_mut().filter(|candidate| candidate.name != from && may(&candidate.name));
         let chosen = if ordering_key.is_empty() {
             others.min_by_key(|candidate| (candidate.held, candidate.number))
         } else {
@@ -57,7 +58,7 @@ impl Edge {
         &self,
         context: &mut PublishContext<'_>,
         wanted: Capability<'_>,
-        view: &MessageView<'_>,
+        (view, body): (&MessageView<'_>, &[u8]),
     ) -> Result<Choice, QueryError> {
         let (shard, workspace) = (context.shard, context.workspace_number());
         let capable = context.capable.entry(wanted.name.to_owned()).or_default();
@@ -68,12 +69,21 @@ impl Edge {
             };
             return everybody(all, wanted, view.from_sandbox_id);
         }
+        let (from, key) = (view.from_sandbox_id, view.ordering_key);
+        let in_force = shard.reader.policy_in_force(workspace)?;
+        let judging = in_force.map(|policy| policy.judging(from, view.message_type as u8, body, context.now_ms));
+        let may = |to: &str| judging.as_ref().is_none_or(|judging| judging.on(Recipient::Sandbox(to)).is_ok());
         loop {
-            if let Some(name) = capable.one(view.from_sandbox_id, view.ordering_key) {
+            if let Some(name) = capable.one(from, key, may) {
                 return Ok(Choice::One(name));
             }
             if capable.complete {
-                return if wanted.wait { Ok(Choice::Nobody) } else { Err(nobody(wanted)) };
+                // Where somebody is there who may not have it, the machine says why.
+                return match capable.one(from, key, |_| true).filter(|_| !wanted.wait) {
+                    Some(forbidden) => Ok(Choice::One(forbidden)),
+                    None if wanted.wait => Ok(Choice::Nobody),
+                    None => Err(nobody(wanted)),
+                };
             }
             let page = shard.reader.capable(workspace, wanted.name, capable.through, MAX_CANDIDATES)?;
             capable.complete = page.len() < MAX_CANDIDATES;
@@ -118,13 +128,14 @@ mod tests {
         let mut capable = Capable { online: idle(10), ..Capable::default() };
         let mut counts = [0; 10];
         for _ in 0..100 {
-            counts[capable.one("alice", "").unwrap().parse::<usize>().unwrap()] += 1;
+            counts[capable.one("alice", "", |_| true).unwrap().parse::<usize>().unwrap()] += 1;
         }
         assert_eq!(counts, [10; 10]);
-        let sticky: std::collections::BTreeSet<_> = (0..20).map(|_| capable.one("alice", "key")).collect();
+        let sticky: std::collections::BTreeSet<_> = (0..20).map(|_| capable.one("alice", "key", |_| true)).collect();
+        assert_eq!(capable.one("alice", "", |name| name == "7").as_deref(), Some("7"), "nobody else may have it");
         assert_eq!(sticky.len(), 1, "an ordering key has one place whatever waits there");
         let mut alone = Capable { online: idle(1), ..Capable::default() };
-        assert_eq!(alone.one("0", ""), None, "nobody gets its own message");
+        assert_eq!(alone.one("0", "", |_| true), None, "nobody gets its own message");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::Edge;
 use crate::{
+    auth::Caller,
     cluster::progress,
     error::RequestError,
     rejection::{Reason, Rejection},
@@ -28,7 +29,8 @@ const MAX_VERIFY_TIMEOUT_MS: u64 = 3_600_000;
 
 #[tonic::async_trait]
 impl ClusterService for Edge {
-    async fn get_cluster(&self, _request: Request<GetClusterRequest>) -> Result<Response<GetClusterResponse>, Status> {
+    async fn get_cluster(&self, request: Request<GetClusterRequest>) -> Result<Response<GetClusterResponse>, Status> {
+        Caller::of(&request)?;
         let cluster = self.cluster()?;
         let newest = cluster.newest_roll().await;
         let current = newest.is_some();
@@ -38,6 +40,7 @@ impl ClusterService for Edge {
     }
 
     async fn add_node(&self, request: Request<AddNodeRequest>) -> Result<Response<AddNodeResponse>, Status> {
+        Caller::of(&request)?;
         let AddNodeRequest { node_id, peer_address } = request.into_inner();
         let node = id("node_id", node_id)?;
         let cluster = self.change(Change::Add { node, address: address(&peer_address)? }).await?;
@@ -45,6 +48,7 @@ impl ClusterService for Edge {
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeResponse>, Status> {
+        Caller::of(&request)?;
         let RemoveNodeRequest { node_id, force } = request.into_inner();
         let cluster = self.change(Change::Remove { node: id("node_id", node_id)?, force }).await?;
         Ok(Response::new(RemoveNodeResponse { cluster: Some(cluster) }))
@@ -54,6 +58,7 @@ impl ClusterService for Edge {
         &self,
         request: Request<ReplaceNodeRequest>,
     ) -> Result<Response<ReplaceNodeResponse>, Status> {
+        Caller::of(&request)?;
         let ReplaceNodeRequest { node_id, new_node_id, peer_address, force } = request.into_inner();
         let (old, new) = (id("node_id", node_id)?, id("new_node_id", new_node_id)?);
         let cluster = self.change(Change::Replace { old, new, address: address(&peer_address)?, force }).await?;
@@ -61,6 +66,7 @@ impl ClusterService for Edge {
     }
 
     async fn drain_node(&self, request: Request<DrainNodeRequest>) -> Result<Response<DrainNodeResponse>, Status> {
+        Caller::of(&request)?;
         let node = id("node_id", request.into_inner().node_id)?;
         let cluster = self.change(Change::Drain { node }).await?;
         Ok(Response::new(DrainNodeResponse { cluster: Some(cluster) }))
@@ -70,6 +76,7 @@ impl ClusterService for Edge {
         &self,
         request: Request<UndrainNodeRequest>,
     ) -> Result<Response<UndrainNodeResponse>, Status> {
+        Caller::of(&request)?;
         let node = id("node_id", request.into_inner().node_id)?;
         let cluster = self.change(Change::Undrain { node }).await?;
         Ok(Response::new(UndrainNodeResponse { cluster: Some(cluster) }))
@@ -79,6 +86,7 @@ impl ClusterService for Edge {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        Caller::of(&request)?;
         let TransferLeaderRequest { shard_id: shard, node_id } = request.into_inner();
         let cluster = self.change(Change::Transfer { shard, to: id("node_id", node_id)? }).await?;
         Ok(Response::new(TransferLeaderResponse { cluster: Some(cluster) }))
@@ -86,8 +94,9 @@ impl ClusterService for Edge {
 
     async fn rebalance_leaders(
         &self,
-        _request: Request<RebalanceLeadersRequest>,
+        request: Request<RebalanceLeadersRequest>,
     ) -> Result<Response<RebalanceLeadersResponse>, Status> {
+        Caller::of(&request)?;
         let cluster = self.change(Change::Rebalance).await?;
         Ok(Response::new(RebalanceLeadersResponse { cluster: Some(cluster) }))
     }
@@ -96,6 +105,7 @@ impl ClusterService for Edge {
         &self,
         request: Request<VerifyClusterRequest>,
     ) -> Result<Response<VerifyClusterResponse>, Status> {
+        Caller::of(&request)?;
         let timeout_ms = match request.into_inner().timeout_ms {
             0 => VERIFY_TIMEOUT_MS,
             asked if asked <= MAX_VERIFY_TIMEOUT_MS => asked,

@@ -18,6 +18,7 @@ use super::{
     time::{self, timestamp},
 };
 use crate::{
+    auth::Caller,
     clock,
     command::{Outcome, Purge, Redrive, Verb},
     delivery::subscription::encode_message,
@@ -47,8 +48,9 @@ impl DeadLetterService for Edge {
         &self,
         request: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?;
+        let name = caller.workspace(&request.workspace_id)?;
         let filter = filter(request.filter)?;
         let limit = field::page_size(request.page_size)?;
         let from = if request.page_token.is_empty() { (0, 0) } else { page_token(&request.page_token)? };
@@ -66,8 +68,9 @@ impl DeadLetterService for Edge {
         &self,
         request: Request<GetDeadLetterRequest>,
     ) -> Result<Response<GetDeadLetterResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?;
+        let name = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
         if request.sequence == 0 {
             return Err(Rejection::field("sequence", "sequence is 0; sequences begin with 1").into());
@@ -88,13 +91,15 @@ impl DeadLetterService for Edge {
         &self,
         request: Request<RedriveDeadLettersRequest>,
     ) -> Result<Response<Self::RedriveDeadLettersStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let to_sandbox = request.to_sandbox_id;
         if !to_sandbox.is_empty() {
             field::id("to_sandbox_id", &to_sandbox)?;
         }
         let task = Task::Redrive { to_sandbox };
-        let sweep = Sweep::begin(self, request.workspace_id, request.filter, task, request.max_per_second).await?;
+        let sweep =
+            Sweep::begin(self, &caller, request.workspace_id, request.filter, task, request.max_per_second).await?;
         let answers = sweep.run().map(|progress| {
             let Progress { moved, skipped, done } = progress?;
             Ok(RedriveDeadLettersResponse { redriven: moved, skipped, done })
@@ -108,8 +113,9 @@ impl DeadLetterService for Edge {
         &self,
         request: Request<PurgeDeadLettersRequest>,
     ) -> Result<Response<Self::PurgeDeadLettersStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let sweep = Sweep::begin(self, request.workspace_id, request.filter, Task::Purge, 0).await?;
+        let sweep = Sweep::begin(self, &caller, request.workspace_id, request.filter, Task::Purge, 0).await?;
         let answers = sweep.run().map(|progress| {
             let Progress { moved, done, .. } = progress?;
             Ok(PurgeDeadLettersResponse { purged: moved, done })
@@ -153,12 +159,13 @@ struct Sweep {
 impl Sweep {
     async fn begin(
         edge: &Edge,
+        caller: &Caller,
         name: String,
         wanted: Option<DeadLetterFilter>,
         task: Task,
         max_per_second: u32,
     ) -> Result<Self, RequestError> {
-        field::id("workspace_id", &name)?;
+        caller.workspace(&name)?;
         let mut filter = filter(wanted)?;
         let shard = edge.shards.of(&name);
         shard.group.read_barrier().await?;

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Edge, StreamPlace, time::timestamp};
 use crate::{
+    auth::Caller,
     error::RequestError,
     field, machine,
     query::events::{EventFilter, MAX_EXAMINED},
@@ -34,8 +35,9 @@ impl EventService for Edge {
         &self,
         request: Request<StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?.to_owned();
+        let name = caller.workspace(&request.workspace_id)?.to_owned();
         let filter = EventFilter {
             types: types(&request.types)?,
             sandbox: field::name("sandbox_id", &request.sandbox_id)?.to_owned(),

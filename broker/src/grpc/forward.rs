@@ -5,7 +5,6 @@
 //! until it is taken: a node that does not lead (any more) says so before it has done anything, and then the next leader
 //! gets it.
 
-mod ending;
 mod peek;
 
 use std::{
@@ -26,12 +25,16 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-use self::{
-    ending::Ending,
-    peek::{Peeked, Reading},
+use self::peek::{Peeked, Reading};
+use super::{
+    ending::{Ending, When},
+    status,
 };
-use super::status;
 use crate::{
+    auth::{
+        Caller,
+        seal::{CALLER, Seal},
+    },
     cluster::{Place, Routing, Seat},
     error::RequestError,
     shard::Shards,
@@ -42,6 +45,8 @@ use crate::{
 pub(crate) const FORWARDED: &str = "aintandem-forwarded";
 /// The reason of an error, where it is found without decoding.
 pub(crate) const REASON: &str = "aintandem-reason";
+/// What is kept by shard 0, whatever workspace it is about.
+const KEYS: &str = "/aintandem.key.";
 /// A hint: who leads. The id in an error; id and address in an answer that came from there.
 pub(crate) const LEADER: &str = "aintandem-leader";
 
@@ -61,6 +66,8 @@ pub(crate) struct ForwardLayer {
     /// The most that a request with one message may hold, in bytes; more is left to the service, which refuses it.
     pub(crate) max_request_bytes: usize,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Tells the other node who is behind a request.
+    pub(crate) seal: Option<Seal>,
 }
 
 impl<S> Layer<S> for ForwardLayer {
@@ -161,7 +168,7 @@ impl ForwardLayer {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let writes = writes(parts.uri.path());
-        let (mut answer, shard) = (None, self.shard(&peeked));
+        let (mut answer, shard) = (None, self.shard(parts.uri.path(), &peeked));
         for attempt in 0..MAX_TRIES {
             if attempt > 0 {
                 tokio::time::sleep(TRY_DELAY).await;
@@ -196,7 +203,7 @@ impl ForwardLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
-        let shard = self.shard(&peeked);
+        let shard = self.shard(parts.uri.path(), &peeked);
         match self.place(shard).await {
             Err(status) => Ok(status.into_http()),
             Ok(Place::Here) => inner.call(Request::from_parts(parts, peeked.into_body())).await,
@@ -240,15 +247,31 @@ impl ForwardLayer {
     ) -> Result<Response<Body>, tonic::transport::Error> {
         // Only what names a shard is sent anywhere.
         request.headers_mut().insert(FORWARDED, shard.unwrap_or(0).into());
+        let caller = request.extensions().get::<Caller>();
+        if let Some(sealed) = self.seal.as_ref().zip(caller).and_then(|(seal, caller)| seal.put(caller)) {
+            request.headers_mut().insert(CALLER, sealed);
+        }
         std::future::poll_fn(|context| channel.poll_ready(context)).await?;
         let mut response = channel.call(request).await?;
         if let Ok(leader) = HeaderValue::from_str(leader) {
             response.headers_mut().insert(LEADER, leader);
         }
-        Ok(response.map(|body| Ending::body(body, self.stopping.clone())))
+        let mut stopping = self.stopping.clone();
+        let stopped = Box::pin(async move {
+            while !*stopping.borrow_and_update() {
+                if stopping.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            status::shutting_down()
+        });
+        Ok(response.map(|body| Ending::body(body, stopped, When::Idle)))
     }
 
-    fn shard(&self, peeked: &Peeked) -> Option<u32> {
+    fn shard(&self, path: &str, peeked: &Peeked) -> Option<u32> {
+        if path.starts_with(KEYS) {
+            return Some(0);
+        }
         peeked.workspace().map(|workspace| self.shards.of(workspace).group.shard())
     }
 
@@ -294,6 +317,7 @@ mod tests {
                     let first = message.field.iter().find(|field| field.number() == 1);
                     let names_workspace = first.is_some_and(|field| field.name() == "workspace_id");
                     let expected = match (method.client_streaming(), names_workspace) {
+                        _ if path.starts_with(KEYS) => Kind::Single,
                         (true, true) => Kind::Many,
                         (false, true) => Kind::Single,
                         _ => Kind::Local,

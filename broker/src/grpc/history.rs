@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Edge, StreamPlace, time};
 use crate::{
+    auth::Caller,
     batch::MessageRef,
     command::{Outcome, Replay, Verb},
     delivery::subscription::encode_message,
@@ -40,8 +41,9 @@ const MAX_REPLAYED: usize = 1_000;
 #[tonic::async_trait]
 impl HistoryService for Edge {
     async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<GetMessageResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?;
+        let name = caller.workspace(&request.workspace_id)?;
         let id = field::id("message_id", &request.message_id)?;
         let shard = self.shards.of(name);
         shard.group.read_barrier().await.map_err(RequestError::from)?;
@@ -71,8 +73,9 @@ impl HistoryService for Edge {
         &self,
         request: Request<ListMessagesRequest>,
     ) -> Result<Response<ListMessagesResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?;
+        let name = caller.workspace(&request.workspace_id)?;
         let limit = field::page_size(request.page_size)?;
         let filter = Filter {
             sandbox: field::name("sandbox_id", &request.sandbox_id)?.to_owned(),
@@ -104,8 +107,9 @@ impl HistoryService for Edge {
         &self,
         request: Request<StreamMessagesRequest>,
     ) -> Result<Response<Self::StreamMessagesStream>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?.to_owned();
+        let name = caller.workspace(&request.workspace_id)?.to_owned();
         if request.follow && request.to_sequence > 0 {
             let text = "follow and to_sequence are both set; a stream that follows has no end";
             return Err(Rejection::field("follow", text).into());
@@ -136,9 +140,11 @@ impl HistoryService for Edge {
         &self,
         request: Request<ReplayMessagesRequest>,
     ) -> Result<Response<ReplayMessagesResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name = field::id("workspace_id", &request.workspace_id)?;
+        let name = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        caller.acts_as("sandbox_id", sandbox)?;
         if request.from_sequence == 0 || request.to_sequence < request.from_sequence {
             let text = format!(
                 "the range {} to {} is empty; from_sequence begins with 1, to_sequence is included",

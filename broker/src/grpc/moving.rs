@@ -27,6 +27,7 @@ use tonic_types::StatusExt as _;
 use self::{ranges::Ranges, tries::Tries, unanswered::Unanswered};
 use super::{Edge, StreamPlace, forward, status, subscribe::SubscriptionStream};
 use crate::{
+    auth::Caller,
     clock,
     cluster::Place,
     error::RequestError,
@@ -72,8 +73,11 @@ pub(crate) struct Resume {
     pub(super) first_delivery: u64,
 }
 
-const SUBSCRIPTION_ID: &str = "aintandem-subscription-id";
-const FIRST_DELIVERY: &str = "aintandem-first-delivery";
+pub(crate) const SUBSCRIPTION_ID: &str = "aintandem-subscription-id";
+pub(crate) const FIRST_DELIVERY: &str = "aintandem-first-delivery";
+
+/// Far from where numbers of deliveries would run out.
+const MAX_FIRST_DELIVERY: u64 = 1 << 62;
 
 impl Resume {
     /// What another node says of the client behind it; None for a client that came here itself.
@@ -81,7 +85,10 @@ impl Resume {
         metadata.get(forward::FORWARDED)?;
         let text = |key| metadata.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let subscription_id = field::id("subscription_id", text(SUBSCRIPTION_ID)).unwrap_or_default().to_owned();
-        Some(Self { subscription_id, first_delivery: text(FIRST_DELIVERY).parse().unwrap_or(1) })
+        Some(Self {
+            subscription_id,
+            first_delivery: text(FIRST_DELIVERY).parse().unwrap_or(1).clamp(1, MAX_FIRST_DELIVERY),
+        })
     }
 
     fn put(&self, shard: u32, metadata: &mut MetadataMap) {
@@ -94,11 +101,17 @@ impl Resume {
 }
 
 /// Serves a client from whoever leads.
-pub(super) fn subscription(edge: Edge, requests: Streaming<SubscribeRequest>, place: StreamPlace) -> Subscribed {
+pub(super) fn subscription(
+    edge: Edge,
+    caller: Caller,
+    requests: Streaming<SubscribeRequest>,
+    place: StreamPlace,
+) -> Subscribed {
     let (responses, receiver) = mpsc::channel(QUEUED_RESPONSES);
     tokio::spawn(async move {
         let mut moving = Moving {
             edge,
+            caller,
             responses,
             open: None,
             resume: Resume { subscription_id: String::new(), first_delivery: 1 },
@@ -128,6 +141,7 @@ struct Upstream {
 
 struct Moving {
     edge: Edge,
+    caller: Caller,
     responses: mpsc::Sender<Result<SubscribeResponse, Status>>,
     open: Option<Open>,
     resume: Resume,
@@ -234,7 +248,7 @@ impl Moving {
             let text = "the first request of a subscription must be open";
             return Err(Rejection::new(Reason::StreamNotOpen, text).into());
         };
-        field::id("workspace_id", &open.workspace_id)?;
+        self.caller.workspace(&open.workspace_id)?;
         Ok(Some(open))
     }
 
@@ -365,11 +379,12 @@ impl Moving {
                 // acknowledged meanwhile under another leader.
                 group.leader_barrier().await.map_err(unavailable)?;
                 let queue = Box::pin(queue.map(Ok));
-                Box::pin(self.edge.serve_here(queue, self.resume.clone(), None))
+                Box::pin(self.edge.serve_here(self.caller.clone(), queue, self.resume.clone(), None))
             }
             Place::There { channel, .. } => {
                 let mut request = Request::new(queue);
                 self.resume.put(shard, request.metadata_mut());
+                self.edge.vouch(&self.caller, request.metadata_mut());
                 let mut service = SubscribeServiceClient::new(channel).max_decoding_message_size(usize::MAX);
                 Box::pin(service.subscribe(request).await.map_err(Failed::AtLeader)?.into_inner())
             }

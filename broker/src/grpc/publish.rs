@@ -18,6 +18,7 @@ use super::{
     time::timestamp,
 };
 use crate::{
+    auth::Caller,
     batch::Record,
     batcher::{BatcherHandle, PublishRecords, PublishResult},
     command::{Published, publish::Exception},
@@ -50,11 +51,12 @@ struct Answer {
 #[tonic::async_trait]
 impl PublishService for Edge {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
+        let workspace: Arc<str> = caller.workspace(&request.workspace_id)?.into();
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
-        let mut context = self.context(&workspace)?;
-        let producer = producer(request.producer.as_ref())?;
+        let mut context = self.context(&caller, &workspace)?;
+        let producer = producer(&caller, request.producer.as_ref())?;
         self.encode(&mut context, &request.message, producer, 0, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
@@ -74,9 +76,10 @@ impl PublishService for Edge {
         &self,
         request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let caller = Caller::of(&request)?;
         let place = self.take_stream_place()?;
         let (answers, waiting) = mpsc::channel(self.limits.max_stream_requests);
-        tokio::spawn(read_requests(self.clone(), request.into_inner(), answers, place));
+        tokio::spawn(read_requests(self.clone(), caller, request.into_inner(), answers, place));
         let metrics = Arc::clone(&self.metrics);
         let answered = tokio_stream::wrappers::ReceiverStream::new(waiting).then(move |answer| {
             let metrics = Arc::clone(&metrics);
@@ -98,6 +101,7 @@ impl PublishService for Edge {
 /// bounded channel of answers holds it back when the client is ahead of the log.
 async fn read_requests(
     edge: Edge,
+    caller: Caller,
     mut requests: Streaming<PublishStreamRequest>,
     answers: mpsc::Sender<Result<Answer, Status>>,
     _place: StreamPlace,
@@ -122,7 +126,7 @@ async fn read_requests(
             }
         };
         let Ok(slot) = answers.reserve().await else { return };
-        match submit(&edge, &mut target, request).await {
+        match submit(&edge, &caller, &mut target, request).await {
             Ok(answer) => slot.send(Ok(answer)),
             Err(error) => {
                 slot.send(Err(error.into()));
@@ -134,9 +138,12 @@ async fn read_requests(
 
 async fn submit(
     edge: &Edge,
+    caller: &Caller,
     target: &mut Option<(Arc<str>, BatcherHandle)>,
     request: PublishStreamRequest,
 ) -> Result<Answer, RequestError> {
+    // The stream ends with what its caller has shown; until that reaches a client that reads nothing, nothing more is taken.
+    caller.in_time()?;
     let (workspace, batcher) = match target {
         Some(target) if request.workspace_id.is_empty() || *request.workspace_id == *target.0 => target,
         Some((workspace, _)) => {
@@ -147,12 +154,12 @@ async fn submit(
             return Err(Rejection::field("workspace_id", text).into());
         }
         None => {
-            let workspace = field::id("workspace_id", &request.workspace_id)?;
+            let workspace = caller.workspace(&request.workspace_id)?;
             target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
         }
     };
     let total = request.messages.len() as u32;
-    let mut context = edge.context(workspace)?;
+    let mut context = edge.context(caller, workspace)?;
     let checked = check(edge, &mut context, &request)?;
     let published = if checked.count == 0 {
         None
@@ -181,7 +188,7 @@ fn check(edge: &Edge, context: &mut PublishContext<'_>, request: &PublishStreamR
         );
         return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into() });
     }
-    let (producer, first) = producer(request.producer.as_ref())?;
+    let (producer, first) = producer(context.caller, request.producer.as_ref())?;
     if first.checked_add(messages.len() as u64).is_none() {
         let text =
             format!("producer.sequence is {first}; positions end before the last of {} messages", messages.len());
@@ -208,21 +215,27 @@ fn unreadable(error: &RequestError) -> Rejection {
     Rejection::new(Reason::Overloaded, format!("the registry could not be read: {error}; try again"))
 }
 
-/// The hash of the producer and the position of its first message.
-fn producer(position: Option<&ProducerPosition>) -> Result<(u128, u64), Rejection> {
+/// The hash of the producer and the position of its first message. Producers of a caller that is bound to a sandbox are its own:
+/// else one could take the positions of another.
+fn producer(caller: &Caller, position: Option<&ProducerPosition>) -> Result<(u128, u64), Rejection> {
     let Some(position) = position else { return Ok((0, 0)) };
     let id = field::id("producer.producer_id", &position.producer_id)?;
     if position.sequence == 0 {
         return Err(Rejection::field("producer.sequence", "producer.sequence is 0; it begins with 1"));
     }
-    Ok((keys::text_hash(id), position.sequence))
+    let hash = match &caller.identity().sandbox {
+        Some(own) => keys::text_hash(&format!("{own}\0{id}")),
+        None => keys::text_hash(id),
+    };
+    Ok((hash, position.sequence))
 }
 
 /// What a publish needs to know of its workspace. A workspace that is not there is told by the machine.
 pub(super) struct PublishContext<'a> {
     pub(super) shard: &'a Shard,
+    caller: &'a Caller,
     workspace: Option<Workspace>,
-    now_ms: u64,
+    pub(super) now_ms: u64,
     /// By capability, as far as messages were addressed to one.
     pub(super) capable: HashMap<String, Capable>,
 }
@@ -235,14 +248,18 @@ impl PublishContext<'_> {
 }
 
 impl Edge {
-    pub(super) fn context(&self, workspace: &str) -> Result<PublishContext<'_>, RequestError> {
+    pub(super) fn context<'a>(
+        &'a self,
+        caller: &'a Caller,
+        workspace: &str,
+    ) -> Result<PublishContext<'a>, RequestError> {
         let shard = self.shards.of(workspace);
         let found = match shard.reader.workspace(workspace) {
             Ok(found) => Some(found),
             Err(QueryError::Rejected(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(PublishContext { shard, workspace: found, now_ms: shard.time.now_ms(), capable: HashMap::new() })
+        Ok(PublishContext { shard, caller, workspace: found, now_ms: shard.time.now_ms(), capable: HashMap::new() })
     }
 
     /// Checks a message and appends its record.
@@ -255,13 +272,14 @@ impl Edge {
         out: &mut BytesMut,
     ) -> Result<(), RequestError> {
         let view = message::check(body, &self.limits, context.now_ms)?;
+        context.caller.acts_as("message.from_sandbox_id", view.from_sandbox_id)?;
         let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
         let (Destination::Capability(wanted), Some(_)) = (view.to, &context.workspace) else {
             return Ok(view.encode(body, &envelope, out)?);
         };
-        let choice = self.choose(context, wanted, &view)?;
+        let choice = self.choose(context, wanted, (&view, body))?;
         envelope.chosen = match &choice {
             Choice::One(name) => Chosen::One(name),
             Choice::Several(numbers) => Chosen::Several(numbers),

@@ -16,6 +16,7 @@ use super::{
     time::{milliseconds, timestamp},
 };
 use crate::{
+    auth::Caller,
     command::{Heartbeat, Outcome, RegisterSandbox, UnregisterSandbox, Verb, register_sandbox::InboxSettings},
     error::RequestError,
     field,
@@ -42,10 +43,12 @@ impl RegistryService for Edge {
         &self,
         request: Request<RegisterSandboxRequest>,
     ) -> Result<Response<RegisterSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let sandbox = request.sandbox.ok_or_else(|| Rejection::field("sandbox", "sandbox is missing"))?;
         check(&sandbox)?;
+        caller.acts_as("sandbox.sandbox_id", &sandbox.sandbox_id)?;
         let shard = self.shards.of(workspace);
         let description = sandbox.encode_to_vec();
         let description_bytes = description.len();
@@ -75,9 +78,11 @@ impl RegistryService for Edge {
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        caller.acts_as("sandbox_id", sandbox)?;
         let shard = self.shards.of(workspace);
         let verb = Verb::Heartbeat(Heartbeat { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
         match shard.batcher.call(verb, 0).await? {
@@ -89,8 +94,9 @@ impl RegistryService for Edge {
     }
 
     async fn get_sandbox(&self, request: Request<GetSandboxRequest>) -> Result<Response<GetSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
         let (shard, state) = self.read_workspace(workspace).await?;
         let named = shard.reader.named_sandbox(&state, sandbox)?;
@@ -101,8 +107,9 @@ impl RegistryService for Edge {
         &self,
         request: Request<ListSandboxesRequest>,
     ) -> Result<Response<ListSandboxesResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let limit = field::page_size(request.page_size)?;
         let after = if request.page_token.is_empty() { "" } else { field::id("page_token", &request.page_token)? };
         let (shard, state) = self.read_workspace(workspace).await?;
@@ -116,8 +123,9 @@ impl RegistryService for Edge {
         &self,
         request: Request<DiscoverAgentsRequest>,
     ) -> Result<Response<DiscoverAgentsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let limit = field::page_size(request.page_size)?;
         let wanted = wanted(&request)?;
         let mut after = if request.page_token.is_empty() {
@@ -150,9 +158,11 @@ impl RegistryService for Edge {
         &self,
         request: Request<UnregisterSandboxRequest>,
     ) -> Result<Response<UnregisterSandboxResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        caller.acts_as("sandbox_id", sandbox)?;
         let verb =
             Verb::UnregisterSandbox(UnregisterSandbox { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
         match self.shards.of(workspace).batcher.call(verb, 0).await? {

@@ -8,13 +8,13 @@ use tonic::{Request, Response, Status};
 
 use super::{Edge, time};
 use crate::{
+    auth::Caller,
     batch::{Batch, MessageRef},
     batcher::PublishRecords,
     clock,
     command::{Answered, Verb, publish::Exception},
     delivery::subscription::encode_message,
     error::RequestError,
-    field,
     machine::{keys, request::WaitingRequest},
     message::{self, Destination},
     rejection::{Reason, Rejection},
@@ -30,10 +30,11 @@ const GRACE: Duration = Duration::from_secs(2);
 #[tonic::async_trait]
 impl RequestService for Edge {
     async fn request(&self, request: Request<RequestRequest>) -> Result<Response<RequestResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let name: Arc<str> = field::id("workspace_id", &request.workspace_id)?.into();
+        let name: Arc<str> = caller.workspace(&request.workspace_id)?.into();
         let timeout_ms = time::milliseconds("timeout", request.timeout, TIMEOUTS_MS)?.unwrap_or(TIMEOUT_MS);
-        let mut context = self.context(&name)?;
+        let mut context = self.context(&caller, &name)?;
         let mut records = BytesMut::with_capacity(request.message.len() + 256);
         self.encode(&mut context, &request.message, (0, 0), timeout_ms, &mut records)?;
         let view = message::read(&request.message)?;

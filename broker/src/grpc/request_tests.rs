@@ -14,11 +14,13 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
+    auth::{api_keys::KeyRing, layer::Door},
     command::{CreateWorkspace, UpdateWorkspace, create_workspace::Settings},
     config::Config,
     grpc::ServerInfo,
     machine,
     metrics::Metrics,
+    query::StateReader,
     running::{Parts, Running},
 };
 
@@ -51,13 +53,21 @@ async fn start(dir: &Path) -> (Running, Edge, watch::Sender<bool>) {
     running.shards.of(WORKSPACE).batcher.call(Verb::CreateWorkspace(create), 64).await.unwrap();
     let info = ServerInfo { cluster_id: String::new(), node_id: 1, start_time_ms: 0, storage_engine: "memory" };
     let (stop, stopping) = watch::channel(false);
-    let edge = Edge::new(running.shards.clone(), &config, metrics, info, None, stopping);
+    let door = Door::new(None, None, KeyRing::new(StateReader::default()));
+    let edge = Edge::new(running.shards.clone(), &config, metrics, info, (None, door), stopping);
     (running, edge, stop)
+}
+
+/// As it comes from the door.
+fn called<T>(body: T) -> Request<T> {
+    let mut request = Request::new(body);
+    request.extensions_mut().insert(Caller::anyone());
+    request
 }
 
 async fn liveness(edge: &Edge, sandbox: &str) -> Liveness {
     let request = GetSandboxRequest { workspace_id: WORKSPACE.into(), sandbox_id: sandbox.into() };
-    let answer = edge.get_sandbox(Request::new(request)).await.unwrap().into_inner();
+    let answer = edge.get_sandbox(called(request)).await.unwrap().into_inner();
     answer.sandbox.unwrap().liveness()
 }
 
@@ -77,7 +87,7 @@ fn request(timeout: Duration) -> Request<RequestRequest> {
         timeout: Some(time::duration(timeout.as_millis() as u64)),
     };
     let bytes = prost::Message::encode_to_vec(&request);
-    Request::new(prost::Message::decode(bytes.as_slice()).unwrap())
+    called(prost::Message::decode(bytes.as_slice()).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +99,7 @@ async fn what_takes_time_happens_although_time_is_ahead_of_the_clock() {
     for name in ["asks", "silent"] {
         let sandbox = Sandbox { sandbox_id: name.into(), ..Default::default() };
         let register = RegisterSandboxRequest { workspace_id: WORKSPACE.into(), sandbox: Some(sandbox) };
-        edge.register_sandbox(Request::new(register)).await.unwrap();
+        edge.register_sandbox(called(register)).await.unwrap();
     }
     let newest_ms = edge.shards.of(WORKSPACE).reader.time_ms().unwrap();
     assert!(newest_ms >= ahead_ms, "{newest_ms}");

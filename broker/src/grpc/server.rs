@@ -7,13 +7,15 @@ use tandem_raft::{Cluster, PeerState};
 use tonic::{Request, Response, Status};
 
 use super::{Edge, time::timestamp};
+use crate::auth::Caller;
 
 #[tonic::async_trait]
 impl ServerService for Edge {
     async fn get_server_info(
         &self,
-        _request: Request<GetServerInfoRequest>,
+        request: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
+        Caller::of(&request)?;
         let shards = self.shards.iter().map(|shard| {
             let status = shard.group.status();
             Shard {

@@ -33,11 +33,20 @@ const UPGRADE_RETRY_DELAY: Duration = Duration::from_secs(1);
 fn code(reason: Reason) -> Code {
     match reason {
         Reason::InvalidField
+        | Reason::InvalidPolicy
         | Reason::MessageTooLarge
         | Reason::BatchTooLarge
         | Reason::InvalidPageToken
         | Reason::MalformedRequest
         | Reason::CreditTooLarge => Code::InvalidArgument,
+        Reason::TokenMissing
+        | Reason::TokenInvalid
+        | Reason::TokenExpired
+        | Reason::TokenNotYetValid
+        | Reason::KeyRevoked => Code::Unauthenticated,
+        Reason::RoleMissing | Reason::OtherWorkspace | Reason::OtherSandbox | Reason::PolicyDenied => {
+            Code::PermissionDenied
+        }
         Reason::UnsupportedField => Code::Unimplemented,
         Reason::UnknownWorkspace
         | Reason::UnknownSandbox
@@ -47,6 +56,7 @@ fn code(reason: Reason) -> Code {
         | Reason::UnknownFollow
         | Reason::UnknownDeadLetter
         | Reason::UnknownNode
+        | Reason::UnknownKey
         | Reason::UnknownShard => Code::NotFound,
         Reason::WorkspaceExists | Reason::MessageIdReused | Reason::NodeExists | Reason::NodeIdReused => {
             Code::AlreadyExists
@@ -58,6 +68,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TooManyTopics
         | Reason::TooManyFollows
         | Reason::TooManyRequests
+        | Reason::TooManyKeys
         | Reason::TooManyStreams => Code::ResourceExhausted,
         Reason::ResponseTimeout => Code::DeadlineExceeded,
         Reason::HistoryGap | Reason::EventGap => Code::OutOfRange,
@@ -69,6 +80,7 @@ fn code(reason: Reason) -> Code {
         | Reason::PositionRefused
         | Reason::NoCapableSandbox
         | Reason::TooManyHops
+        | Reason::PolicyChanged
         | Reason::NotACluster
         | Reason::ChangeInProgress
         | Reason::QuorumAtRisk
@@ -271,7 +283,11 @@ mod tests {
             // These pass only when somebody removes something.
             let permanent = matches!(
                 reason,
-                Reason::TooManySandboxes | Reason::TooManyWorkspaces | Reason::TooManyTopics | Reason::TooManyFollows
+                Reason::TooManySandboxes
+                    | Reason::TooManyWorkspaces
+                    | Reason::TooManyTopics
+                    | Reason::TooManyFollows
+                    | Reason::TooManyKeys
             );
             assert!(!full || details.retry_info().is_some() || permanent);
             let inner = rejected_in_response(&Rejection::new(*reason, "text"));

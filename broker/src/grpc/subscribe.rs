@@ -31,6 +31,7 @@ use super::{
     status, time,
 };
 use crate::{
+    auth::Caller,
     batcher::VerbResult,
     clock,
     command::Outcome,
@@ -58,13 +59,14 @@ impl SubscribeService for Edge {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let caller = Caller::of(&request)?;
         let place = self.take_stream_place()?;
         let resume = Resume::of(request.metadata());
         let requests = request.into_inner();
         if self.routing.is_some() && resume.is_none() {
-            return Ok(Response::new(moving::subscription(self.clone(), requests, place)));
+            return Ok(Response::new(moving::subscription(self.clone(), caller, requests, place)));
         }
-        let stream = self.serve_here(Box::pin(requests), resume.unwrap_or_default(), Some(place));
+        let stream = self.serve_here(caller, Box::pin(requests), resume.unwrap_or_default(), Some(place));
         Ok(Response::new(Subscribed::Here(Box::new(stream))))
     }
 }
@@ -73,6 +75,7 @@ impl Edge {
     /// A subscription that this node serves itself.
     pub(super) fn serve_here(
         &self,
+        caller: Caller,
         requests: Requests,
         resume: Resume,
         place: Option<StreamPlace>,
@@ -80,6 +83,7 @@ impl Edge {
         let credit_timeout = Box::pin(tokio::time::sleep(Duration::from_millis(self.limits.credit_timeout_ms)));
         SubscriptionStream {
             edge: self.clone(),
+            caller,
             requests,
             resume,
             requests_ended: false,
@@ -106,6 +110,7 @@ struct Waiting {
 /// The response side of a subscription.
 pub(crate) struct SubscriptionStream {
     edge: Edge,
+    caller: Caller,
     requests: Requests,
     resume: Resume,
     requests_ended: bool,
@@ -225,8 +230,9 @@ impl SubscriptionStream {
     }
 
     fn open(&mut self, open: &wire::Open) -> Result<(), Status> {
-        let workspace = field::id("workspace_id", &open.workspace_id)?;
+        let workspace = self.caller.workspace(&open.workspace_id)?;
         let sandbox = field::id("sandbox_id", &open.sandbox_id)?;
+        self.caller.acts_as("sandbox_id", sandbox)?;
         let options = options(open)?;
         let shard = self.edge.shards.of(workspace);
         let parts = (Arc::clone(&shard.delivery), Arc::clone(&shard.time));

@@ -13,6 +13,7 @@ use super::{
     time::{self, timestamp},
 };
 use crate::{
+    auth::Caller,
     command::{CreateTopic, DeleteTopic, FollowTopics, Outcome, UnfollowTopics, Verb},
     error::RequestError,
     field, machine,
@@ -27,8 +28,9 @@ impl TopicService for Edge {
         &self,
         request: Request<CreateTopicRequest>,
     ) -> Result<Response<CreateTopicResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let name = field::topic("name", &request.name)?;
         let shard = self.shards.of(workspace);
         let verb = Verb::CreateTopic(CreateTopic {
@@ -46,8 +48,9 @@ impl TopicService for Edge {
     }
 
     async fn get_topic(&self, request: Request<GetTopicRequest>) -> Result<Response<GetTopicResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let name = field::topic("name", &request.name)?;
         let (shard, workspace) = read(self, workspace).await?;
         let topic = shard.reader.topic(workspace.number, name)?;
@@ -55,8 +58,9 @@ impl TopicService for Edge {
     }
 
     async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Result<Response<ListTopicsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let limit = field::page_size(request.page_size)?;
         let after = page_token(&request.page_token)?;
         let (shard, workspace) = read(self, workspace).await?;
@@ -70,8 +74,9 @@ impl TopicService for Edge {
         &self,
         request: Request<DeleteTopicRequest>,
     ) -> Result<Response<DeleteTopicResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let name = field::topic("name", &request.name)?;
         let verb = Verb::DeleteTopic(DeleteTopic { workspace: workspace.to_owned(), topic: name.to_owned() });
         match self.shards.of(workspace).batcher.call(verb, 0).await? {
@@ -85,9 +90,11 @@ impl TopicService for Edge {
         &self,
         request: Request<FollowTopicsRequest>,
     ) -> Result<Response<FollowTopicsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        caller.acts_as("sandbox_id", sandbox)?;
         let pattern = field::topic_pattern("pattern", &request.pattern)?;
         let from_sequence = first_sequence(self, workspace, request.start).await?;
         let verb = Verb::FollowTopics(FollowTopics {
@@ -113,11 +120,14 @@ impl TopicService for Edge {
         &self,
         request: Request<UnfollowTopicsRequest>,
     ) -> Result<Response<UnfollowTopicsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
+        let sandbox = field::id("sandbox_id", &request.sandbox_id)?;
+        caller.acts_as("sandbox_id", sandbox)?;
         let verb = Verb::UnfollowTopics(UnfollowTopics {
             workspace: workspace.to_owned(),
-            sandbox: field::id("sandbox_id", &request.sandbox_id)?.to_owned(),
+            sandbox: sandbox.to_owned(),
             pattern: field::topic_pattern("pattern", &request.pattern)?.to_owned(),
         });
         match self.shards.of(workspace).batcher.call(verb, 0).await? {
@@ -131,8 +141,9 @@ impl TopicService for Edge {
         &self,
         request: Request<ListFollowsRequest>,
     ) -> Result<Response<ListFollowsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let workspace = field::id("workspace_id", &request.workspace_id)?;
+        let workspace = caller.workspace(&request.workspace_id)?;
         let name = field::id("sandbox_id", &request.sandbox_id)?;
         let (shard, workspace) = read(self, workspace).await?;
         let sandbox = shard.reader.sandbox(workspace.number, name)?.number;

@@ -12,6 +12,7 @@ use super::{
     time::{duration, milliseconds, timestamp},
 };
 use crate::{
+    auth::Caller,
     command::{CreateWorkspace, DeleteWorkspace, Outcome, UpdateWorkspace, Verb, create_workspace::Settings},
     error::RequestError,
     field, machine,
@@ -25,9 +26,10 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<CreateWorkspaceResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let CreateWorkspaceRequest { workspace_id: name, settings: wanted } = request.into_inner();
         let settings = settings(wanted)?;
-        field::id("workspace_id", &name)?;
+        caller.workspace(&name)?;
         let shard = self.shards.of(&name);
         let max_workspaces = self.limits.max_workspaces_per_shard;
         let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: name.clone(), max_workspaces, settings });
@@ -43,8 +45,9 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<GetWorkspaceRequest>,
     ) -> Result<Response<GetWorkspaceResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().workspace_id;
-        field::id("workspace_id", &name)?;
+        caller.workspace(&name)?;
         let shard = self.shards.of(&name);
         shard.group.read_barrier().await.map_err(RequestError::from)?;
         let workspace = shard.reader.workspace(&name)?;
@@ -55,13 +58,20 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<ListWorkspacesRequest>,
     ) -> Result<Response<ListWorkspacesResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let limit = field::page_size(request.page_size)?;
         let after = if request.page_token.is_empty() { "" } else { field::id("page_token", &request.page_token)? };
         let mut workspaces = Vec::new();
         for shard in self.shards.iter() {
             shard.group.read_barrier().await.map_err(RequestError::from)?;
-            let found = shard.reader.workspaces_after(after, limit + 1)?;
+            let found = match &caller.identity().workspace {
+                None => shard.reader.workspaces_after(after, limit + 1)?,
+                Some(own) if own.as_str() > after && self.shards.of(own).group.shard() == shard.group.shard() => {
+                    shard.reader.workspace(own).map(|found| (own.clone(), found)).into_iter().collect()
+                }
+                Some(_) => Vec::new(),
+            };
             workspaces.extend(found.into_iter().map(|(name, workspace)| on_wire(shard, name, &workspace)));
         }
         workspaces.sort_by(|a, b| a.workspace_id.cmp(&b.workspace_id));
@@ -76,8 +86,9 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<UpdateWorkspaceRequest>,
     ) -> Result<Response<UpdateWorkspaceResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let UpdateWorkspaceRequest { workspace_id: name, settings: wanted } = request.into_inner();
-        field::id("workspace_id", &name)?;
+        caller.workspace(&name)?;
         if wanted.is_none() {
             let text = "settings is missing; send all settings, those at their default left unset";
             return Err(Rejection::field("settings", text).into());
@@ -96,8 +107,9 @@ impl WorkspaceService for Edge {
         &self,
         request: Request<DeleteWorkspaceRequest>,
     ) -> Result<Response<DeleteWorkspaceResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().workspace_id;
-        field::id("workspace_id", &name)?;
+        caller.workspace(&name)?;
         let verb = Verb::DeleteWorkspace(DeleteWorkspace { workspace: name.clone() });
         match self.shards.of(&name).batcher.call(verb, 0).await? {
             Outcome::DeleteWorkspace(result) => result?,

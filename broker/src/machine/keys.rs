@@ -17,11 +17,13 @@
 //! The source of a direct lane is the number of the sandbox, from 1 up; that of a topic is its number with the highest bit
 //! set; broadcast is the source `u32::MAX`.
 
+mod administration;
 mod due;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
+pub(crate) use self::administration::{api_key, api_key_count, api_keys_behind, policy, workspace_name};
 pub(crate) use self::due::{DueKind, due, due_between, due_parts};
 use crate::{
     command::{Lane, Source},
@@ -44,6 +46,9 @@ pub(crate) const EVENTS: Space = Space(11);
 /// The spaces whose keys begin with the number of a workspace.
 pub(crate) const BY_WORKSPACE: [Space; 9] =
     [MESSAGES, RUNS, INBOXES, REMEMBERED, READY, DEFERRED, DEAD, CURSORS, EVENTS];
+
+/// In keys of what concerns no workspace; none has this number.
+pub(crate) const NO_WORKSPACE: u32 = 0;
 
 /// The source of the lanes that hold broadcasts.
 pub(crate) const BROADCAST: u32 = u32::MAX;
@@ -80,6 +85,12 @@ mod tag {
     pub(super) const WORKSPACE_NAME: u8 = 13;
     /// workspace u32, length u8, capability, 9 - priority u8, sequence u64 -> number of the sender u32
     pub(super) const WANTED: u8 = 14;
+    /// workspace u32 -> its policy
+    pub(super) const POLICY: u8 = 15;
+    /// id u64 -> the API key; on shard 0
+    pub(super) const API_KEY: u8 = 16;
+    /// name of a workspace or nothing -> how many API keys are bound to it u32
+    pub(super) const API_KEYS: u8 = 17;
 }
 
 /// Kinds of REMEMBERED.
@@ -292,11 +303,6 @@ pub(crate) fn heartbeat(workspace: u32, sandbox: u32) -> Bytes {
     key.freeze()
 }
 
-pub(crate) fn workspace_name(workspace: u32) -> Bytes {
-    let [a, b, c, d] = workspace.to_be_bytes();
-    named(&[tag::WORKSPACE_NAME, a, b, c, d], "")
-}
-
 /// The name of a sandbox by its number.
 pub(crate) fn sandbox_by_number(workspace: u32, sandbox: u32) -> Bytes {
     of_sandbox(tag::SANDBOX_NAME, workspace, sandbox, 0).freeze()
@@ -436,6 +442,7 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::MARK,
         tag::WORKSPACE_NAME,
         tag::WANTED,
+        tag::POLICY,
     ];
     tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
 }

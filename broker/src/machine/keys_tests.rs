@@ -13,6 +13,10 @@ fn keys_have_these_bytes() {
     assert_eq!(shard().as_ref(), [1]);
     assert_eq!(workspace("ab").as_ref(), [2, b'a', b'b']);
     assert_eq!(sandbox(1, "ab").as_ref(), [3, 0, 0, 0, 1, b'a', b'b']);
+    assert_eq!(api_key(258).as_ref(), [16, 0, 0, 0, 0, 0, 0, 1, 2]);
+    assert_eq!((api_key_count("").as_ref(), api_key_count("a").as_ref()), (&[17][..], &[17, b'a'][..]));
+    assert_eq!(due(1, NO_WORKSPACE, DueKind::Key { id: 2 })[8..], [0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2]);
+    assert_eq!(policy(1).as_ref(), [15, 0, 0, 0, 1]);
     assert_eq!(heartbeat(1, 2).as_ref(), [4, 0, 0, 0, 1, 0, 0, 0, 2]);
 }
 

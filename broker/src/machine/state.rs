@@ -22,6 +22,7 @@ use super::{
     inbox::Inbox,
     keys::{self, DUE, DueKind, INBOXES, MESSAGES, RECORDS, REMEMBERED, Remembered},
     notice::Notice,
+    policy::Policies,
     recent_ids::{LotProgress, RecentIds},
     remembered_filter::RememberedFilter,
     workspace::Workspace,
@@ -121,6 +122,7 @@ pub(super) struct State {
     sandboxes: HashMap<u32, HashMap<Box<str>, Option<KnownSandbox>>>,
     cached_sandboxes: usize,
     inboxes: HashMap<(u32, u32), Option<Inbox>>,
+    policies: Policies,
     /// Changed by the command under way, in an order that does not depend on hashing.
     changed_workspaces: BTreeSet<Box<str>>,
     changed_inboxes: BTreeSet<(u32, u32)>,
@@ -143,6 +145,7 @@ impl State {
             sandboxes: HashMap::new(),
             cached_sandboxes: 0,
             inboxes: HashMap::new(),
+            policies: Policies::default(),
             changed_workspaces: BTreeSet::new(),
             changed_inboxes: BTreeSet::new(),
         })
@@ -380,8 +383,13 @@ impl State {
             self.cached_sandboxes -= gone.len();
         }
         self.inboxes.retain(|(workspace, _), _| *workspace != number);
+        self.policies.forget(number);
         self.ids.write().forget(number);
         self.changed_inboxes.retain(|(workspace, _)| *workspace != number);
+    }
+
+    pub(super) fn policies(&self) -> Policies {
+        self.policies.clone()
     }
 
     pub(super) fn sandbox_number(&mut self, workspace: u32, name: &str) -> Result<Option<u32>, StateError> {

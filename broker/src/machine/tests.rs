@@ -1,8 +1,10 @@
 //! The machine against tables, against a small slow model, and against itself.
 
+mod api_keys;
 mod found;
 mod harness;
 mod model;
+mod policy;
 mod retention;
 mod semantics;
 mod subscription;

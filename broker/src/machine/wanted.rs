@@ -10,7 +10,7 @@ use super::{
     keys::{self, DueKind, RECORDS},
     park::{self, Place},
     parked::Parked,
-    publish,
+    policy, publish,
     registry::Heard,
     state::{Sandbox, State, StateError},
 };
@@ -46,11 +46,15 @@ pub(super) fn online(
     sender: u32,
     record: &Record<'_>,
 ) -> Result<Option<u32>, StateError> {
+    let judging = policy::judging(state, workspace, record)?;
     let mut chosen: Option<((u64, u64), u32)> = None;
     for (key, _) in state.scan(RECORDS, &keys::capable_of(workspace, record.to), MAX_CANDIDATES)? {
         let number = keys::capable_sandbox(&key);
         let heard: Option<Heard> = state.read(RECORDS, &keys::heartbeat(workspace, number), "heartbeat")?;
         if number == sender || heard.is_none_or(|heard| !heard.online) {
+            continue;
+        }
+        if policy::judge_for(state, workspace, judging.as_ref(), number)?.is_err() {
             continue;
         }
         let Some(inbox) = state.inbox(workspace, number)? else { continue };
@@ -140,10 +144,17 @@ fn give(state: &mut State, workspace: u32, sandbox: u32, key: Bytes) -> Result<b
     };
     let header = state.header();
     let bytes = u64::from(parked.bytes);
+    let message = park::content(state, workspace, &parked.content, sequence)?;
+    if let Some(message) = &message {
+        let judging = policy::judging(state, workspace, &message.record())?;
+        if policy::judge_for(state, workspace, judging.as_ref(), sandbox)?.is_err() {
+            // It waits for somebody else.
+            return Ok(true);
+        }
+    }
     if state.inbox(workspace, sandbox)?.is_none_or(|inbox| !inbox.has_room(bytes, &header)) {
         return Ok(false);
     }
-    let message = park::content(state, workspace, &parked.content, sequence)?;
     let Some(mut parked) = park::unpark(state, from)? else { return Ok(true) };
     park::release_bytes(state, from, bytes)?;
     state.delete(RECORDS, key);

@@ -230,7 +230,7 @@ mod tests {
         }
         engine.write(batch, Durability::Synced).unwrap();
         let reader = StateReader::default();
-        reader.replace(Arc::new(engine), Arc::default());
+        reader.replace(Arc::new(engine), Arc::default(), Default::default());
         reader
     }
 

@@ -92,6 +92,7 @@ impl Host {
 
     fn config(&self) -> Config {
         let mut config = Config { node_id: self.id, default_workspace: String::new(), ..Config::default() };
+        config.auth.open = true;
         config.storage.shards = self.shape.shards;
         config.storage.snapshot_every_bytes = self.shape.snapshot_every_bytes;
         config.limits.dedupe_window_ms = self.shape.dedupe_window_ms;

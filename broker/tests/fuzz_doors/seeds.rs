@@ -58,7 +58,7 @@ pub(crate) fn messages() -> Seeds {
         ("broadcast", broadcast.encode_to_vec()),
         ("full", full().encode_to_vec()),
         ("two_pairs", behind(&full(), &more)),
-        ("last_destination_wins", behind(&broadcast, &direct())),
+        ("refused_two_destinations", behind(&broadcast, &direct())),
         ("topic", Message { destination: to(To::Topic("t.u".into())), ..direct() }.encode_to_vec()),
         ("ttl", Message { ttl, dead_letter_on_expiry: true, ..direct() }.encode_to_vec()),
         ("not_before", Message { not_before, ..direct() }.encode_to_vec()),

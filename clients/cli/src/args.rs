@@ -1,15 +1,19 @@
 //! The command line.
 
 mod bench;
+mod certs;
 mod cluster;
 mod dead_letters;
 mod dev;
 mod events;
 mod history;
+mod key;
+mod policy;
 mod publish;
 mod registry;
 mod subscribe;
 mod time;
+mod token;
 mod topics;
 mod values;
 
@@ -19,16 +23,20 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     bench::{BenchArgs, BenchKind, LoadArgs},
+    certs::{CertsArgs, CertsCommand, CreateCertsArgs},
     cluster::{ClusterArgs, ClusterCommand, Wait},
     dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
     dev::DevArgs,
     events::{EventName, EventsArgs},
     history::{FilterArgs, GetArgs, HistoryArgs, ReplayRangeArgs},
+    key::{CreateKeyArgs, KeyArgs, KeyCommand},
+    policy::{PolicyArgs, PolicyCommand, SimulatePolicyArgs, TestPolicyArgs},
     publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
     registry::{
         AgentsArgs, InboxArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs,
     },
     subscribe::{NackArgs, SubArgs},
+    token::{CreateTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},
 };
@@ -53,6 +61,24 @@ pub struct Global {
     /// Where the broker listens
     #[arg(long, global = true, env = "TANDEM_SERVER", default_value = "http://127.0.0.1:8001", value_name = "URL")]
     pub server: String,
+    /// Certificates of the authority whose signature counts, for https; without it, those of the system
+    #[arg(long, global = true, env = "TANDEM_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate to show where the broker asks for one
+    #[arg(long, global = true, env = "TANDEM_CERT_FILE", value_name = "FILE", requires = "key_file_of_cert")]
+    pub cert_file: Option<PathBuf>,
+    /// The private key of that certificate
+    #[arg(
+        long = "cert-key-file",
+        id = "key_file_of_cert",
+        global = true,
+        env = "TANDEM_CERT_KEY_FILE",
+        value_name = "FILE"
+    )]
+    pub cert_key_file: Option<PathBuf>,
+    /// File with the token that says who you are; read again when it is renewed
+    #[arg(long, global = true, env = "TANDEM_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// The workspace to work in
     #[arg(long, global = true, env = "TANDEM_WORKSPACE", default_value = "default", value_name = "ID")]
     pub workspace: String,
@@ -97,6 +123,16 @@ pub enum Command {
     Events(EventsArgs),
     /// Look at a cluster
     Cluster(ClusterArgs),
+    /// Make tokens that say who somebody is
+    Token(TokenArgs),
+    /// Make, list and revoke API keys
+    Key(KeyArgs),
+    /// Say who may say what to whom, and try it out
+    Policy(PolicyArgs),
+    /// Make certificates for development
+    Certs(CertsArgs),
+    /// Print which roles may call which RPC
+    Roles,
     /// Print what the broker is: version, storage, shards, limits
     Info,
     /// Replay recorded conversations and check every delivery

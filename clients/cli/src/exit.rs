@@ -146,6 +146,13 @@ fn hint(reason: &str) -> Option<&'static str> {
         "LEASE_LOST" => Some("the message comes again; allow more time with --ack-wait, or use --lenient"),
         "NODE_ID_REUSED" | "NODE_EXISTS" => Some("choose an id that no node ever had: tandem cluster status"),
         "UNKNOWN_NODE" | "CHANGE_IN_PROGRESS" | "QUORUM_AT_RISK" | "NODE_NOT_READY" => Some("tandem cluster status"),
+        "UNKNOWN_KEY" => Some("tandem key list"),
+        "TOKEN_MISSING" | "TOKEN_INVALID" | "TOKEN_EXPIRED" | "KEY_REVOKED" => {
+            Some("get a token, and say where it is: --token-file FILE, or TANDEM_TOKEN_FILE")
+        }
+        "POLICY_DENIED" => Some("tandem policy test --from ID --to ID says which rule it is"),
+        "POLICY_CHANGED" => Some("tandem policy show"),
+        "ROLE_MISSING" => Some("tandem roles"),
         "INBOX_FULL" => Some("read it: tandem sub SANDBOX"),
         _ => None,
     }

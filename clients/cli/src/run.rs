@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser as _, error::ErrorKind};
-use tandem_client::{Client, Settings};
+use tandem_client::{Client, Settings, Token};
 
 use crate::{
-    args::{Cli, Command},
+    args::{Cli, Command, Global},
     bench, commands,
     exit::Failure,
     output::Output,
@@ -20,16 +20,32 @@ const PUBLISH_ATTEMPTS: u32 = 6;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) server: String,
+    /// Who the caller is, and whom he trusts.
+    pub(crate) settings: Settings,
     pub(crate) workspace: String,
     pub(crate) output: Output,
 }
 
 impl Context {
+    /// Where another node is, spoken to in the same way.
+    pub(crate) fn url(&self, address: &str) -> String {
+        let scheme = self.server.split_once("://").map_or("http", |(scheme, _)| scheme);
+        format!("{scheme}://{address}")
+    }
+
     /// A connection of its own; it connects when it is first used.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         // Who sits in front of it hears soon that no broker runs; the waits in between are long enough for a handover.
-        let settings = Settings { publish_attempts: PUBLISH_ATTEMPTS, ..Settings::for_endpoint(self.server.as_str()) };
-        Ok(Client::with_settings(settings)?)
+        Ok(Client::with_settings(Settings { publish_attempts: PUBLISH_ATTEMPTS, ..self.settings.clone() })?)
+    }
+}
+
+fn settings(global: &Global) -> Settings {
+    Settings {
+        token: global.token_file.as_ref().map(Token::from_file),
+        tls_ca_file: global.ca_file.clone(),
+        tls_identity_files: global.cert_file.clone().zip(global.cert_key_file.clone()),
+        ..Settings::for_endpoint(global.server.as_str())
     }
 }
 
@@ -40,7 +56,8 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let output = Output { json: cli.global.json, quiet: cli.global.quiet };
-    let context = Context { server: cli.global.server, workspace: cli.global.workspace, output };
+    let context =
+        Context { settings: settings(&cli.global), server: cli.global.server, workspace: cli.global.workspace, output };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&Failure::failed("START_FAILED", format!("no runtime: {error}"))),
@@ -68,6 +85,11 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::ReplayRange(args) => commands::replay_range::run(context, args).await,
         Command::Events(args) => commands::events::run(context, args).await,
         Command::Cluster(args) => commands::cluster::run(context, args).await,
+        Command::Token(args) => commands::token::run(context, &args),
+        Command::Key(args) => commands::key::run(context, args).await,
+        Command::Policy(args) => commands::policy::run(context, args).await,
+        Command::Certs(args) => commands::certs::run(context, &args),
+        Command::Roles => commands::roles::run(context),
         Command::Info => commands::info::run(context).await,
         Command::Replay(args) => replay::run(context, args).await,
         Command::Bench(args) => bench::run(context, args).await,

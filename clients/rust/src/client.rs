@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    Cluster, DeadLetters, Error, EventQuery, EventStream, History, Publisher, Registry, ServerInfo, Settings,
-    SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
+    Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies, Publisher, Registry, ServerInfo,
+    Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -27,7 +27,7 @@ impl Client {
     /// within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Endpoint`] when the endpoint is no URL with the scheme `http`.
+    /// [`Error::Endpoint`] when the endpoint is no URL with the scheme `http` or `https`, or the files for TLS cannot be used.
     pub fn connect(endpoint: impl Into<String>) -> Result<Self, Error> {
         Self::with_settings(Settings::for_endpoint(endpoint))
     }
@@ -35,7 +35,7 @@ impl Client {
     /// The same with all settings, also for several endpoints.
     ///
     /// # Errors
-    /// [`Error::Endpoint`] when an endpoint is no URL with the scheme `http`, or when there is none.
+    /// [`Error::Endpoint`] when an endpoint is no URL with the scheme `http` or `https`, or the files for TLS cannot be used, or when there is none.
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
         let channel = settings.channel()?;
         let endpoint = settings.endpoints.join(", ").into();
@@ -73,6 +73,16 @@ impl Client {
     /// Topics of a workspace, and who follows them.
     pub fn topics(&self, workspace_id: impl Into<String>) -> Topics {
         Topics::new(self.clone(), workspace_id.into())
+    }
+
+    /// The API keys of the broker.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.clone())
+    }
+
+    /// Who may say what to whom in a workspace.
+    pub fn policies(&self, workspace_id: impl Into<String>) -> Policies {
+        Policies::new(self.clone(), workspace_id.into())
     }
 
     /// Messages of a workspace that left their inbox without being acknowledged.
@@ -118,9 +128,18 @@ impl Client {
         &self.settings
     }
 
+    /// A request of a stream, which has no time limit.
+    pub(crate) fn stream_request<T>(&self, body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        if let Some(token) = &self.settings.token {
+            token.put(request.metadata_mut());
+        }
+        request
+    }
+
     /// A unary request, with its time limit.
     pub(crate) fn request<T>(&self, body: T) -> Request<T> {
-        let mut request = Request::new(body);
+        let mut request = self.stream_request(body);
         if self.settings.request_timeout > Duration::ZERO {
             request.set_timeout(self.settings.request_timeout);
         }

@@ -108,7 +108,7 @@ impl DeadLetters {
             to_sandbox_id: options.to_sandbox_id.unwrap_or_default(),
             max_per_second: options.max_per_second,
         };
-        let mut service = self.service();
+        let (mut service, request) = (self.service(), self.client.stream_request(request));
         let open = move || async move { service.redrive_dead_letters(request).await };
         progress::until_done(self.client.clone(), "redrive", open, |progress: &RedriveProgress| progress.done)
     }
@@ -117,7 +117,7 @@ impl DeadLetters {
     /// when the stream is read and stops when it is dropped. The default query removes all of the workspace.
     pub fn purge(&self, query: DeadLetterQuery) -> impl Stream<Item = Result<PurgeProgress, Error>> + Send + use<> {
         let request = PurgeDeadLettersRequest { workspace_id: self.workspace_id.clone(), filter: Some(query.filter()) };
-        let mut service = self.service();
+        let (mut service, request) = (self.service(), self.client.stream_request(request));
         let open = move || async move { service.purge_dead_letters(request).await };
         progress::until_done(self.client.clone(), "purge", open, |progress: &PurgeProgress| progress.done)
     }

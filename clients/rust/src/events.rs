@@ -94,7 +94,7 @@ impl feed::Source for Source {
             sandbox_id: self.query.sandbox_id.clone().unwrap_or_default(),
             follow: self.query.follow,
         };
-        Ok(service.stream_events(request).await?.into_inner())
+        Ok(service.stream_events(self.client.stream_request(request)).await?.into_inner())
     }
 
     fn unpack(response: Self::Response) -> (Vec<Event>, u64) {

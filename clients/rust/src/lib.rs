@@ -36,15 +36,18 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod keys;
 mod leaders;
 mod message;
 mod pages;
+mod policies;
 mod progress;
 mod publish;
 mod registry;
 mod server;
 mod settings;
 mod subscribe;
+mod token;
 mod topics;
 mod wire;
 mod workspaces;
@@ -55,9 +58,11 @@ pub use dead_letters::{DeadLetterQuery, DeadLetters, RedriveOptions};
 pub use error::{Error, FieldViolation, Refusal, Undeliverable};
 pub use events::{EventQuery, EventStream};
 pub use history::{History, HistoryQuery, MessageFilter, MessageStream, StreamQuery};
+pub use keys::{Keys, NewKey};
 pub use message::{
     MessageBuilder, broadcast, to_capability, to_capability_all, to_capability_or_wait, to_sandbox, to_topic,
 };
+pub use policies::Policies;
 pub use publish::{
     Batch, BatchReceipt, BatchStream, ExceptionKind, PendingReceipt, Producer, PublishException, PublishStream,
     PublishStreamOptions, Publisher, Receipt, Response,
@@ -73,15 +78,18 @@ pub use tandem_proto::{
         Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeDigest, NodeState, ShardDigests,
         ShardMembers, VerifyClusterResponse,
     },
+    key::v1::Key,
     messaging::v1::{
         AckMode, AttemptError, CapabilityDestination, DeadLetter, DeadLetterReason, Destination, Event, EventType,
         FailedAttempt, Follow, Message, MessageType, ProducerPosition, PurgeDeadLettersResponse as PurgeProgress,
         RedriveDeadLettersResponse as RedriveProgress, Topic, destination,
     },
+    policy::v1::Policy,
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
     server::v1::{GetServerInfoResponse as ServerInfo, Limits, Member},
     workspace::v1::{Workspace, WorkspaceSettings},
 };
+pub use token::Token;
 pub use tonic::Code;
 pub use topics::{FollowFrom, Topics};
 pub use wire::{wire_duration, wire_time};

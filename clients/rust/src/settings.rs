@@ -1,10 +1,10 @@
 //! What a connection may be told.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::Error;
+use crate::{Error, Token};
 
 /// Settings of a [`Client`](crate::Client). Fields not named in a call take their default.
 #[derive(Debug, Clone)]
@@ -12,6 +12,12 @@ pub struct Settings {
     /// Where brokers listen, such as `http://127.0.0.1:8001`. With more than one, calls are spread over them.
     /// Default: `http://127.0.0.1:8001`.
     pub endpoints: Vec<String>,
+    /// Who this client is. Default: nobody, which is enough for `tandem dev`.
+    pub token: Option<Token>,
+    /// Whose signature on a broker's certificate counts, as PEM, for `https`. Default: what the system trusts.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Certificate and private key that this client shows, as PEM, where a broker asks for one. Default: none.
+    pub tls_identity_files: Option<(PathBuf, PathBuf)>,
     /// How long one attempt to connect may take. Default: 5 s.
     pub connect_timeout: Duration,
     /// How long a unary call may take; streams have no limit. Default: 30 s.
@@ -48,6 +54,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoints: vec!["http://127.0.0.1:8001".to_owned()],
+            token: None,
+            tls_ca_file: None,
+            tls_identity_files: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             publish_attempts: 10,
@@ -81,12 +90,27 @@ impl Settings {
         }
     }
 
+    fn tls(&self) -> Result<ClientTlsConfig, String> {
+        let read = |file: &PathBuf| fs::read(file).map_err(|error| format!("{}: {error}", file.display()));
+        let mut tls = match &self.tls_ca_file {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let Some((certificate, key)) = &self.tls_identity_files {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(tls)
+    }
+
     pub(crate) fn endpoint(&self, url: &str) -> Result<Endpoint, Error> {
         let wrong = |cause: String| Error::Endpoint { value: url.to_owned(), cause };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(error.to_string()))?;
+        let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(error.to_string()))?;
         match endpoint.uri().scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(wrong("TLS is not served yet".to_owned())),
+            Some("https") => {
+                let tls = self.tls().map_err(wrong)?;
+                endpoint = endpoint.tls_config(tls).map_err(|error| wrong(error.to_string()))?;
+            }
             Some(other) => return Err(wrong(format!("the scheme {other} is unknown"))),
             None => return Err(wrong("the scheme is missing".to_owned())),
         }
@@ -109,11 +133,14 @@ mod tests {
 
     #[tokio::test]
     async fn wrong_endpoints_are_named() {
-        for url in ["", "127.0.0.1:8001", "https://127.0.0.1:8001", "ftp://x", "http://a b"] {
+        for url in ["", "127.0.0.1:8001", "ftp://x", "http://a b"] {
             let error = Settings::for_endpoint(url).channel().expect_err("must be refused");
             assert_eq!(error.reason(), "INVALID_ENDPOINT", "{url}");
             assert!(error.to_string().contains(&format!("{url:?}")), "{error}");
         }
+        let absent =
+            Settings { tls_ca_file: Some("nowhere".into()), ..Settings::for_endpoint("https://127.0.0.1:8001") };
+        assert!(absent.channel().expect_err("there is no such file").to_string().contains("nowhere"));
         let none = Settings { endpoints: Vec::new(), ..Settings::default() };
         assert!(none.channel().is_err());
         assert!(Settings::for_endpoint("http://[::1]:8001").channel().is_ok());

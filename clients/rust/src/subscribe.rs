@@ -74,7 +74,7 @@ impl Subscription {
         let mut service = SubscribeServiceClient::new(client.channel())
             .max_encoding_message_size(settings.max_request_bytes)
             .max_decoding_message_size(settings.max_response_bytes);
-        let answer = service.subscribe(Requests(Arc::clone(&outbox))).await;
+        let answer = service.subscribe(client.stream_request(Requests(Arc::clone(&outbox)))).await;
         let mut responses = Box::new(answer.map_err(|status| client.error(&status))?.into_inner());
         let first = responses.message().await.map_err(|status| client.error(&status))?;
         let opened = match first.and_then(|response| response.kind) {

@@ -30,6 +30,7 @@ fn level(trio: &Trio) -> Option<u32> {
 async fn what_a_new_version_brings_is_used_once_every_node_can_apply_it() {
     let mut trio = Trio::start(2).await;
     insist(&trio, 0, &command("before")).await;
+    until("all nodes use what they can", || level(&trio) == Some(NEWEST_LEVEL)).await;
     for (id, left) in [(1, vec![2, 3]), (2, vec![3])] {
         restart(&mut trio, id, upgraded()).await;
         let waits = || match trio.group(id, 1).allows(NEXT) {

@@ -11,6 +11,7 @@ mod conversations;
 mod delivery;
 mod faults;
 mod history;
+mod identity;
 mod kill_nine;
 mod limits;
 mod metrics;

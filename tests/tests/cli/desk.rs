@@ -23,6 +23,11 @@ impl Desk {
         desk
     }
 
+    /// Where files may lie.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tandem_command();
         command.args(["--server", &format!("http://{}", self.broker.grpc_address())]).args(arguments);

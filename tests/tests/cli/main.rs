@@ -7,5 +7,6 @@ mod dlq;
 mod events;
 mod history;
 mod inbox;
+mod policy;
 mod request;
 mod topic;

@@ -22,6 +22,8 @@ pub(crate) enum DueKind {
     Request { sandbox: u32, correlation: u128 },
     /// A sandbox may have room for what waits for its capabilities.
     Assign { sandbox: u32 },
+    /// An API key that ended long ago may be forgotten.
+    Key { id: u64 },
 }
 
 pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
@@ -58,6 +60,10 @@ pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
             key.put_u8(6);
             key.put_u32(sandbox);
         }
+        DueKind::Key { id } => {
+            key.put_u8(7);
+            key.put_u64(id);
+        }
     }
     key.freeze()
 }
@@ -79,6 +85,7 @@ pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError>
         4 => DueKind::Liveness { sandbox: reader.u32()? },
         5 => DueKind::Request { sandbox: reader.u32()?, correlation: u128::get(&mut reader)? },
         6 => DueKind::Assign { sandbox: reader.u32()? },
+        7 => DueKind::Key { id: reader.u64()? },
         value => return Err(DecodeError::Unknown { what: "due kind", value }),
     };
     reader.end()?;

@@ -10,10 +10,11 @@ use crate::{
         keys::{self, RECORDS, Remembered},
         park::{self, Place},
         parked::{Content, Parked},
-        request,
+        policy, request,
         state::{State, StateError},
         wanted::{self, NOBODY},
     },
+    policy::Recipient,
     rejection::{Reason, Rejection},
 };
 
@@ -38,6 +39,9 @@ impl Routes {
         };
         if let Some(known) = repeated_request(state, workspace, sender, record)? {
             return Ok(Err(known));
+        }
+        if let Err(rejection) = self.judge(state, record)? {
+            return refused(rejection);
         }
         if let Some(rejection) = request::check(state, workspace, sender, record)? {
             return refused(rejection);
@@ -87,6 +91,20 @@ impl Routes {
         Ok(Ok(()))
     }
 
+    /// Whether the policy lets a message through; one to several is judged for each of them. The broker itself may.
+    fn judge(&self, state: &mut State, record: &Record<'_>) -> Result<Result<(), Rejection>, StateError> {
+        let to = match record.kind {
+            _ if self.by_broker => return Ok(Ok(())),
+            Kind::Direct => Recipient::Sandbox(record.to),
+            Kind::Wanted => Recipient::Capability(record.to),
+            Kind::Topic => Recipient::Topic(record.to),
+            Kind::Broadcast => Recipient::Broadcast,
+            Kind::Several | Kind::Void => return Ok(Ok(())),
+        };
+        let judging = policy::judging(state, self.workspace.number, record)?;
+        Ok(judging.map_or(Ok(()), |judging| judging.on(to)))
+    }
+
     /// To the lane of a recipient, unless it has to wait or somebody waits for it.
     fn direct(
         &mut self,
@@ -122,13 +140,18 @@ impl Routes {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let too_often = self.is_too_often(hops);
+        let judging = policy::judging(state, workspace, &record)?;
         let mut reached = Vec::new();
         let mut first_refusal = None;
         for recipient in recipients {
             if state.inbox(workspace, *recipient)?.is_none() {
                 continue;
             }
-            if let Err(rejection) = admit(state, workspace, *recipient, &record, too_often)? {
+            let refused = match policy::judge_for(state, workspace, judging.as_ref(), *recipient)? {
+                Ok(()) => admit(state, workspace, *recipient, &record, too_often)?.err(),
+                Err(forbidden) => Some(forbidden),
+            };
+            if let Some(rejection) = refused {
                 first_refusal = first_refusal.or(Some(rejection));
                 continue;
             }

@@ -71,7 +71,7 @@ impl TestShard {
         let engine = Arc::new(MemoryEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
         let machine = Machine::open(engine.clone()).unwrap();
-        reader.replace(engine.clone(), machine.recent_ids());
+        reader.replace(engine.clone(), machine.recent_ids(), machine.policies());
         let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
         Self { machine, engine, reader, delivery, time_ms: 1_000, max_inbox: 1_000 }
     }
@@ -215,7 +215,7 @@ impl TestShard {
 
     pub(crate) fn restart(&mut self) {
         self.machine = Machine::open(self.engine.clone()).unwrap();
-        self.reader.replace(self.engine.clone(), self.machine.recent_ids());
+        self.reader.replace(self.engine.clone(), self.machine.recent_ids(), self.machine.policies());
         self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
     }
 

@@ -5,7 +5,7 @@ mod nodes;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
-use tandem_broker::{Broker, ClusterConfig, Config, LogConfig, logging};
+use tandem_broker::{AuthConfig, Broker, ClusterConfig, Config, LogConfig, logging};
 
 use crate::{args::DevArgs, exit::Failure, run::Context};
 
@@ -47,6 +47,8 @@ fn config(args: &DevArgs) -> Config {
     let defaults = Config::default();
     let cluster = ClusterConfig { members: args.cluster.clone(), ..defaults.cluster };
     Config {
+        // On one machine, behind its loopback address.
+        auth: AuthConfig { open: true, ..defaults.auth },
         cluster,
         node_id: args.node_id.unwrap_or(defaults.node_id),
         data_dir: args.data_dir.clone(),

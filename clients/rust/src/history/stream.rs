@@ -80,7 +80,7 @@ impl feed::Source for Source {
             filter: Some(self.query.filter.to_proto()),
             follow: self.query.follow,
         };
-        Ok(self.history.service().stream_messages(request).await?.into_inner())
+        Ok(self.history.service().stream_messages(self.history.client.stream_request(request)).await?.into_inner())
     }
 
     fn unpack(response: Self::Response) -> (Vec<Message>, u64) {

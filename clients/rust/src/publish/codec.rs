@@ -42,7 +42,7 @@ where
         .max_encoding_message_size(settings.max_request_bytes)
         .max_decoding_message_size(settings.max_response_bytes);
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    let answer = grpc.streaming(tonic::Request::new(requests), PathAndQuery::from_static(PATH), BatchCodec).await?;
+    let answer = grpc.streaming(client.stream_request(requests), PathAndQuery::from_static(PATH), BatchCodec).await?;
     Ok(answer.into_inner())
 }
 

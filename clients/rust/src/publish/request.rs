@@ -50,7 +50,7 @@ impl Publisher {
         let allowance = clock::Allowance::of(timeout);
         let (mut attempt, mut wait) = (1, timeout);
         loop {
-            let mut request = tonic::Request::new(RequestRequest {
+            let mut request = self.client.stream_request(RequestRequest {
                 workspace_id: self.workspace_id.to_string(),
                 message: Some(message.clone()),
                 timeout: Some(wire_duration(wait)),

@@ -114,6 +114,7 @@ async fn a_data_directory_without_write_permission() {
         broker_command()
     };
     command.arg("--data-dir").arg(home.data()).args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+    command.args(["--set", "auth.open=true"]);
     let exit = run_to_exit(&home, command).await;
     expect(&exit, 1, "STORAGE_UNUSABLE", &["no write permission; change its owner or mode, or choose another"]);
 }
@@ -136,7 +137,7 @@ async fn a_port_in_use() {
 
 async fn start_with_file(home: &Home, text: &str) -> Exit {
     let path = home.path().join("settings.toml");
-    fs::write(&path, text).unwrap();
+    fs::write(&path, format!("{text}\n[auth]\nopen = true\n")).unwrap();
     let mut command = broker_command();
     command.arg("--config").arg(path).arg("--data-dir").arg(home.data());
     run_to_exit(home, command).await
@@ -200,7 +201,7 @@ async fn flags_and_variables_that_cannot_be() {
 async fn settings_in_force_are_printed_as_a_file_that_can_be_read() {
     let home = Home::new();
     let file = home.path().join("settings.toml");
-    fs::write(&file, "node_id = 3\n[storage]\nshards = 8\n").unwrap();
+    fs::write(&file, "node_id = 3\n[storage]\nshards = 8\n[auth]\nopen = true\n").unwrap();
     let mut command = broker_command();
     command.env("TANDEM_LISTEN", "127.0.0.1:7001").arg("--config").arg(&file).args([
         "--node-id",

@@ -28,7 +28,7 @@ fn lose(shard: &mut Shard, space: Space, direction: Direction) {
         shard.engine.write(writes, Durability::Deferred).unwrap();
         // Nothing of it may be left in a cache.
         shard.machine = Machine::open(shard.engine.clone()).unwrap();
-        shard.reader.replace(shard.engine.clone(), shard.machine.recent_ids());
+        shard.reader.replace(shard.engine.clone(), shard.machine.recent_ids(), shard.machine.policies());
     }
 }
 

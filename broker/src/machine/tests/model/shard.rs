@@ -40,7 +40,7 @@ impl Shard {
         let engine = Arc::new(FaultEngine::new(keys::SPACES.into()));
         let reader = StateReader::default();
         let machine = Machine::open(engine.clone()).unwrap();
-        reader.replace(engine.clone(), machine.recent_ids());
+        reader.replace(engine.clone(), machine.recent_ids(), machine.policies());
         let delivery = Arc::new(Delivery::new(reader.clone(), EventMetrics::default()));
         Self { engine, machine, reader, delivery, log: Vec::new(), outcomes: Vec::new() }
     }
@@ -81,7 +81,7 @@ impl Shard {
         let tear = if keep == 0 { Tear::All } else { Tear::Keep(unsynced * keep / 100) };
         self.engine = Arc::new(FaultEngine::recover(handle.crash(tear)).unwrap());
         self.machine = Machine::open(self.engine.clone()).unwrap();
-        self.reader.replace(self.engine.clone(), self.machine.recent_ids());
+        self.reader.replace(self.engine.clone(), self.machine.recent_ids(), self.machine.policies());
         self.delivery = Arc::new(Delivery::new(self.reader.clone(), EventMetrics::default()));
         let position = self.engine.get(POSITION, &[]).unwrap();
         let mut from = position.map_or(0, |bytes| usize::from_be_bytes(bytes.as_ref().try_into().unwrap()));

@@ -114,11 +114,11 @@ fn watcher(context: &Context, state: &ClusterState, leaves: Option<u64>) -> Resu
     let Some(leaves) = leaves else { return context.client() };
     let stays =
         state.nodes.iter().filter(|node| node.node_id != leaves && node.connected && !node.service_address.is_empty());
-    let endpoints: Vec<_> = stays.map(|node| format!("http://{}", node.service_address)).collect();
+    let endpoints: Vec<_> = stays.map(|node| context.url(&node.service_address)).collect();
     if endpoints.is_empty() {
         return context.client();
     }
-    Ok(Client::with_settings(Settings { endpoints, ..Settings::default() })?)
+    Ok(Client::with_settings(Settings { endpoints, ..context.settings.clone() })?)
 }
 
 fn report(context: &Context, state: &ClusterState, said: &str) -> Result<(), Failure> {

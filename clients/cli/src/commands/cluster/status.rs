@@ -24,22 +24,22 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let state = context.client()?.cluster().get().await?;
     let mut nodes = Vec::new();
     for member in &asked.members {
-        let info = if member.node_id == asked.node_id { Ok(asked.clone()) } else { ask(member).await };
+        let info = if member.node_id == asked.node_id { Ok(asked.clone()) } else { ask(context, member).await };
         nodes.push(Node { member: member.clone(), info });
     }
     nodes.sort_by_key(|node| node.member.node_id);
     context.output.result(|| json(&asked, &nodes, &state), || text(&asked, &nodes, &state))
 }
 
-async fn ask(member: &Member) -> Result<ServerInfo, String> {
+async fn ask(context: &Context, member: &Member) -> Result<ServerInfo, String> {
     if member.service_address.is_empty() {
         return Err("its address is not known".to_owned());
     }
-    let endpoint = format!("http://{}", member.service_address);
     let settings = Settings {
         connect_timeout: CONNECT_TIMEOUT,
         request_timeout: CONNECT_TIMEOUT * 2,
-        ..Settings::for_endpoint(endpoint)
+        endpoints: vec![context.url(&member.service_address)],
+        ..context.settings.clone()
     };
     let client = Client::with_settings(settings).map_err(|error| error.to_string())?;
     client.server_info().await.map_err(|error| error.to_string())

@@ -1,0 +1,167 @@
+//! Credentials become an [`Identity`]; what it may do is decided by its roles (`roles`), by the workspace and by the sandbox
+//! that it is bound to.
+//!
+//! Owns who somebody is. It deliberately knows nothing of policies, which say who may talk to whom.
+//!
+//! Invariant: a handler gets at a workspace only through [`Caller::workspace`], and names somebody who acts only through
+//! [`Caller::acts_as`]. A request without a caller is refused.
+
+pub(crate) mod api_keys;
+pub(crate) mod layer;
+pub mod roles;
+pub(crate) mod seal;
+pub(crate) mod token;
+
+use std::{fmt, sync::Arc};
+
+use tonic::Request;
+
+use self::api_keys::KeyRing;
+pub use self::roles::{Role, Roles};
+use crate::{
+    clock, field,
+    rejection::{Reason, Rejection},
+};
+
+/// Who somebody is, as far as he has proven it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// A name, for people and for the audit.
+    pub(crate) subject: String,
+    pub(crate) roles: Roles,
+    /// The only workspace that exists for him; None for all.
+    pub(crate) workspace: Option<String>,
+    /// The only sandbox that he may act as; None for all. Only with a workspace.
+    pub(crate) sandbox: Option<String>,
+    /// When none of this holds any more, in seconds since 1970, with what clocks may be apart; None for ever.
+    pub(crate) ends_s: Option<u64>,
+}
+
+/// Who is behind a request. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    identity: Arc<Identity>,
+    /// The key that was shown; what it says may be taken back.
+    key: Option<(Arc<KeyRing>, u64)>,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key.as_ref().map(|(_, id)| id);
+        f.debug_struct("Caller").field("identity", &self.identity).field("key", &key).finish()
+    }
+}
+
+impl Caller {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity: Arc::new(identity), key: None }
+    }
+
+    /// Somebody who has shown a key.
+    pub(crate) fn with_key(identity: Identity, ring: Arc<KeyRing>, id: u64) -> Self {
+        Self { identity: Arc::new(identity), key: Some((ring, id)) }
+    }
+
+    /// Resolves when the key that was shown does not hold any more, with the reason; None: there was none.
+    pub(crate) fn key_ended(&self) -> Option<impl Future<Output = Rejection> + Send + use<>> {
+        let (ring, id) = self.key.clone()?;
+        Some(async move { ring.ended(id).await })
+    }
+
+    /// Whoever comes, where the settings open the broker to everyone.
+    pub(crate) fn anyone() -> Self {
+        let subject = "anyone".to_owned();
+        Self::new(Identity { subject, roles: Roles::ALL, workspace: None, sandbox: None, ends_s: None })
+    }
+
+    /// Who is behind this request, as the layer before the services has found out.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Rejection> {
+        let found = request.extensions().get::<Self>().cloned();
+        let missing = || Rejection::new(Reason::TokenMissing, "nobody has said who makes this request");
+        let caller = found.ok_or_else(missing)?;
+        // Again: the request may have come slowly, behind headers that were in time.
+        caller.in_time()?;
+        Ok(caller)
+    }
+
+    /// Whether what the caller has proven still holds.
+    pub(crate) fn in_time(&self) -> Result<(), Rejection> {
+        if let Some((ring, id)) = &self.key {
+            ring.still_holds(*id)?;
+        }
+        let now_s = clock::unix_ms() / 1_000;
+        match self.identity.ends_s {
+            Some(ends_s) if ends_s <= now_s => {
+                let text = format!("the token ended {} seconds ago; get a new one", now_s - ends_s);
+                Err(Rejection::new(Reason::TokenExpired, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// A workspace that a request names, if it exists for the caller.
+    pub(crate) fn workspace<'a>(&self, name: &'a str) -> Result<&'a str, Rejection> {
+        let name = field::id("workspace_id", name)?;
+        match &self.identity.workspace {
+            Some(own) if own != name => {
+                let text = format!("{:?} is bound to another workspace than {name:?}", self.identity.subject);
+                Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into() })
+            }
+            _ => Ok(name),
+        }
+    }
+
+    /// A sandbox in whose name something is to be done.
+    pub(crate) fn acts_as(&self, field: &'static str, sandbox: &str) -> Result<(), Rejection> {
+        match &self.identity.sandbox {
+            Some(own) if own != sandbox => {
+                let sandbox = field::shown(sandbox);
+                let text = format!("{:?} is sandbox {own:?}, and cannot act as {sandbox:?}", self.identity.subject);
+                Err(Rejection { reason: Reason::OtherSandbox, text, field: field.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(workspace: Option<&str>, sandbox: Option<&str>) -> Caller {
+        Caller::new(Identity {
+            subject: "s".into(),
+            roles: Roles::of(Role::Sandbox),
+            workspace: workspace.map(str::to_owned),
+            sandbox: sandbox.map(str::to_owned),
+            ends_s: None,
+        })
+    }
+
+    #[test]
+    fn who_is_bound_stays_where_he_is() {
+        let bound = caller(Some("w"), Some("a"));
+        assert_eq!(bound.workspace("w"), Ok("w"));
+        assert_eq!(bound.workspace("other").unwrap_err().reason, Reason::OtherWorkspace);
+        assert_eq!(bound.workspace("").unwrap_err().reason, Reason::InvalidField);
+        assert!(bound.acts_as("f", "a").is_ok());
+        assert_eq!(bound.acts_as("f", "b").unwrap_err().reason, Reason::OtherSandbox);
+        let free = caller(None, None);
+        assert!(free.workspace("other").is_ok() && free.acts_as("f", "b").is_ok());
+    }
+
+    #[test]
+    fn a_request_without_a_caller_is_refused() {
+        let mut request = Request::new(());
+        assert_eq!(Caller::of(&request).unwrap_err().reason, Reason::TokenMissing);
+        request.extensions_mut().insert(Caller::anyone());
+        assert!(Caller::of(&request).is_ok());
+        let late = Identity { ends_s: Some(clock::unix_ms() / 1_000), ..Caller::anyone().identity().clone() };
+        request.extensions_mut().insert(Caller::new(late));
+        assert_eq!(Caller::of(&request).unwrap_err().reason, Reason::TokenExpired);
+    }
+}

@@ -1,0 +1,230 @@
+//! The door: before a request reaches the services, whoever makes it is known, and has a role that may make it.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::http::{HeaderMap, Request, Response, header::AUTHORIZATION},
+};
+use tower::{Layer, Service};
+
+use super::{
+    Caller,
+    api_keys::{self, KeyRing},
+    roles::{self, Rule},
+    seal::{CALLER, Seal},
+    token::Verifier,
+};
+use crate::{
+    clock,
+    grpc::{
+        ending::{Ending, When},
+        forward, moving,
+    },
+    rejection::{Reason, Rejection},
+};
+
+/// Whether a server is there may be asked by everybody: what balances load has no token. To watch it needs one.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const SCHEME: &str = "bearer ";
+
+/// What only nodes say to each other.
+const NODES_ONLY: [&str; 3] = [forward::FORWARDED, moving::SUBSCRIPTION_ID, moving::FIRST_DELIVERY];
+
+/// Who makes a request, and how that is known.
+struct Known {
+    caller: Caller,
+    from: Source,
+}
+
+/// Who has sent a request here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Nobody knows, and it does not matter: the broker is open.
+    Anyone,
+    Client,
+    Node,
+}
+
+/// Resolves when what a caller has proven does not hold any more, with the reason; None: it holds for ever.
+fn end_of(caller: &Caller) -> Option<BoxFuture<'static, Status>> {
+    if let Some(ended) = caller.key_ended() {
+        return Some(Box::pin(async move { ended.await.into() }));
+    }
+    let left_ms = caller.identity().ends_s?.saturating_mul(1_000).saturating_sub(clock::unix_ms());
+    // Beyond what clocks can say is never.
+    let end = clock::now().checked_add(Duration::from_millis(left_ms)).map(Instant::from_std)?;
+    Some(Box::pin(async move {
+        tokio::time::sleep_until(end).await;
+        let text = "the token of this stream has expired; open it again with a new one";
+        Rejection::new(Reason::TokenExpired, text).into()
+    }))
+}
+
+/// Lets requests in, or not. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Door(Arc<Inner>);
+
+struct Inner {
+    /// None: the broker is open to everyone.
+    verifier: Option<Verifier>,
+    /// For what other nodes pass on; None on a node that is alone.
+    seal: Option<Seal>,
+    keys: Arc<KeyRing>,
+}
+
+impl Door {
+    /// With what the settings say, and the API keys that there are.
+    pub(crate) fn new(verifier: Option<Verifier>, seal: Option<Seal>, keys: KeyRing) -> Self {
+        Self(Arc::new(Inner { verifier, seal, keys: Arc::new(keys) }))
+    }
+
+    /// The API keys.
+    pub(crate) fn keys(&self) -> &Arc<KeyRing> {
+        &self.0.keys
+    }
+
+    /// Whether everyone may do everything.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.verifier.is_none()
+    }
+
+    /// What other nodes are told with; None on a node that is alone, or open.
+    pub(crate) fn seal(&self) -> Option<&Seal> {
+        self.0.seal.as_ref()
+    }
+
+    /// Who makes a request; None where that does not matter.
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Known>, Rejection> {
+        if path == HEALTH {
+            return Ok(None);
+        }
+        let known = match &self.0.verifier {
+            None => Known { caller: Caller::anyone(), from: Source::Anyone },
+            Some(verifier) => self.identify(verifier, headers)?,
+        };
+        match roles::find(path) {
+            Some(rule) => permit(&known.caller, rule)?,
+            // Reflection; and what does not exist, which says so itself.
+            None if path.starts_with("/grpc.reflection.") || !path.starts_with("/aintandem.") => {}
+            None => return Err(Rejection::unsupported("", "there is no such method")),
+        }
+        Ok(Some(known))
+    }
+
+    fn identify(&self, verifier: &Verifier, headers: &HeaderMap) -> Result<Known, Rejection> {
+        if let (Some(seal), Some(value)) = (&self.0.seal, headers.get(CALLER)) {
+            return seal.open(value).map(|caller| Known { caller, from: Source::Node });
+        }
+        let mut shown = headers.get_all(AUTHORIZATION).iter();
+        let missing = "send a token: authorization: Bearer …";
+        let value = shown.next().ok_or_else(|| Rejection::new(Reason::TokenMissing, missing))?;
+        if shown.next().is_some() {
+            return Err(Rejection::new(Reason::TokenInvalid, "authorization is there twice; send it once"));
+        }
+        let token = value.to_str().ok().and_then(bearer);
+        let token = token.ok_or_else(|| Rejection::new(Reason::TokenMissing, missing))?;
+        if token.starts_with(api_keys::PREFIX) {
+            let caller = self.0.keys.verify(token)?;
+            return Ok(Known { caller, from: Source::Client });
+        }
+        verifier.verify(token).map(|caller| Known { caller, from: Source::Client })
+    }
+
+    /// What becomes of a request whose caller is known.
+    fn prepare(&self, request: &mut Request<Body>, known: Option<Known>) {
+        let headers = request.headers_mut();
+        // No further than here: what is passed on says who, and not how that was proven.
+        headers.remove(AUTHORIZATION);
+        headers.remove(CALLER);
+        let Some(Known { caller, from, .. }) = known else { return };
+        if from == Source::Client {
+            NODES_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
+        }
+        request.extensions_mut().insert(caller);
+    }
+}
+
+/// The token behind the scheme, whose case does not matter.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim())
+}
+
+fn permit(caller: &Caller, rule: &Rule) -> Result<(), Rejection> {
+    let identity = caller.identity();
+    if rule.concerns_all() && identity.workspace.is_some() {
+        let text = format!("this concerns all workspaces, and {:?} is bound to one", identity.subject);
+        return Err(Rejection::new(Reason::OtherWorkspace, text));
+    }
+    if identity.roles.meets(rule.roles) {
+        return Ok(());
+    }
+    let names = |roles: roles::Roles| roles.iter().map(roles::Role::name).collect::<Vec<_>>().join(", ");
+    let method = rule.path.rsplit('/').next().unwrap_or_default();
+    let has = if identity.roles.is_empty() { "none".to_owned() } else { names(identity.roles) };
+    let text = format!("{method} takes one of the roles {}; {:?} has {has}", names(rule.roles), identity.subject);
+    Err(Rejection::new(Reason::RoleMissing, text))
+}
+
+impl<S> Layer<S> for Door {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, door: self.clone() }
+    }
+}
+
+/// See [`Door`].
+#[derive(Clone)]
+pub(crate) struct Guarded<S> {
+    inner: S,
+    door: Door,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let known = match self.door.admit(request.uri().path(), request.headers()) {
+            Ok(known) => known,
+            Err(rejection) => return Box::pin(async move { Ok(Status::from(rejection).into_http()) }),
+        };
+        // What is answered at once is let through to its end: its caller could not know what came of it.
+        let waits =
+            roles::find(request.uri().path()).is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
+        let end = known.as_ref().filter(|_| waits).and_then(|known| end_of(&known.caller));
+        self.door.prepare(&mut request, known);
+        let waiting = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        let calling = inner.call(request);
+        let Some(mut end) = end else { return Box::pin(calling) };
+        Box::pin(async move {
+            // It counts from here, also while nothing has come of the stream yet.
+            let answered = tokio::select! {
+                biased;
+                status = &mut end => return Ok(status.into_http()),
+                answered = calling => answered?,
+            };
+            Ok(answered.map(|body| Ending::body(body, end, When::AtOnce)))
+        })
+    }
+}

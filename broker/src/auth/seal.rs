@@ -1,0 +1,126 @@
+//! Who a client is, from the node that it came to, to the node that serves it: signed with a key that only the nodes of a
+//! cluster can make.
+//!
+//! ```text
+//! aintandem-caller: base64url(what is known, as JSON) . base64url(HMAC-SHA256)
+//! ```
+//!
+//! The token itself goes no further than the first node, and may expire while a subscription is followed from leader to leader
+//! no later than it would have there.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use tonic::codegen::http::HeaderValue;
+
+use super::{Caller, Identity, Roles};
+use crate::{
+    clock,
+    rejection::{Reason, Rejection},
+};
+
+/// Where a node says who is behind a request.
+pub(crate) const CALLER: &str = "aintandem-caller";
+/// A request is on its way for a moment; clocks of nodes may be this far apart.
+const HOLDS_S: u64 = 60;
+/// What the key is for: the same secret serves replication.
+const PURPOSE: &[u8] = b"aintandem callers 1";
+
+/// Signs for the nodes of a cluster. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Seal(Hmac<Sha256>);
+
+#[derive(Serialize, Deserialize)]
+struct Said {
+    subject: String,
+    roles: Vec<String>,
+    workspace: Option<String>,
+    sandbox: Option<String>,
+    ends_s: Option<u64>,
+    /// This itself, in seconds since 1970.
+    until_s: u64,
+}
+
+impl Seal {
+    /// With a key made from the secret of the cluster.
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        let key = hmac(secret).chain_update(PURPOSE).finalize().into_bytes();
+        Self(hmac(&key))
+    }
+
+    /// What another node is told.
+    pub(crate) fn put(&self, caller: &Caller) -> Option<HeaderValue> {
+        // Its body may have come slowly.
+        caller.in_time().ok()?;
+        let Identity { subject, roles, workspace, sandbox, ends_s } = caller.identity().clone();
+        let roles = roles.iter().map(|role| role.name().to_owned()).collect();
+        let until_s = clock::unix_ms() / 1_000 + HOLDS_S;
+        let said = Said { subject, roles, workspace, sandbox, ends_s, until_s };
+        let body = serde_json::to_vec(&said).ok()?;
+        let proof = self.0.clone().chain_update(&body).finalize().into_bytes();
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&body), URL_SAFE_NO_PAD.encode(proof));
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Whom another node has vouched for.
+    pub(crate) fn open(&self, value: &HeaderValue) -> Result<Caller, Rejection> {
+        let wrong =
+            || Rejection::new(Reason::TokenInvalid, "no node of this cluster vouches for who makes this request");
+        let (body, proof) = value.to_str().ok().and_then(|text| text.split_once('.')).ok_or_else(wrong)?;
+        let body = URL_SAFE_NO_PAD.decode(body).map_err(|_| wrong())?;
+        let proof = URL_SAFE_NO_PAD.decode(proof).map_err(|_| wrong())?;
+        // In constant time.
+        self.0.clone().chain_update(&body).verify_slice(&proof).map_err(|_| wrong())?;
+        let said: Said = serde_json::from_slice(&body).map_err(|_| wrong())?;
+        if said.until_s < clock::unix_ms() / 1_000 {
+            return Err(wrong());
+        }
+        let roles: Roles = said.roles.iter().filter_map(|role| role.parse().ok()).collect();
+        let Said { subject, workspace, sandbox, ends_s, .. } = said;
+        let caller = Caller::new(Identity { subject, roles, workspace, sandbox, ends_s });
+        caller.in_time()?;
+        Ok(caller)
+    }
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Role;
+
+    #[test]
+    fn nodes_of_a_cluster_believe_each_other_and_nobody_else() {
+        let seal = Seal::new(b"a secret of this cluster");
+        let caller = Caller::new(Identity {
+            subject: "Zoë".into(),
+            roles: [Role::Sandbox, Role::Auditor].into_iter().collect(),
+            workspace: Some("w".into()),
+            sandbox: Some("a".into()),
+            ends_s: Some(u64::MAX),
+        });
+        let value = seal.put(&caller).unwrap();
+        assert_eq!(seal.open(&value).unwrap().identity(), caller.identity());
+        assert!(!format!("{value:?}").contains('.'), "it is not printed");
+        assert!(Seal::new(b"the secret of another cluster").open(&value).is_err());
+        let text = value.to_str().unwrap();
+        for place in 0..text.len() {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+            let forged = HeaderValue::from_bytes(&bytes).unwrap();
+            // The last letter of base64 has bits that mean nothing; those must be zero.
+            assert!(seal.open(&forged).is_err(), "byte {place}");
+        }
+        let late = Identity { ends_s: Some(7), ..caller.identity().clone() };
+        assert!(seal.put(&Caller::new(late)).is_none(), "nobody vouches for who has nothing to show any more");
+        for garbage in ["", ".", "a.b", "e30.e30"] {
+            assert!(seal.open(&HeaderValue::from_static(garbage)).is_err());
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The policy of a workspace as a part of its state: it is replicated like everything else, and a message is judged where it
+//! is applied. So nothing is accepted behind the policy that forbids it, whoever led when it was published.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::{
+    keys::{self, RECORDS},
+    state::{State, StateError},
+};
+use crate::{
+    batch::Record,
+    command::{PolicySet, SetPolicy},
+    encoding::{DecodeError, Field as _, encoded},
+    message::Said,
+    policy::{Facts, Policy, Recipient, Verdict},
+    query::{QueryError, StateReader},
+    rejection::{Reason, Rejection},
+};
+
+encoded! {
+    /// The policy that was set last.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub(crate) struct PolicyRecord {
+        pub(crate) revision: u64,
+        pub(crate) time_ms: u64,
+        pub(crate) by: String,
+        /// As it was set; empty when it was removed.
+        pub(crate) json: Bytes,
+    }
+}
+
+/// Policies that are kept ready; a large one takes some MiB.
+const MAX_READY: usize = 64;
+/// Workspaces of which it is known that they have none.
+const MAX_WITHOUT: usize = 65_536;
+
+/// The policies of a shard that are ready to decide. Cheap to clone. Only the machine adds to it: a reader might add what was.
+#[derive(Clone, Default)]
+pub(crate) struct Policies(Arc<RwLock<Ready>>);
+
+#[derive(Default)]
+struct Ready {
+    policies: HashMap<u32, Arc<InForce>>,
+    without: HashSet<u32>,
+}
+
+impl Policies {
+    /// The policy of a workspace, as far as this knows: whether there is one, and which.
+    fn known(&self, workspace: u32) -> Option<Option<Arc<InForce>>> {
+        let ready = self.0.read();
+        if ready.without.contains(&workspace) {
+            return Some(None);
+        }
+        ready.policies.get(&workspace).cloned().map(Some)
+    }
+
+    fn remember(&self, workspace: u32, policy: Option<Arc<InForce>>) {
+        let mut ready = self.0.write();
+        let Ready { policies, without } = &mut *ready;
+        policies.remove(&workspace);
+        without.remove(&workspace);
+        let Some(policy) = policy else {
+            if without.len() >= MAX_WITHOUT {
+                without.clear();
+            }
+            without.insert(workspace);
+            return;
+        };
+        if policies.len() >= MAX_READY
+            && let Some(other) = policies.keys().next().copied()
+        {
+            policies.remove(&other);
+        }
+        policies.insert(workspace, policy);
+    }
+
+    pub(super) fn forget(&self, workspace: u32) {
+        let mut ready = self.0.write();
+        ready.policies.remove(&workspace);
+        ready.without.remove(&workspace);
+    }
+}
+
+impl StateReader {
+    /// What would be decided now, for a choice whose outcome is judged again.
+    pub(crate) fn policy_in_force(&self, workspace: u32) -> Result<Option<Arc<InForce>>, QueryError> {
+        if let Some(known) = self.policies().known(workspace) {
+            return Ok(known);
+        }
+        let record = self.policy(workspace)?;
+        Ok(record.map(|record| InForce::read(&record)).transpose()?.flatten())
+    }
+}
+
+/// A policy in force, ready to decide.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    revision: u64,
+    policy: Policy,
+}
+
+impl InForce {
+    /// None when there is no policy.
+    fn read(record: &PolicyRecord) -> Result<Option<Arc<Self>>, StateError> {
+        if record.json.is_empty() {
+            return Ok(None);
+        }
+        // It was read before it was written, by the same rules: a level brings others.
+        let json = std::str::from_utf8(&record.json).map_err(|_| DecodeError::Text("policy"))?;
+        let policy = Policy::parse(json).map_err(|_| DecodeError::Unreadable("policy"))?;
+        Ok(Some(Arc::new(Self { revision: record.revision, policy })))
+    }
+
+    /// A message before this policy: what it says of itself is read once, however many may get it.
+    pub(crate) fn judging<'a>(
+        self: Arc<Self>,
+        from: &'a str,
+        message_type: u8,
+        body: &'a [u8],
+        time_ms: u64,
+    ) -> Judging<'a> {
+        Judging { in_force: self, from, message_type, said: Said::in_body(body), time_ms }
+    }
+}
+
+/// A message before the policy of its workspace.
+pub(crate) struct Judging<'a> {
+    in_force: Arc<InForce>,
+    from: &'a str,
+    message_type: u8,
+    said: Said<'a>,
+    time_ms: u64,
+}
+
+impl Judging<'_> {
+    /// Whether it may go there.
+    pub(crate) fn on(&self, to: Recipient<'_>) -> Result<(), Rejection> {
+        let (policy, said) = (&self.in_force.policy, &self.said);
+        let decision = policy.decide(&Facts {
+            from: self.from,
+            from_agent: said.from_agent,
+            to,
+            capability: said.capability,
+            to_agent: said.to_agent,
+            message_type: self.message_type,
+            bytes: said.content_bytes,
+            metadata: &said.metadata,
+            time_ms: self.time_ms,
+        });
+        if decision.verdict == Verdict::Allow {
+            return Ok(());
+        }
+        let (revision, why) = (self.in_force.revision, policy.reason(&decision));
+        let text = format!("revision {revision} of the policy forbids it: {why}");
+        Err(Rejection::new(Reason::PolicyDenied, text))
+    }
+}
+
+pub(super) fn set(state: &mut State, verb: &SetPolicy) -> Result<Result<PolicySet, Rejection>, StateError> {
+    let Some(workspace) = state.workspace(&verb.workspace)?.map(|workspace| workspace.number) else {
+        return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
+    };
+    let before: Option<PolicyRecord> = state.read(RECORDS, &keys::policy(workspace), "policy")?;
+    let revision = before.map_or(0, |record| record.revision);
+    if let Some(expected) = verb.if_revision.filter(|expected| *expected != revision) {
+        let text = format!("the policy has revision {revision}, and not {expected}; read it again and decide anew");
+        return Ok(Err(Rejection { reason: Reason::PolicyChanged, text, field: "if_revision".into() }));
+    }
+    if let Err(rejection) = check(&verb.json) {
+        return Ok(Err(rejection));
+    }
+    let (json, by) = (verb.json.clone(), verb.by.clone());
+    let record = PolicyRecord { revision: revision + 1, time_ms: state.now_ms(), by, json };
+    state.put(RECORDS, keys::policy(workspace), record.to_bytes());
+    state.policies().remember(workspace, InForce::read(&record)?);
+    Ok(Ok(PolicySet { revision: record.revision, time_ms: record.time_ms }))
+}
+
+/// Whether a policy can be set; empty: none.
+pub(crate) fn check(json: &[u8]) -> Result<(), Rejection> {
+    if json.is_empty() {
+        return Ok(());
+    }
+    let refused = |text: String| Rejection { reason: Reason::InvalidPolicy, text, field: "json".into() };
+    let text = std::str::from_utf8(json).map_err(|_| refused("the policy is not UTF-8".into()))?;
+    let policy = Policy::parse(text).map_err(|error| refused(format!("the policy is none: {error}")))?;
+    match policy.first_approval() {
+        Some(rule) => {
+            let text = format!("rules[{rule}].approval_required is set, and this version has no approval yet");
+            Err(Rejection::unsupported("json", text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A message before the policy of its workspace; None where there is no policy.
+pub(super) fn judging<'a>(
+    state: &mut State,
+    workspace: u32,
+    record: &Record<'a>,
+) -> Result<Option<Judging<'a>>, StateError> {
+    let time_ms = state.now_ms();
+    let in_force = in_force(state, workspace)?;
+    Ok(in_force.map(|in_force| in_force.judging(record.from, record.message_type, record.body, time_ms)))
+}
+
+/// Whether a message may go to a sandbox that was chosen by what it can do.
+pub(super) fn judge_for(
+    state: &State,
+    workspace: u32,
+    judging: Option<&Judging<'_>>,
+    recipient: u32,
+) -> Result<Result<(), Rejection>, StateError> {
+    let Some(judging) = judging else { return Ok(Ok(())) };
+    let name = state.sandbox_name(workspace, recipient)?;
+    Ok(judging.on(Recipient::Sandbox(&name)))
+}
+
+fn in_force(state: &mut State, workspace: u32) -> Result<Option<Arc<InForce>>, StateError> {
+    if let Some(known) = state.policies().known(workspace) {
+        return Ok(known);
+    }
+    let record: Option<PolicyRecord> = state.read(RECORDS, &keys::policy(workspace), "policy")?;
+    let read = record.map(|record| InForce::read(&record)).transpose()?.flatten();
+    state.policies().remember(workspace, read.clone());
+    Ok(read)
+}
