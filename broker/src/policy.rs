@@ -83,6 +83,7 @@ pub struct Facts<'a> {
 pub struct Policy {
     form: Form,
     index: Index,
+    looks_inside: bool,
 }
 
 /// What is wrong with a policy.
@@ -103,7 +104,8 @@ impl Policy {
     pub fn parse(json: &str) -> Result<Self, PolicyError> {
         let form = Form::parse(json)?;
         let index = Index::of(&form);
-        Ok(Self { form, index })
+        let looks_inside = form.looks_inside();
+        Ok(Self { form, index, looks_inside })
     }
 
     /// What becomes of a message.
@@ -125,6 +127,11 @@ impl Policy {
     /// How many rules it has.
     pub fn rules(&self) -> usize {
         self.form.rules.len()
+    }
+
+    /// Whether agents, capability, size and metadata of a message make a difference.
+    pub(crate) fn looks_inside(&self) -> bool {
+        self.looks_inside
     }
 
     /// The first rule, from 0, that asks for approval.

@@ -125,7 +125,8 @@ impl InForce {
         body: &'a [u8],
         time_ms: u64,
     ) -> Judging<'a> {
-        Judging { in_force: self, from, message_type, said: Said::in_body(body), time_ms }
+        let said = if self.policy.looks_inside() { Said::in_body(body) } else { Said::default() };
+        Judging { in_force: self, from, message_type, said, time_ms }
     }
 }
 

@@ -101,6 +101,13 @@ impl Form {
     }
 }
 
+impl Form {
+    /// Whether any rule needs the agents, the capability, the size or the metadata of a message.
+    pub(super) fn looks_inside(&self) -> bool {
+        self.rules.iter().any(Rule::looks_inside)
+    }
+}
+
 impl Rule {
     fn check(&self) -> Result<(), (&'static str, String)> {
         for (field, entries) in [("from", &self.from), ("to", &self.to)] {
@@ -127,6 +134,22 @@ impl Rule {
             return Err(("max_bytes", "it is below min_bytes, and the rule would fit nothing".into()));
         }
         Ok(())
+    }
+
+    /// Whether more of a message counts than its sender, recipient and type.
+    fn looks_inside(&self) -> bool {
+        let inside = |entry: &String, is_recipient| {
+            let kind = match Entry::parse(entry, is_recipient) {
+                Ok(Entry::Name(kind, _) | Entry::Prefix(kind, _)) => kind,
+                Ok(Entry::Everything) | Err(_) => return false,
+            };
+            matches!(kind, Kind::Agent | Kind::Capability)
+        };
+        self.from.iter().any(|entry| inside(entry, false))
+            || self.to.iter().any(|entry| inside(entry, true))
+            || self.min_bytes > 0
+            || self.max_bytes.is_some()
+            || !self.metadata.is_empty()
     }
 
     /// Whether a message that fits sender, recipient and type fits the rest as well.

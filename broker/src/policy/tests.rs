@@ -176,6 +176,23 @@ fn rule() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn a_policy_knows_what_it_looks_at() {
+    let looks = |rule: Value| {
+        let rules = json!([{"from": "a*", "to": ["b", "topic:t.*", "broadcast"], "message_types": ["request"]}, rule]);
+        Policy::parse(&json!({"policy": "deny_list", "rules": rules}).to_string()).unwrap().looks_inside()
+    };
+    assert!(!looks(json!({"from": "*", "to": "*", "hours": {"from": "08:00", "to": "09:00"}})));
+    for more in [json!({"min_bytes": 1}), json!({"max_bytes": 1}), json!({"metadata": {"k": "v"}})] {
+        let mut rule = json!({"from": "*", "to": "*"});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert!(looks(rule), "{more}");
+    }
+    for (from, to) in [("agent:x", "*"), ("agent:x*", "*"), ("*", "agent:x"), ("*", "capability:x*")] {
+        assert!(looks(json!({"from": from, "to": to})), "{from} {to}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
