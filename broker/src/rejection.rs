@@ -106,6 +106,8 @@ reasons! {
     InvalidPolicy = 37, "INVALID_POLICY";
     /// The policy is another one by now.
     PolicyChanged = 38, "POLICY_CHANGED";
+    /// Everybody may do everything here, so nobody can be given a key.
+    BrokerOpen = 39, "BROKER_OPEN";
     /// Nobody has said who makes the request.
     TokenMissing = 40, "TOKEN_MISSING";
     /// The token is no token, or none that this broker accepts.

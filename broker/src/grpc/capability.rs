@@ -78,12 +78,12 @@ impl Edge {
                 return Ok(Choice::One(name));
             }
             if capable.complete {
+                if wanted.wait {
+                    return Ok(Choice::Nobody);
+                }
                 // Where somebody is there who may not have it, the machine says why.
-                return match capable.one(from, key, |_| true).filter(|_| !wanted.wait) {
-                    Some(forbidden) => Ok(Choice::One(forbidden)),
-                    None if wanted.wait => Ok(Choice::Nobody),
-                    None => Err(nobody(wanted)),
-                };
+                let forbidden = capable.one(from, key, |_| true);
+                return forbidden.map(Choice::One).ok_or_else(|| nobody(wanted));
             }
             let page = shard.reader.capable(workspace, wanted.name, capable.through, MAX_CANDIDATES)?;
             capable.complete = page.len() < MAX_CANDIDATES;

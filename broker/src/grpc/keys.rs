@@ -40,8 +40,8 @@ impl KeyService for Edge {
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
         let caller = Caller::of(&request)?;
         if self.door.is_open() {
-            let text = "everybody may do everything here (auth.open); keys are made by a broker that knows who asks";
-            return Err(Rejection::new(Reason::RoleMissing, text).into());
+            let text = "everybody may do everything here (auth.open), so anybody could make keys for later; set auth.keys first";
+            return Err(Rejection::new(Reason::BrokerOpen, text).into());
         }
         let request = request.into_inner();
         let lives_ms = milliseconds("expires_in", request.expires_in, 1_000..=MAX_LIFE_MS)?;

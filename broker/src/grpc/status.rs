@@ -81,6 +81,7 @@ fn code(reason: Reason) -> Code {
         | Reason::NoCapableSandbox
         | Reason::TooManyHops
         | Reason::PolicyChanged
+        | Reason::BrokerOpen
         | Reason::NotACluster
         | Reason::ChangeInProgress
         | Reason::QuorumAtRisk

@@ -223,7 +223,8 @@ pub(super) fn judge_for(
     Ok(judging.on(Recipient::Sandbox(&name)))
 }
 
-fn in_force(state: &mut State, workspace: u32) -> Result<Option<Arc<InForce>>, StateError> {
+/// The policy that a workspace has at this place of the log.
+pub(super) fn in_force(state: &mut State, workspace: u32) -> Result<Option<Arc<InForce>>, StateError> {
     if let Some(known) = state.policies().known(workspace) {
         return Ok(known);
     }

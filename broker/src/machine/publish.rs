@@ -19,6 +19,7 @@ use self::{
 use super::{
     Appended, Effect, SharedRun,
     keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
+    policy::{self, InForce},
     request,
     state::{KnownId, State, StateError},
     topic::Topic,
@@ -37,6 +38,8 @@ const MARK_BYTES: u64 = 1 << 20;
 /// A publish under way: which messages of the batch go where.
 pub(super) struct Routes {
     workspace: Workspace,
+    /// The policy that each message is judged by; None where there is none, and for what the broker says itself.
+    policy: Option<Arc<InForce>>,
     /// Published by the broker itself.
     by_broker: bool,
     direct: BTreeMap<(u32, u8), Vec<u16>>,
@@ -77,7 +80,9 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
         // What is later in the log is not earlier in time.
         batch = Batch::decode(first_sequence, batch.with_time(state.now_ms()))?;
     }
-    let mut routes = Routes::new(workspace, by_broker);
+    // Once for all of them: nothing changes it within a command's publish.
+    let policy = if by_broker { None } else { policy::in_force(state, workspace.number)? };
+    let mut routes = Routes::new(workspace, policy, by_broker);
     routes.look_up_ids(state, &batch);
     for index in 0..batch.len() {
         if let Some(exception) = routes.accept(state, &batch, index)? {
@@ -102,9 +107,10 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
 }
 
 impl Routes {
-    fn new(workspace: Workspace, by_broker: bool) -> Self {
+    fn new(workspace: Workspace, policy: Option<Arc<InForce>>, by_broker: bool) -> Self {
         Self {
             workspace,
+            policy,
             by_broker,
             direct: BTreeMap::new(),
             broadcast: BTreeMap::new(),

@@ -39,18 +39,18 @@ pub(super) struct Rule {
     #[serde(deserialize_with = "one_or_several")]
     pub(super) to: Vec<String>,
     /// None: every type.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) message_types: Option<Vec<TypeName>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) approval_required: bool,
     /// All of these must be in the metadata.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) metadata: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) min_bytes: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) max_bytes: Option<u64>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) hours: Option<Hours>,
 }
 
@@ -238,6 +238,11 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).unwrap_or_default())
     }
+}
+
+/// What was not written is not shown.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

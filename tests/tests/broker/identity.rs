@@ -312,3 +312,12 @@ async fn a_key_is_shown_once_and_holds_until_it_is_revoked() {
     let listed = json(&run(&admin, &["key", "list"]).await);
     assert!(listed.iter().all(|key| key["secret"].is_null()) && !closed.broker.stderr().contains(secret), "{listed:?}");
 }
+
+#[tokio::test]
+async fn an_open_broker_makes_no_keys() {
+    let home = Home::new();
+    let broker = BrokerProcess::start(&home, &home.config()).await;
+    let key = tandem_client::NewKey { subject: "x".into(), roles: vec!["admin".into()], ..Default::default() };
+    let refused = broker.client().keys().create(key).await.unwrap_err();
+    assert_eq!(refused.reason(), "BROKER_OPEN", "{refused}");
+}

@@ -1,6 +1,8 @@
 //! Finds the way of one message: to the lanes of its recipients, to a record of its own, to a caller that waits for it, or, of
 //! a conversation that goes round in circles, to the dead letters.
 
+use std::sync::Arc;
+
 use super::{Conversation, Routes, TopicRoutes};
 use crate::{
     batch::{Batch, Kind, Record},
@@ -10,7 +12,8 @@ use crate::{
         keys::{self, RECORDS, Remembered},
         park::{self, Place},
         parked::{Content, Parked},
-        policy, request,
+        policy::{self, InForce},
+        request,
         state::{State, StateError},
         wanted::{self, NOBODY},
     },
@@ -40,7 +43,10 @@ impl Routes {
         if let Some(known) = repeated_request(state, workspace, sender, record)? {
             return Ok(Err(known));
         }
-        if let Err(rejection) = self.judge(state, record)? {
+        let now_ms = state.now_ms();
+        if let Some(policy) = &self.policy
+            && let Err(rejection) = judge(policy, record, now_ms)
+        {
             return refused(rejection);
         }
         if let Some(rejection) = request::check(state, workspace, sender, record)? {
@@ -91,20 +97,6 @@ impl Routes {
         Ok(Ok(()))
     }
 
-    /// Whether the policy lets a message through; one to several is judged for each of them. The broker itself may.
-    fn judge(&self, state: &mut State, record: &Record<'_>) -> Result<Result<(), Rejection>, StateError> {
-        let to = match record.kind {
-            _ if self.by_broker => return Ok(Ok(())),
-            Kind::Direct => Recipient::Sandbox(record.to),
-            Kind::Wanted => Recipient::Capability(record.to),
-            Kind::Topic => Recipient::Topic(record.to),
-            Kind::Broadcast => Recipient::Broadcast,
-            Kind::Several | Kind::Void => return Ok(Ok(())),
-        };
-        let judging = policy::judging(state, self.workspace.number, record)?;
-        Ok(judging.map_or(Ok(()), |judging| judging.on(to)))
-    }
-
     /// To the lane of a recipient, unless it has to wait or somebody waits for it.
     fn direct(
         &mut self,
@@ -140,7 +132,9 @@ impl Routes {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let too_often = self.is_too_often(hops);
-        let judging = policy::judging(state, workspace, &record)?;
+        let policy = self.policy.clone();
+        let judging =
+            policy.map(|policy| policy.judging(record.from, record.message_type, record.body, state.now_ms()));
         let mut reached = Vec::new();
         let mut first_refusal = None;
         for recipient in recipients {
@@ -290,6 +284,18 @@ impl Routes {
             self.hops.push((index as u16, hops));
         }
     }
+}
+
+/// Whether the policy lets a message through; one to several is judged for each of them.
+fn judge(policy: &Arc<InForce>, record: &Record<'_>, now_ms: u64) -> Result<(), Rejection> {
+    let to = match record.kind {
+        Kind::Direct => Recipient::Sandbox(record.to),
+        Kind::Wanted => Recipient::Capability(record.to),
+        Kind::Topic => Recipient::Topic(record.to),
+        Kind::Broadcast => Recipient::Broadcast,
+        Kind::Several | Kind::Void => return Ok(()),
+    };
+    Arc::clone(policy).judging(record.from, record.message_type, record.body, now_ms).on(to)
 }
 
 /// A request that is published a second time, because its caller calls again.
