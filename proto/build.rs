@@ -20,7 +20,7 @@ const RAW_FIELDS: [(&str, &str); 10] = [
     ("DeadLetter", "message"),
 ];
 
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "google/rpc/error_details.proto",
     "aintandem/messaging/v1/message.proto",
     "aintandem/messaging/v1/publish_service.proto",
@@ -30,6 +30,7 @@ const FILES: [&str; 15] = [
     "aintandem/messaging/v1/dead_letter_service.proto",
     "aintandem/messaging/v1/topic_service.proto",
     "aintandem/messaging/v1/event_service.proto",
+    "aintandem/approval/v1/approval_service.proto",
     "aintandem/cluster/v1/cluster_service.proto",
     "aintandem/key/v1/key_service.proto",
     "aintandem/policy/v1/policy_service.proto",

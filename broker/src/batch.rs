@@ -72,6 +72,8 @@ impl Kind {
 
 /// The type of a response, as the contract numbers it.
 pub(crate) const RESPONSE: u8 = 2;
+/// The type of a notification.
+pub(crate) const NOTIFICATION: u8 = 3;
 
 /// One message, as far as the broker must look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub(crate) mod answered;
 pub(crate) mod api_keys;
 pub(crate) mod create_workspace;
 pub(crate) mod dead_letters;
+pub(crate) mod decide;
 pub(crate) mod delete_workspace;
 pub(crate) mod heartbeat;
 pub(crate) mod nack;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     api_keys::{CreateKey, KeysUsed, RevokeKey},
     create_workspace::CreateWorkspace,
     dead_letters::{Purge, Purged, Redrive, Redriven},
+    decide::{Decide, Decided},
     delete_workspace::DeleteWorkspace,
     heartbeat::{Alive, Heartbeat},
     nack::{Nack, Nacked},
@@ -137,6 +139,7 @@ verbs! {
     CreateKey = 23 @ 2 -> ();
     RevokeKey = 24 @ 2 -> ();
     KeysUsed = 25 @ 2 -> ();
+    Decide = 26 @ 2 -> Decided;
 }
 
 const PUBLISH: u8 = 1;

@@ -1,6 +1,7 @@
 use super::{publish::Exception, *};
 use crate::{
     command::ack::{FinishedRun, Source},
+    machine::approval::ApprovalState,
     rejection::Reason,
 };
 
@@ -88,6 +89,14 @@ fn verbs() -> Vec<Verb> {
         }),
         Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() }),
         Verb::KeysUsed(KeysUsed { ids: vec![1, 2] }),
+        Verb::Decide(Decide {
+            workspace: "w".into(),
+            number: 3,
+            approve: true,
+            comment: Bytes::from_static(b"fine"),
+            by: "z".into(),
+            sandbox: "s".into(),
+        }),
         Verb::UnregisterSandbox(UnregisterSandbox { workspace: "w".into(), sandbox: "s".into() }),
         Verb::DeleteWorkspace(DeleteWorkspace { workspace: "w".into() }),
     ]
@@ -136,6 +145,7 @@ fn outcomes_come_back_as_they_were() {
             exceptions: vec![
                 (1, Exception::Duplicate { sequence: 3, time_ms: 2 }),
                 (4, Exception::Refused(refused.clone())),
+                (5, Exception::Held { approval: 6 }),
             ],
         })),
         Outcome::Publish(Err(refused)),
@@ -147,6 +157,7 @@ fn outcomes_come_back_as_they_were() {
         Outcome::DeleteWorkspace(Ok(())),
         Outcome::SetPolicy(Ok(PolicySet { revision: 7, time_ms: 8 })),
         Outcome::RevokeKey(Err(Rejection::unknown_key(1))),
+        Outcome::Decide(Ok(Decided { state: ApprovalState::Approved, sequence: 9 })),
     ];
     assert_eq!(decode_outcomes(encode_outcomes(&outcomes)).unwrap(), outcomes);
 }

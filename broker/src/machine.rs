@@ -5,6 +5,7 @@
 
 mod ack;
 pub(crate) mod api_key;
+pub(crate) mod approval;
 pub(crate) mod cursor;
 pub(crate) mod dead_letter;
 mod delete_workspace;
@@ -158,6 +159,7 @@ impl Machine {
             Verb::CreateKey(verb) => Outcome::CreateKey(api_key::create(state, verb)?),
             Verb::RevokeKey(verb) => Outcome::RevokeKey(api_key::revoke(state, &verb)?),
             Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
+            Verb::Decide(verb) => Outcome::Decide(approval::decide(state, &verb)?),
             Verb::SetPolicy(verb) => Outcome::SetPolicy(policy::set(state, &verb)?),
             Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb)?),
             Verb::UpdateWorkspace(verb) => Outcome::UpdateWorkspace(workspace::update(state, &verb)?),

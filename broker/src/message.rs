@@ -15,7 +15,10 @@ use crate::{
     batch::{Kind, Record},
     config::Limits,
     field::{self, MapBudget},
-    machine::{keys::ordering_hash, notice::ERROR_KEY},
+    machine::{
+        keys::ordering_hash,
+        notice::{APPROVAL_KEY, ERROR_KEY},
+    },
     rejection::{Reason, Rejection},
 };
 
@@ -235,7 +238,7 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             12 => view.ttl_ms = Some(read_duration("ttl", value.bytes("ttl")?)?),
             13 => {
                 let key = read_metadata(value.bytes("metadata")?, &mut metadata)?;
-                view.claims_to_be_the_broker |= key == ERROR_KEY;
+                view.claims_to_be_the_broker |= key == ERROR_KEY || key == APPROVAL_KEY;
             }
             14 => view.ordering_key = field::name("ordering_key", value.text("ordering_key")?)?,
             15 => view.not_before_ms = Some(read_duration("not_before", value.bytes("not_before")?)?),
@@ -390,8 +393,8 @@ impl MessageView<'_> {
         }
         if self.claims_to_be_the_broker {
             let text = format!(
-                "metadata has the key {ERROR_KEY:?}, which the broker keeps for the answers that it gives itself; choose \
-                 another key"
+                "metadata has the key {ERROR_KEY:?} or {APPROVAL_KEY:?}, which the broker keeps for what it says itself; \
+                 choose another key"
             );
             return Err(Rejection::field("metadata", text));
         }

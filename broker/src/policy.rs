@@ -19,6 +19,9 @@ use self::{
     index::Index,
 };
 
+/// How long a message waits for approval unless its rule says otherwise, in milliseconds.
+const APPROVAL_TIMEOUT_MS: u64 = 3_600_000;
+
 /// Rules of one policy at the most.
 pub const MAX_RULES: usize = index::MAX_RULES;
 
@@ -31,6 +34,15 @@ pub enum Verdict {
     Deny,
     /// It waits for approval.
     Hold,
+}
+
+/// What it takes to let a message go that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApprovalTerms {
+    /// How many must approve, each of them somebody else.
+    pub approvals: u32,
+    /// How long it waits for them, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// A verdict, and the rule that it comes from.
@@ -134,9 +146,15 @@ impl Policy {
         self.looks_inside
     }
 
-    /// The first rule, from 0, that asks for approval.
-    pub(crate) fn first_approval(&self) -> Option<usize> {
-        self.form.rules.iter().position(|rule| rule.approval_required)
+    /// What it takes to let go what a decision holds.
+    pub fn terms(&self, decision: &Decision) -> ApprovalTerms {
+        let rule = decision.rule.map(|number| &self.form.rules[number]);
+        ApprovalTerms {
+            approvals: rule.and_then(|rule| rule.approvals).unwrap_or(1),
+            timeout_ms: rule
+                .and_then(|rule| rule.approval_timeout_s)
+                .map_or(APPROVAL_TIMEOUT_MS, |seconds| seconds * 1_000),
+        }
     }
 
     /// Why a decision is what it is, for somebody who need not see the rules.

@@ -1,6 +1,7 @@
 //! Reads the state of a shard, beside the machine: for delivery and for requests that change nothing.
 
 mod api_keys;
+pub(crate) mod approvals;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod history;

@@ -148,6 +148,16 @@ reasons! {
     TooManyNodes = 58, "TOO_MANY_NODES";
     /// The node cannot lead right now.
     NodeNotReady = 59, "NODE_NOT_READY";
+    /// No approval has this number.
+    UnknownApproval = 60, "UNKNOWN_APPROVAL";
+    /// The message does not wait for approval any more.
+    ApprovalEnded = 61, "APPROVAL_ENDED";
+    /// Nobody decides on what he has sent himself.
+    OwnMessage = 62, "OWN_MESSAGE";
+    /// As many messages wait for approval as may.
+    TooManyHeld = 63, "TOO_MANY_HELD";
+    /// The message was held before, and not approved.
+    ApprovalDenied = 64, "APPROVAL_DENIED";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.
@@ -197,6 +207,11 @@ impl Rejection {
     /// No API key has this id, or none that the caller may see.
     pub fn unknown_key(id: u64) -> Self {
         Self::new(Reason::UnknownKey, format!("there is no key {id:016x}"))
+    }
+
+    /// No message was held under this number, or it is forgotten.
+    pub fn unknown_approval(number: u64) -> Self {
+        Self::new(Reason::UnknownApproval, format!("there is no approval {number}; list those there are"))
     }
 
     /// Nobody there has a capability.

@@ -31,6 +31,12 @@ mod aintandem {
             include!(concat!(env!("OUT_DIR"), "/plain/aintandem.messaging.v1.rs"));
         }
     }
+    /// Decisions on messages that are held.
+    pub mod approval {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.approval.v1.rs"));
+        }
+    }
     /// The nodes of a cluster.
     pub mod cluster {
         pub mod v1 {
@@ -69,7 +75,7 @@ mod aintandem {
     }
 }
 
-pub use aintandem::{cluster, key, messaging, policy, registry, server, workspace};
+pub use aintandem::{approval, cluster, key, messaging, policy, registry, server, workspace};
 
 /// The messaging package as the broker reads it: messages inside requests and deliveries stay encoded.
 pub mod raw {
@@ -111,6 +117,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "ApprovalService",
                 "ClusterService",
                 "DeadLetterService",
                 "EventService",

@@ -138,6 +138,8 @@ const ARRANGE: Roles = ADMIN.and(Role::Developer);
 const READ: Roles = ARRANGE.and(Role::Auditor);
 /// Sees what happens, without what was said.
 const NOTICE: Roles = READ.and(Role::Operator).and(Role::Approver);
+/// Decides on what waits for approval.
+const APPROVE: Roles = ADMIN.and(Role::Approver);
 /// Looks up who and what there is.
 const LOOK_UP: Roles = Roles::ALL;
 
@@ -151,6 +153,10 @@ const fn stream(path: &'static str, roles: Roles) -> Rule {
 
 /// Every RPC of the contract, by path.
 pub const TABLE: &[Rule] = &[
+    rule("/aintandem.approval.v1.ApprovalService/ApproveMessage", APPROVE),
+    rule("/aintandem.approval.v1.ApprovalService/DenyMessage", APPROVE),
+    rule("/aintandem.approval.v1.ApprovalService/GetApproval", READ.and(Role::Approver).and(Role::Sandbox)),
+    rule("/aintandem.approval.v1.ApprovalService/ListApprovals", READ.and(Role::Approver)),
     rule("/aintandem.cluster.v1.ClusterService/AddNode", OPERATE),
     rule("/aintandem.cluster.v1.ClusterService/DrainNode", OPERATE),
     rule("/aintandem.cluster.v1.ClusterService/GetCluster", WATCH),

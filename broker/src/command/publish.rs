@@ -34,6 +34,8 @@ pub(crate) enum Exception {
     Duplicate { sequence: u64, time_ms: u64 },
     /// Refused.
     Refused(Rejection),
+    /// Waits for approval, under this number.
+    Held { approval: u64 },
 }
 
 pub(super) fn encode_records<'a>(
@@ -71,6 +73,10 @@ impl Field for Exception {
                 out.put_u8(1);
                 rejection.put(out);
             }
+            Self::Held { approval } => {
+                out.put_u8(2);
+                out.put_u64(*approval);
+            }
         }
     }
 
@@ -78,6 +84,7 @@ impl Field for Exception {
         match reader.u8()? {
             0 => Ok(Self::Duplicate { sequence: reader.u64()?, time_ms: reader.u64()? }),
             1 => Ok(Self::Refused(Rejection::get(reader)?)),
+            2 => Ok(Self::Held { approval: reader.u64()? }),
             value => Err(DecodeError::Unknown { what: "exception", value }),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Edge, publish::PublishContext};
 use crate::{
-    machine::keys,
+    machine::{keys, policy::Judged},
     message::{Capability, MessageView},
     policy::Recipient,
     query::{QueryError, registry::Candidate},
@@ -72,12 +72,17 @@ impl Edge {
         let (from, key) = (view.from_sandbox_id, view.ordering_key);
         let in_force = shard.reader.policy_in_force(workspace)?;
         let judging = in_force.map(|policy| policy.judging(from, view.message_type as u8, body, context.now_ms));
-        let may = |to: &str| judging.as_ref().is_none_or(|judging| judging.on(Recipient::Sandbox(to)).is_ok());
+        let judge = |to: &str| judging.as_ref().map_or(Judged::Allowed, |judging| judging.on(Recipient::Sandbox(to)));
+        let may = |to: &str| judge(to) == Judged::Allowed;
+        let may_with_approval = |to: &str| matches!(judge(to), Judged::Held(_));
         loop {
             if let Some(name) = capable.one(from, key, may) {
                 return Ok(Choice::One(name));
             }
             if capable.complete {
+                if let Some(name) = capable.one(from, key, may_with_approval) {
+                    return Ok(Choice::One(name));
+                }
                 if wanted.wait {
                     return Ok(Choice::Nobody);
                 }

@@ -25,7 +25,7 @@ const MAX_STREAMED: usize = 500;
 /// be left with one so old that it cannot go on from there.
 const TELL_EVERY: u64 = MAX_EXAMINED;
 /// The highest number of a type.
-const MAX_TYPE: i32 = machine::events::EventKind::InboxTrimmed as i32;
+const MAX_TYPE: i32 = machine::events::EventKind::ApprovalExpired as i32;
 
 #[tonic::async_trait]
 impl EventService for Edge {
@@ -128,13 +128,15 @@ fn types(wanted: &[i32]) -> Result<u16, Rejection> {
 }
 
 fn on_wire(event_id: u64, event: machine::events::Event) -> Event {
+    let (sequence, approval_id) = if event.kind.is_of_approval() { (0, event.sequence) } else { (event.sequence, 0) };
     Event {
         event_id,
         time: Some(timestamp(event.time_ms)),
         r#type: event.kind as i32,
         sandbox_id: event.sandbox,
-        sequence: event.sequence,
+        sequence,
         count: event.count,
         text: String::from_utf8_lossy(&event.text).into_owned(),
+        approval_id,
     }
 }

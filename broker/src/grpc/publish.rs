@@ -60,14 +60,18 @@ impl PublishService for Edge {
         self.encode(&mut context, &request.message, producer, 0, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
-        let (sequence, time_ms, duplicate) = match published.exceptions.into_iter().next() {
-            None => (published.first_sequence, published.time_ms, false),
-            Some((_, Exception::Duplicate { sequence, time_ms })) => (sequence, time_ms, true),
+        let (sequence, time_ms, duplicate, approval_id) = match published.exceptions.into_iter().next() {
+            None => (published.first_sequence, published.time_ms, false, 0),
+            Some((_, Exception::Duplicate { sequence, time_ms })) => (sequence, time_ms, true, 0),
+            Some((_, Exception::Held { approval })) => (0, published.time_ms, false, approval),
             Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
         };
-        let given_id = message::read(&request.message).map(|view| view.message_id.to_owned()).unwrap_or_default();
-        let message_id = if given_id.is_empty() { format!("{SEQUENCE_ID_PREFIX}{sequence}") } else { given_id };
-        Ok(Response::new(PublishResponse { message_id, sequence, server_time: Some(timestamp(time_ms)), duplicate }))
+        let mut message_id = message::read(&request.message).map(|view| view.message_id.to_owned()).unwrap_or_default();
+        if message_id.is_empty() && approval_id == 0 {
+            message_id = format!("{SEQUENCE_ID_PREFIX}{sequence}");
+        }
+        let server_time = Some(timestamp(time_ms));
+        Ok(Response::new(PublishResponse { message_id, sequence, server_time, duplicate, approval_id }))
     }
 
     type PublishStreamStream = BoxStream<'static, Result<PublishStreamResponse, Status>>;
@@ -320,6 +324,7 @@ async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamRespon
 fn exception_on_wire(index: u32, exception: Exception, metrics: &Metrics) -> PublishException {
     let outcome = match exception {
         Exception::Duplicate { sequence, .. } => Outcome::DuplicateOf(sequence),
+        Exception::Held { approval } => Outcome::ApprovalId(approval),
         Exception::Refused(rejection) => {
             metrics.refused(rejection.reason);
             Outcome::Refusal(status::rejected_in_response(&rejection))

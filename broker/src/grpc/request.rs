@@ -15,7 +15,7 @@ use crate::{
     command::{Answered, Verb, publish::Exception},
     delivery::subscription::encode_message,
     error::RequestError,
-    machine::{keys, request::WaitingRequest},
+    machine::{approval, keys, request::WaitingRequest},
     message::{self, Destination},
     rejection::{Reason, Rejection},
 };
@@ -48,9 +48,11 @@ impl RequestService for Edge {
         let awaiting = shard.delivery.signals.wait_for_response((workspace.number, sender, correlation));
         let publish = PublishRecords { workspace: Arc::clone(&name), count: 1, records: records.freeze() };
         let published = shard.batcher.publish_now(publish).await?;
-        let (request_sequence, resumed) = match published.exceptions.into_iter().next() {
-            None => (published.first_sequence, false),
-            Some((_, Exception::Duplicate { sequence, .. })) => (sequence, true),
+        let resumed = match published.exceptions.into_iter().next() {
+            None => false,
+            Some((_, Exception::Duplicate { .. })) => true,
+            // Its response may come once somebody has approved it; the answer that it was not approved comes the same way.
+            Some((_, Exception::Held { .. })) => false,
             Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
         };
         // The time of a shard may pass more slowly than that of who waits.
@@ -72,6 +74,8 @@ impl RequestService for Edge {
                         Verb::Answered(Answered { workspace: workspace.number, sandbox: sender, correlation });
                     shard.batcher.call(answered, 0).await?;
                 }
+                // It may have been held, and have got a sequence meanwhile.
+                let request_sequence = approval::in_log(waiting.sequence);
                 return Ok(Response::new(RequestResponse { message, request_sequence, resumed }));
             }
             let own = until.saturating_duration_since(clock::now());

@@ -44,9 +44,12 @@ fn code(reason: Reason) -> Code {
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
         | Reason::KeyRevoked => Code::Unauthenticated,
-        Reason::RoleMissing | Reason::OtherWorkspace | Reason::OtherSandbox | Reason::PolicyDenied => {
-            Code::PermissionDenied
-        }
+        Reason::RoleMissing
+        | Reason::OtherWorkspace
+        | Reason::OtherSandbox
+        | Reason::PolicyDenied
+        | Reason::OwnMessage
+        | Reason::ApprovalDenied => Code::PermissionDenied,
         Reason::UnsupportedField => Code::Unimplemented,
         Reason::UnknownWorkspace
         | Reason::UnknownSandbox
@@ -57,6 +60,7 @@ fn code(reason: Reason) -> Code {
         | Reason::UnknownDeadLetter
         | Reason::UnknownNode
         | Reason::UnknownKey
+        | Reason::UnknownApproval
         | Reason::UnknownShard => Code::NotFound,
         Reason::WorkspaceExists | Reason::MessageIdReused | Reason::NodeExists | Reason::NodeIdReused => {
             Code::AlreadyExists
@@ -69,6 +73,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TooManyFollows
         | Reason::TooManyRequests
         | Reason::TooManyKeys
+        | Reason::TooManyHeld
         | Reason::TooManyStreams => Code::ResourceExhausted,
         Reason::ResponseTimeout => Code::DeadlineExceeded,
         Reason::HistoryGap | Reason::EventGap => Code::OutOfRange,
@@ -81,6 +86,7 @@ fn code(reason: Reason) -> Code {
         | Reason::NoCapableSandbox
         | Reason::TooManyHops
         | Reason::PolicyChanged
+        | Reason::ApprovalEnded
         | Reason::BrokerOpen
         | Reason::NotACluster
         | Reason::ChangeInProgress
@@ -94,7 +100,9 @@ fn code(reason: Reason) -> Code {
 fn retry_delay(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::Overloaded => Some(RETRY_DELAY),
-        Reason::InboxFull | Reason::TooManyStreams | Reason::TooManyRequests => Some(Duration::from_secs(1)),
+        Reason::InboxFull | Reason::TooManyStreams | Reason::TooManyRequests | Reason::TooManyHeld => {
+            Some(Duration::from_secs(1))
+        }
         _ => None,
     }
 }

@@ -209,10 +209,10 @@ fn put_back(
     };
     if sandbox == wanted::NOBODY {
         let sender = state.sandbox_number(workspace, record.from)?.unwrap_or(wanted::NOBODY);
-        if let Some(recipient) = wanted::online(state, workspace, sender, &record)? {
+        if let Some(recipient) = wanted::online(state, workspace, (sender, true), &record)? {
             return put_back(state, workspace, recipient, sequence, message, parked.history);
         }
-        wanted::wait(state, workspace, sender, (sequence, &record), parked)?;
+        wanted::wait(state, workspace, (sender, true), (sequence, &record), parked)?;
         return Ok(PutBack::Done);
     }
     if let Some(inbox) = state.inbox_mut(workspace, sandbox)? {

@@ -22,6 +22,11 @@ pub(crate) enum EventKind {
     Looped = 7,
     InboxFull = 8,
     InboxTrimmed = 9,
+    /// Of these the number of the approval stands in the place of the sequence.
+    ApprovalRequested = 10,
+    ApprovalGranted = 11,
+    ApprovalDenied = 12,
+    ApprovalExpired = 13,
 }
 
 impl EventKind {
@@ -37,7 +42,16 @@ impl EventKind {
             Self::Looped => "message_looped",
             Self::InboxFull => "inbox_full",
             Self::InboxTrimmed => "inbox_trimmed",
+            Self::ApprovalRequested => "approval_requested",
+            Self::ApprovalGranted => "approval_granted",
+            Self::ApprovalDenied => "approval_denied",
+            Self::ApprovalExpired => "approval_expired",
         }
+    }
+
+    /// Whether it is about an approval, by its number.
+    pub(crate) fn is_of_approval(self) -> bool {
+        matches!(self, Self::ApprovalRequested | Self::ApprovalGranted | Self::ApprovalDenied | Self::ApprovalExpired)
     }
 }
 
@@ -57,6 +71,10 @@ impl Field for EventKind {
             7 => Self::Looped,
             8 => Self::InboxFull,
             9 => Self::InboxTrimmed,
+            10 => Self::ApprovalRequested,
+            11 => Self::ApprovalGranted,
+            12 => Self::ApprovalDenied,
+            13 => Self::ApprovalExpired,
             value => return Err(DecodeError::Unknown { what: "event kind", value }),
         })
     }
@@ -70,7 +88,7 @@ encoded! {
         pub(crate) kind: EventKind,
         /// The name of the sandbox it is about.
         pub(crate) sandbox: String,
-        /// Of the message, or the first of them; 0 when it is about none.
+        /// Of the message, or the first of them, or of an approval; 0 when it is about none.
         pub(crate) sequence: u64,
         /// How many messages.
         pub(crate) count: u64,

@@ -18,17 +18,21 @@
 //! set; broadcast is the source `u32::MAX`.
 
 mod administration;
+mod approvals;
+mod capabilities;
 mod due;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
 pub(crate) use self::administration::{api_key, api_key_count, api_keys_behind, policy, workspace_name};
-pub(crate) use self::due::{DueKind, due, due_between, due_parts};
-use crate::{
-    command::{Lane, Source},
-    encoding::put_text,
+pub(crate) use self::approvals::{
+    approval, approval_ended, approval_message, approval_waiting, approvals, approvals_through,
+    approvals_waiting_through,
 };
+pub(crate) use self::capabilities::{capable, capable_of, capable_sandbox, wanted, wanted_of, wanted_parts};
+pub(crate) use self::due::{DueKind, due, due_between, due_parts};
+use crate::command::{Lane, Source};
 
 /// Space 0 is the position of the log.
 pub(crate) const MESSAGES: Space = Space(1);
@@ -91,6 +95,16 @@ mod tag {
     pub(super) const API_KEY: u8 = 16;
     /// name of a workspace or nothing -> how many API keys are bound to it u32
     pub(super) const API_KEYS: u8 = 17;
+    /// workspace u32, approval u64 -> what is known of a message that waits for approval, or did
+    pub(super) const APPROVAL: u8 = 18;
+    /// workspace u32, approval u64 -> the message, as a batch of one
+    pub(super) const APPROVAL_MESSAGE: u8 = 19;
+    /// workspace u32, approval u64 -> nothing: it waits
+    pub(super) const APPROVAL_WAITING: u8 = 20;
+    /// workspace u32, place u64 -> number u64 of an approval that ended
+    pub(super) const APPROVAL_ENDED: u8 = 21;
+    /// workspace u32 -> how many there are
+    pub(super) const APPROVALS: u8 = 22;
 }
 
 /// Kinds of REMEMBERED.
@@ -334,40 +348,6 @@ pub(crate) fn follow_pattern(key: &[u8]) -> String {
     String::from_utf8_lossy(key.get(9..).unwrap_or_default()).into_owned()
 }
 
-pub(crate) fn capable(workspace: u32, capability: &str, sandbox: u32) -> Bytes {
-    let mut key = of_capability(tag::CAPABLE, workspace, capability);
-    key.put_u32(sandbox);
-    key.freeze()
-}
-
-/// All sandboxes with a capability: from, to.
-pub(crate) fn capable_of(workspace: u32, capability: &str) -> (Bytes, Bytes) {
-    (capable(workspace, capability, 0), behind(&capable(workspace, capability, u32::MAX)))
-}
-
-/// The last four bytes of a key of a capability.
-pub(crate) fn capable_sandbox(key: &[u8]) -> u32 {
-    key.last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes))
-}
-
-pub(crate) fn wanted(workspace: u32, capability: &str, priority: u8, sequence: u64) -> Bytes {
-    let mut key = of_capability(tag::WANTED, workspace, capability);
-    key.put_u8(9 - priority);
-    key.put_u64(sequence);
-    key.freeze()
-}
-
-/// All messages that wait for a capability: from, to.
-pub(crate) fn wanted_of(workspace: u32, capability: &str) -> (Bytes, Bytes) {
-    (wanted(workspace, capability, 9, 0), behind(&wanted(workspace, capability, 0, u64::MAX)))
-}
-
-/// Priority and sequence at the end of such a key.
-pub(crate) fn wanted_parts(key: &[u8]) -> (u8, u64) {
-    let inverted = key.len().checked_sub(9).and_then(|at| key.get(at)).copied().unwrap_or(9);
-    (9_u8.saturating_sub(inverted), sequence_of(key))
-}
-
 pub(crate) fn keyed(workspace: u32, sandbox: u32, ordering: u64, sequence: u64) -> Bytes {
     let mut key = of_sandbox(tag::KEYED, workspace, sandbox, 16);
     key.put_u64(ordering);
@@ -443,6 +423,11 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::WORKSPACE_NAME,
         tag::WANTED,
         tag::POLICY,
+        tag::APPROVAL,
+        tag::APPROVAL_MESSAGE,
+        tag::APPROVAL_WAITING,
+        tag::APPROVAL_ENDED,
+        tag::APPROVALS,
     ];
     tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
 }
@@ -452,14 +437,6 @@ fn of_sandbox(tag: u8, workspace: u32, sandbox: u32, more: usize) -> BytesMut {
     key.put_u8(tag);
     key.put_u32(workspace);
     key.put_u32(sandbox);
-    key
-}
-
-fn of_capability(tag: u8, workspace: u32, capability: &str) -> BytesMut {
-    let mut key = BytesMut::with_capacity(14 + capability.len());
-    key.put_u8(tag);
-    key.put_u32(workspace);
-    put_text(&mut key, capability);
     key
 }
 

@@ -17,6 +17,11 @@ fn keys_have_these_bytes() {
     assert_eq!((api_key_count("").as_ref(), api_key_count("a").as_ref()), (&[17][..], &[17, b'a'][..]));
     assert_eq!(due(1, NO_WORKSPACE, DueKind::Key { id: 2 })[8..], [0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 2]);
     assert_eq!(policy(1).as_ref(), [15, 0, 0, 0, 1]);
+    assert_eq!(approval(1, 2).as_ref(), [18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+    assert_eq!(approval_message(1, 2)[0], 19);
+    assert_eq!((approval_waiting(1, 2)[0], approval_ended(1, 2)[0]), (20, 21));
+    assert_eq!(approvals(1).as_ref(), [22, 0, 0, 0, 1]);
+    assert_eq!(due(1, 2, DueKind::Approval { number: 3 })[8..], [0, 0, 0, 2, 8, 0, 0, 0, 0, 0, 0, 0, 3]);
     assert_eq!(heartbeat(1, 2).as_ref(), [4, 0, 0, 0, 1, 0, 0, 0, 2]);
 }
 

@@ -1,4 +1,4 @@
-//! Tells the sender of a message that requires a response that there will be none.
+//! Tells the sender of a message that requires a response that there will be none, and how an approval ended.
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -9,7 +9,7 @@ use super::{
     state::{State, StateError},
 };
 use crate::{
-    batch::{self, Kind, MessageRef, RESPONSE, Record},
+    batch::{self, Kind, MessageRef, NOTIFICATION, RESPONSE, Record},
     command::Publish,
     message,
 };
@@ -17,7 +17,10 @@ use crate::{
 /// The key among the metadata of a response that the broker gives in the place of the recipient.
 pub(crate) const ERROR_KEY: &str = "aintandem-error";
 
-/// A response in the making.
+/// The key among the metadata of what the broker says about an approval, with its number.
+pub(crate) const APPROVAL_KEY: &str = "aintandem-approval";
+
+/// A message in the making.
 pub(super) struct Notice {
     pub(super) workspace: u32,
     /// The message that will not be answered.
@@ -26,6 +29,53 @@ pub(super) struct Notice {
     pub(super) sandbox: String,
     pub(super) code: &'static str,
     pub(super) text: Bytes,
+    /// Of an approval that ended: its number, and the sequence that the message has now, if it has one.
+    pub(super) approval: Option<(u64, u64)>,
+}
+
+impl Notice {
+    /// An approval ended. Who waits for a response to what was not approved waits no more.
+    pub(super) fn of_approval(
+        workspace: u32,
+        message: MessageRef,
+        code: &'static str,
+        text: Bytes,
+        approval: (u64, u64),
+    ) -> Self {
+        let record = message.record();
+        let sandbox = if record.kind == Kind::Direct { record.to } else { record.from }.to_owned();
+        Self { workspace, message, sandbox, code, text, approval: Some(approval) }
+    }
+
+    /// Whether it takes the place of the response.
+    fn is_response(&self) -> bool {
+        match self.approval {
+            Some((_, sequence)) => sequence == 0 && self.message.record().requires_response,
+            None => true,
+        }
+    }
+
+    fn content(&self) -> String {
+        let text = quoted(&String::from_utf8_lossy(&self.text));
+        match self.approval {
+            Some((number, sequence)) => format!(
+                "{{\"approval\":\"{}\",\"approval_id\":{number},\"text\":{text},\"sequence\":{sequence}}}",
+                self.code
+            ),
+            None => {
+                format!("{{\"error\":\"{}\",\"text\":{text},\"sequence\":{}}}", self.code, self.message.sequence())
+            }
+        }
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        let error = (ERROR_KEY, self.code.to_owned());
+        match self.approval {
+            Some((number, 0)) => vec![error, (APPROVAL_KEY, number.to_string())],
+            Some((number, _)) => vec![(APPROVAL_KEY, number.to_string())],
+            None => vec![error],
+        }
+    }
 }
 
 /// Publishes what was to be told. A sender whose inbox is full or gone is not told: it has its own troubles.
@@ -33,34 +83,36 @@ pub(super) fn publish(state: &mut State, notice: Notice) -> Result<(), StateErro
     let Some(workspace) = state.workspace_name(notice.workspace)? else { return Ok(()) };
     let record = notice.message.record();
     let Ok(view) = message::read(record.body) else { return Ok(()) };
-    let text = String::from_utf8_lossy(&notice.text);
-    let content = format!(
-        "{{\"error\":\"{}\",\"text\":{},\"sequence\":{}}}",
-        notice.code,
-        quoted(&text),
-        notice.message.sequence()
-    );
+    let (wire_type, message_type) = if notice.is_response() {
+        (wire::MessageType::Response, RESPONSE)
+    } else {
+        (wire::MessageType::Notification, NOTIFICATION)
+    };
     let from = if notice.sandbox.is_empty() { record.from } else { &notice.sandbox };
     let destination = wire::destination::Kind::SandboxId(record.from.into());
     let body = wire::Message {
         from_sandbox_id: from.into(),
         destination: Some(wire::Destination { kind: Some(destination) }),
         to_agent: view.from_agent.into(),
-        r#type: wire::MessageType::Response.into(),
-        content: content.into_bytes().into(),
+        r#type: wire_type.into(),
+        content: notice.content().into_bytes().into(),
         content_type: "application/json".into(),
         priority: Some(u32::from(record.priority)),
         correlation_id: view.correlation_id.into(),
-        metadata: [(ERROR_KEY.to_owned(), notice.code.to_owned())].into(),
         ..wire::Message::default()
     };
-    let body = body.encode_to_vec();
+    let mut body = body.encode_to_vec();
+    for (key, value) in notice.metadata() {
+        // One by one: the pairs of a map come in another order on every node.
+        let pair = wire::Message { metadata: [(key.to_owned(), value)].into(), ..wire::Message::default() };
+        body.extend(pair.encode_to_vec());
+    }
     let mut out = BytesMut::with_capacity(body.len() + 128);
     batch::encode_header(state.now_ms(), 1, &mut out);
     Record {
         kind: Kind::Direct,
         priority: record.priority,
-        message_type: RESPONSE,
+        message_type,
         from,
         to: record.from,
         correlation: record.correlation,

@@ -18,7 +18,7 @@ use crate::{
     command::{PolicySet, SetPolicy},
     encoding::{DecodeError, Field as _, encoded},
     message::Said,
-    policy::{Facts, Policy, Recipient, Verdict},
+    policy::{ApprovalTerms, Facts, Policy, Recipient, Verdict},
     query::{QueryError, StateReader},
     rejection::{Reason, Rejection},
 };
@@ -130,6 +130,26 @@ impl InForce {
     }
 }
 
+/// What becomes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// It goes on.
+    Allowed,
+    /// It waits for approval.
+    Held(Held),
+    /// It is refused.
+    Denied(Rejection),
+}
+
+/// Why a message waits, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) revision: u64,
+    /// From 1.
+    pub(crate) rule: u32,
+    pub(crate) terms: ApprovalTerms,
+}
+
 /// A message before the policy of its workspace.
 pub(crate) struct Judging<'a> {
     in_force: Arc<InForce>,
@@ -140,8 +160,8 @@ pub(crate) struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    /// Whether it may go there.
-    pub(crate) fn on(&self, to: Recipient<'_>) -> Result<(), Rejection> {
+    /// What becomes of it if it goes there.
+    pub(crate) fn on(&self, to: Recipient<'_>) -> Judged {
         let (policy, said) = (&self.in_force.policy, &self.said);
         let decision = policy.decide(&Facts {
             from: self.from,
@@ -154,12 +174,19 @@ impl Judging<'_> {
             metadata: &said.metadata,
             time_ms: self.time_ms,
         });
-        if decision.verdict == Verdict::Allow {
-            return Ok(());
+        let revision = self.in_force.revision;
+        match decision.verdict {
+            Verdict::Allow => Judged::Allowed,
+            Verdict::Hold => Judged::Held(Held {
+                revision,
+                rule: decision.rule.map_or(0, |rule| rule as u32 + 1),
+                terms: policy.terms(&decision),
+            }),
+            Verdict::Deny => {
+                let text = format!("revision {revision} of the policy forbids it: {}", policy.reason(&decision));
+                Judged::Denied(Rejection::new(Reason::PolicyDenied, text))
+            }
         }
-        let (revision, why) = (self.in_force.revision, policy.reason(&decision));
-        let text = format!("revision {revision} of the policy forbids it: {why}");
-        Err(Rejection::new(Reason::PolicyDenied, text))
     }
 }
 
@@ -190,14 +217,7 @@ pub(crate) fn check(json: &[u8]) -> Result<(), Rejection> {
     }
     let refused = |text: String| Rejection { reason: Reason::InvalidPolicy, text, field: "json".into() };
     let text = std::str::from_utf8(json).map_err(|_| refused("the policy is not UTF-8".into()))?;
-    let policy = Policy::parse(text).map_err(|error| refused(format!("the policy is none: {error}")))?;
-    match policy.first_approval() {
-        Some(rule) => {
-            let text = format!("rules[{rule}].approval_required is set, and this version has no approval yet");
-            Err(Rejection::unsupported("json", text))
-        }
-        None => Ok(()),
-    }
+    Policy::parse(text).map(drop).map_err(|error| refused(format!("the policy is none: {error}")))
 }
 
 /// A message before the policy of its workspace; None where there is no policy.
@@ -211,14 +231,14 @@ pub(super) fn judging<'a>(
     Ok(in_force.map(|in_force| in_force.judging(record.from, record.message_type, record.body, time_ms)))
 }
 
-/// Whether a message may go to a sandbox that was chosen by what it can do.
+/// What becomes of a message if it goes to a sandbox that was chosen by what it can do.
 pub(super) fn judge_for(
     state: &State,
     workspace: u32,
     judging: Option<&Judging<'_>>,
     recipient: u32,
-) -> Result<Result<(), Rejection>, StateError> {
-    let Some(judging) = judging else { return Ok(Ok(())) };
+) -> Result<Judged, StateError> {
+    let Some(judging) = judging else { return Ok(Judged::Allowed) };
     let name = state.sandbox_name(workspace, recipient)?;
     Ok(judging.on(Recipient::Sandbox(&name)))
 }

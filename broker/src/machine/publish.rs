@@ -17,7 +17,7 @@ use self::{
     expiry::Expiries,
 };
 use super::{
-    Appended, Effect, SharedRun,
+    Appended, Effect, SharedRun, approval,
     keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
     policy::{self, InForce},
     request,
@@ -26,7 +26,7 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    batch::{Batch, Record},
+    batch::{self, Batch, Record},
     command::{Publish, Published, publish::Exception},
     encoding::Field as _,
     rejection::Rejection,
@@ -40,8 +40,7 @@ pub(super) struct Routes {
     workspace: Workspace,
     /// The policy that each message is judged by; None where there is none, and for what the broker says itself.
     policy: Option<Arc<InForce>>,
-    /// Published by the broker itself.
-    by_broker: bool,
+    origin: Origin,
     direct: BTreeMap<(u32, u8), Vec<u16>>,
     broadcast: BTreeMap<u8, Vec<u16>>,
     topics: BTreeMap<String, TopicRoutes>,
@@ -53,6 +52,19 @@ pub(super) struct Routes {
     /// Hashes of the explicit ids, by index, and which of them may be known. Empty when there are none.
     ids: Vec<Option<u128>>,
     may_be_known: Vec<bool>,
+    /// Explicit ids of this batch whose messages are held.
+    held_ids: BTreeMap<u128, KnownId>,
+}
+
+/// Where messages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Clients.
+    Clients,
+    /// The broker itself.
+    Broker,
+    /// A client, some time ago; they were held, and are approved.
+    Approved,
 }
 
 /// Messages of the batch to one topic.
@@ -62,15 +74,39 @@ struct TopicRoutes {
 }
 
 pub(super) fn apply(state: &mut State, verb: Publish) -> Result<Result<Published, Rejection>, StateError> {
-    apply_from(state, verb, false)
+    apply_from(state, verb, Origin::Clients)
 }
 
 /// Publishes what the broker itself says. It answers nobody's answer, so no conversation is too long for it.
 pub(super) fn apply_own(state: &mut State, verb: Publish) -> Result<Result<Published, Rejection>, StateError> {
-    apply_from(state, verb, true)
+    apply_from(state, verb, Origin::Broker)
 }
 
-fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Result<Published, Rejection>, StateError> {
+/// Publishes a message that was held and is approved; its sequence, or why it goes nowhere.
+pub(super) fn release(state: &mut State, workspace: &str, held: &Batch) -> Result<Result<u64, Rejection>, StateError> {
+    let record = held.record(0);
+    let expires_ms = record.expires_ms(held.time_ms);
+    let from_ms = state.now_ms().max(record.not_before_ms);
+    // The time that it was held is a part of its ttl.
+    let ttl_ms = if record.ttl_ms == 0 { 0 } else { expires_ms.saturating_sub(from_ms).max(1) };
+    let mut batch = BytesMut::with_capacity(record.body.len() + 256);
+    batch::encode_header(state.now_ms(), 1, &mut batch);
+    Record { ttl_ms, ..record }.encode(&mut batch);
+    let verb = Publish { workspace: workspace.to_owned(), batch: batch.freeze() };
+    let published = match apply_from(state, verb, Origin::Approved)? {
+        Ok(published) => published,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    Ok(match published.exceptions.into_iter().next() {
+        Some((_, Exception::Refused(rejection))) => Err(rejection),
+        // It is not asked after ids, positions and approval.
+        Some((_, Exception::Duplicate { sequence, .. })) => Ok(sequence),
+        Some((_, Exception::Held { approval })) => Err(Rejection::unknown_approval(approval)),
+        None => Ok(published.first_sequence),
+    })
+}
+
+fn apply_from(state: &mut State, verb: Publish, origin: Origin) -> Result<Result<Published, Rejection>, StateError> {
     let Some(workspace) = state.workspace(&verb.workspace)?.cloned() else {
         return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
     };
@@ -81,11 +117,12 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
         batch = Batch::decode(first_sequence, batch.with_time(state.now_ms()))?;
     }
     // Once for all of them: nothing changes it within a command's publish.
-    let policy = if by_broker { None } else { policy::in_force(state, workspace.number)? };
-    let mut routes = Routes::new(workspace, policy, by_broker);
+    let policy = if origin == Origin::Broker { None } else { policy::in_force(state, workspace.number)? };
+    let mut routes = Routes::new(workspace, policy, origin);
     routes.look_up_ids(state, &batch);
     for index in 0..batch.len() {
         if let Some(exception) = routes.accept(state, &batch, index)? {
+            let exception = approval::known_by_now(state, routes.workspace.number, exception)?;
             routes.exceptions.push((index as u32, exception));
         }
     }
@@ -107,11 +144,11 @@ fn apply_from(state: &mut State, verb: Publish, by_broker: bool) -> Result<Resul
 }
 
 impl Routes {
-    fn new(workspace: Workspace, policy: Option<Arc<InForce>>, by_broker: bool) -> Self {
+    fn new(workspace: Workspace, policy: Option<Arc<InForce>>, origin: Origin) -> Self {
         Self {
             workspace,
             policy,
-            by_broker,
+            origin,
             direct: BTreeMap::new(),
             broadcast: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -122,6 +159,7 @@ impl Routes {
             expiries: Expiries::default(),
             ids: Vec::new(),
             may_be_known: Vec::new(),
+            held_ids: BTreeMap::new(),
         }
     }
 
@@ -137,38 +175,60 @@ impl Routes {
     /// Decides on one message: where it goes, or why it goes nowhere.
     fn accept(&mut self, state: &mut State, batch: &Batch, index: usize) -> Result<Option<Exception>, StateError> {
         let record = batch.record(index);
-        let not_accepted = match self.producers.decide(state, &self.workspace, &record)? {
+        let id = self.ids.get(index).copied().flatten();
+        if self.origin != Origin::Approved
+            && let Some(known) = self.known(state, &record, id, index)?
+        {
+            return Ok(Some(known));
+        }
+        let exception = self.route(state, batch, index, &record)?.err();
+        let sequence = match &exception {
+            None => batch.sequence(index),
+            Some(Exception::Held { approval }) => approval::in_place_of_sequence(*approval),
+            Some(_) => return Ok(exception),
+        };
+        if let Some(id) = id {
+            let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
+            if exception.is_none() {
+                state.remember_id(&self.workspace, id, known);
+            } else {
+                // The log has no such message, from which it would be found again.
+                state.remember(&self.workspace, Remembered::Id, id, &known);
+                self.held_ids.insert(id, known);
+            }
+        }
+        self.producers.accept(&record, sequence, batch.time_ms);
+        Ok(exception)
+    }
+
+    /// What became of a message that came before, or why its position is not its own.
+    fn known(
+        &mut self,
+        state: &mut State,
+        record: &Record<'_>,
+        id: Option<u128>,
+        index: usize,
+    ) -> Result<Option<Exception>, StateError> {
+        let not_accepted = match self.producers.decide(state, &self.workspace, record)? {
             Position::Next => None,
             Position::Known(known) => return Ok(Some(known)),
             Position::NotAccepted { next } => Some(dedupe::not_accepted(record.producer.1, next)),
         };
-        let id = self.ids.get(index).copied().flatten();
         let known = match id {
-            Some(id) => state.known_id(&self.workspace, id, !self.may_be_known[index])?,
+            Some(id) => match self.held_ids.get(&id) {
+                Some(held) => Some(*held),
+                None => state.known_id(&self.workspace, id, !self.may_be_known[index])?,
+            },
             None => None,
         };
-        if let Some(known) = known.map(|known| dedupe::repeated(&record, known)) {
-            return match known {
-                Exception::Duplicate { sequence, .. } => {
-                    let refused = request::wait_on(state, self.workspace.number, &record, sequence)?;
-                    Ok(Some(refused.map_or(known, Exception::Refused)))
-                }
-                Exception::Refused(_) => Ok(Some(known)),
-            };
+        match known.map(|known| dedupe::repeated(record, known)) {
+            Some(Exception::Duplicate { sequence, time_ms }) => {
+                let refused = request::wait_on(state, self.workspace.number, record, sequence)?;
+                Ok(Some(refused.map_or(Exception::Duplicate { sequence, time_ms }, Exception::Refused)))
+            }
+            Some(known) => Ok(Some(known)),
+            None => Ok(not_accepted),
         }
-        if not_accepted.is_some() {
-            return Ok(not_accepted);
-        }
-        if let Err(why) = self.route(state, batch, index, &record)? {
-            return Ok(Some(why));
-        }
-        let sequence = batch.sequence(index);
-        if let Some(id) = id {
-            let known = KnownId { sequence, digest: record.digest, time_ms: batch.time_ms };
-            state.remember_id(&self.workspace, id, known);
-        }
-        self.producers.accept(&record, sequence, batch.time_ms);
-        Ok(None)
     }
 
     fn remember(&mut self, state: &mut State) {

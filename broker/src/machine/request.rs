@@ -109,6 +109,22 @@ pub(super) fn wait_on(
     Ok(refused)
 }
 
+/// A request was held, and is in the log now.
+pub(super) fn released(
+    state: &mut State,
+    workspace: u32,
+    record: &Record<'_>,
+    held_as: u64,
+    sequence: u64,
+) -> Result<(), StateError> {
+    let Some(sender) = state.sandbox_number(workspace, record.from)? else { return Ok(()) };
+    if let Some(waiting) = find(state, workspace, sender, record.correlation)?.filter(|it| it.sequence == held_as) {
+        let waiting = WaitingRequest { sequence, ..waiting };
+        state.put(RECORDS, keys::request(workspace, sender, record.correlation), waiting.to_bytes());
+    }
+    Ok(())
+}
+
 /// The request that waits for a message; none when it is not a response or goes through the inbox like any other.
 pub(super) fn waited_for(
     state: &mut State,

@@ -234,7 +234,12 @@ impl State {
         code: &'static str,
         text: Bytes,
     ) {
-        self.notices.push(Notice { workspace, message, sandbox: sandbox.into(), code, text });
+        self.tell(Notice { workspace, message, sandbox: sandbox.into(), code, text, approval: None });
+    }
+
+    /// The broker has something to say.
+    pub(super) fn tell(&mut self, notice: Notice) {
+        self.notices.push(notice);
     }
 
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {

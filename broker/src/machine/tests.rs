@@ -1,6 +1,7 @@
 //! The machine against tables, against a small slow model, and against itself.
 
 mod api_keys;
+mod approval;
 mod found;
 mod harness;
 mod model;

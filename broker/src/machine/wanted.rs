@@ -10,7 +10,8 @@ use super::{
     keys::{self, DueKind, RECORDS},
     park::{self, Place},
     parked::Parked,
-    policy, publish,
+    policy::{self, Judged},
+    publish,
     registry::Heard,
     state::{Sandbox, State, StateError},
 };
@@ -21,6 +22,8 @@ use crate::{
 
 /// The number that no sandbox has, and under which messages wait for one.
 pub(crate) const NOBODY: u32 = 0;
+/// Beside the number of the sender of a message that is approved; no sandbox has so high a number.
+const APPROVED_BIT: u32 = 1 << 31;
 /// When a message waits for somebody.
 const NEVER_MS: u64 = u64::MAX;
 /// Sandboxes that are looked at for one message.
@@ -43,7 +46,7 @@ pub(super) fn open(state: &mut State, workspace: u32) -> Result<(), StateError> 
 pub(super) fn online(
     state: &mut State,
     workspace: u32,
-    sender: u32,
+    (sender, approved): (u32, bool),
     record: &Record<'_>,
 ) -> Result<Option<u32>, StateError> {
     let judging = policy::judging(state, workspace, record)?;
@@ -54,7 +57,7 @@ pub(super) fn online(
         if number == sender || heard.is_none_or(|heard| !heard.online) {
             continue;
         }
-        if policy::judge_for(state, workspace, judging.as_ref(), number)?.is_err() {
+        if !may_have(&policy::judge_for(state, workspace, judging.as_ref(), number)?, approved) {
             continue;
         }
         let Some(inbox) = state.inbox(workspace, number)? else { continue };
@@ -69,11 +72,20 @@ pub(super) fn online(
     Ok(chosen.map(|(_, number)| number))
 }
 
+/// Who may have a message only with approval may have one that is approved.
+fn may_have(judged: &Judged, approved: bool) -> bool {
+    match judged {
+        Judged::Allowed => true,
+        Judged::Held(_) => approved,
+        Judged::Denied(_) => false,
+    }
+}
+
 /// Lets a message wait. The inbox of nobody is open and has room.
 pub(super) fn wait(
     state: &mut State,
     workspace: u32,
-    sender: u32,
+    (sender, approved): (u32, bool),
     message: (u64, &Record<'_>),
     mut parked: Parked,
 ) -> Result<(), StateError> {
@@ -84,6 +96,7 @@ pub(super) fn wait(
     }
     let place = Place { workspace, sandbox: NOBODY, priority: record.priority, sequence };
     parked.due_ms = NEVER_MS;
+    let sender = if approved { sender | APPROVED_BIT } else { sender };
     state.put(RECORDS, keys::wanted(workspace, record.to, record.priority, sequence), sender.to_bytes());
     park::park(state, place, &parked)
 }
@@ -119,7 +132,10 @@ pub(super) fn assign(state: &mut State, workspace: u32, sandbox: u32, behind: &B
     for (first, to) in ranges.into_iter().filter(|(_, to)| from < *to) {
         for (key, sender) in state.scan(RECORDS, &(first.max(from.clone()), to), MAX_ASSIGNED - looked_at)? {
             looked_at += 1;
-            if u32::from_bytes(sender, "sender")? != sandbox && !give(state, workspace, sandbox, key.clone())? {
+            let sender = u32::from_bytes(sender, "sender")?;
+            let approved = sender & APPROVED_BIT != 0;
+            let own = sender & !APPROVED_BIT == sandbox;
+            if !own && !give(state, workspace, (sandbox, approved), key.clone())? {
                 // On the full second, so that whatever asked for it, there is one next try.
                 let again_ms = (state.now_ms() / AGAIN_MS + 1) * AGAIN_MS;
                 state.put_due(again_ms, workspace, DueKind::Assign { sandbox }, Bytes::new())?;
@@ -135,7 +151,7 @@ pub(super) fn assign(state: &mut State, workspace: u32, sandbox: u32, behind: &B
 }
 
 /// Gives one message to a sandbox. False when there is no room.
-fn give(state: &mut State, workspace: u32, sandbox: u32, key: Bytes) -> Result<bool, StateError> {
+fn give(state: &mut State, workspace: u32, (sandbox, approved): (u32, bool), key: Bytes) -> Result<bool, StateError> {
     let (priority, sequence) = keys::wanted_parts(&key);
     let from = Place { workspace, sandbox: NOBODY, priority, sequence };
     let Some((parked, _)) = park::find(state, from)? else {
@@ -147,7 +163,7 @@ fn give(state: &mut State, workspace: u32, sandbox: u32, key: Bytes) -> Result<b
     let message = park::content(state, workspace, &parked.content, sequence)?;
     if let Some(message) = &message {
         let judging = policy::judging(state, workspace, &message.record())?;
-        if policy::judge_for(state, workspace, judging.as_ref(), sandbox)?.is_err() {
+        if !may_have(&policy::judge_for(state, workspace, judging.as_ref(), sandbox)?, approved) {
             // It waits for somebody else.
             return Ok(true);
         }

@@ -10,6 +10,10 @@ use super::{Facts, MAX_RULES, PolicyError};
 const MAX_BYTES: usize = 1 << 20;
 /// Entries of one list in a rule.
 const MAX_ENTRIES: usize = 64;
+/// Approvals that one message may need.
+const MAX_APPROVALS: u32 = 16;
+/// The longest time that a message waits for approval, in seconds: 30 days.
+const MAX_APPROVAL_TIMEOUT_S: u64 = 30 * 24 * 3_600;
 /// Bytes of one entry.
 const MAX_ENTRY_BYTES: usize = 160;
 const MINUTES_A_DAY: u32 = 24 * 60;
@@ -43,6 +47,12 @@ pub(super) struct Rule {
     pub(super) message_types: Option<Vec<TypeName>>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) approval_required: bool,
+    /// How many must approve; None: one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) approvals: Option<u32>,
+    /// How long a message waits for them, in seconds; None: an hour.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) approval_timeout_s: Option<u64>,
     /// All of these must be in the metadata.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) metadata: BTreeMap<String, String>,
@@ -133,7 +143,23 @@ impl Rule {
         if self.max_bytes.is_some_and(|most| most < self.min_bytes) {
             return Err(("max_bytes", "it is below min_bytes, and the rule would fit nothing".into()));
         }
-        Ok(())
+        self.check_approval()
+    }
+
+    fn check_approval(&self) -> Result<(), (&'static str, String)> {
+        let needless = |field| Err((field, "it says nothing without \"approval_required\": true".into()));
+        match (self.approvals, self.approval_timeout_s) {
+            (Some(_), _) if !self.approval_required => needless("approvals"),
+            (_, Some(_)) if !self.approval_required => needless("approval_timeout_s"),
+            (Some(count), _) if !(1..=MAX_APPROVALS).contains(&count) => {
+                Err(("approvals", format!("it is {count}; it must be 1 to {MAX_APPROVALS}")))
+            }
+            (_, Some(seconds)) if !(1..=MAX_APPROVAL_TIMEOUT_S).contains(&seconds) => Err((
+                "approval_timeout_s",
+                format!("it is {seconds}; it must be 1 to {MAX_APPROVAL_TIMEOUT_S} (30 days)"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Whether more of a message counts than its sender, recipient and type.

@@ -119,6 +119,8 @@ impl Publisher {
                                 Ended::Accepted(sequence)
                             }
                             Exception::Refused(rejection) => Ended::Refused(rejection.text),
+                            // No policy is set here.
+                            Exception::Held { approval } => Ended::Refused(format!("held as {approval}")),
                         };
                     }
                     let mut history = self.clients.history.lock();

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod approval;
 mod bench;
 mod certs;
 mod cluster;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
+    approval::{ApprovalArgs, ApprovalCommand, ApprovalStateName, DecisionArgs},
     bench::{BenchArgs, BenchKind, LoadArgs},
     certs::{CertsArgs, CertsCommand, CreateCertsArgs},
     cluster::{ClusterArgs, ClusterCommand, Wait},
@@ -129,6 +131,8 @@ pub enum Command {
     Key(KeyArgs),
     /// Say who may say what to whom, and try it out
     Policy(PolicyArgs),
+    /// List what a policy holds for approval, approve and deny
+    Approval(ApprovalArgs),
     /// Make certificates for development
     Certs(CertsArgs),
     /// Print which roles may call which RPC

@@ -1,6 +1,7 @@
 //! One file per command, and the reading of an inbox that two of them share.
 
 pub(crate) mod agents;
+pub(crate) mod approval;
 pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod completions;

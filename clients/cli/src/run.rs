@@ -88,6 +88,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Token(args) => commands::token::run(context, &args),
         Command::Key(args) => commands::key::run(context, args).await,
         Command::Policy(args) => commands::policy::run(context, args).await,
+        Command::Approval(args) => commands::approval::run(context, args).await,
         Command::Certs(args) => commands::certs::run(context, &args),
         Command::Roles => commands::roles::run(context),
         Command::Info => commands::info::run(context).await,

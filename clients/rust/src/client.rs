@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies, Publisher, Registry, ServerInfo,
-    Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
+    Approvals, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies, Publisher, Registry,
+    ServerInfo, Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -78,6 +78,11 @@ impl Client {
     /// The API keys of the broker.
     pub fn keys(&self) -> Keys {
         Keys::new(self.clone())
+    }
+
+    /// What waits for approval in a workspace, and what did.
+    pub fn approvals(&self, workspace_id: impl Into<String>) -> Approvals {
+        Approvals::new(self.clone(), workspace_id.into())
     }
 
     /// Who may say what to whom in a workspace.

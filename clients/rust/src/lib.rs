@@ -28,6 +28,7 @@
 //!
 //! Tested by unit tests beside the code and, in `tests/`, against a server that plays the contract in this process.
 
+mod approvals;
 mod client;
 mod clock;
 mod cluster;
@@ -52,6 +53,7 @@ mod topics;
 mod wire;
 mod workspaces;
 
+pub use approvals::{Approvals, Decision};
 pub use client::Client;
 pub use cluster::Cluster;
 pub use dead_letters::{DeadLetterQuery, DeadLetters, RedriveOptions};
@@ -64,7 +66,7 @@ pub use message::{
 };
 pub use policies::Policies;
 pub use publish::{
-    Batch, BatchReceipt, BatchStream, ExceptionKind, PendingReceipt, Producer, PublishException, PublishStream,
+    Batch, BatchReceipt, BatchStream, ExceptionKind, PendingReceipt, Placed, Producer, PublishException, PublishStream,
     PublishStreamOptions, Publisher, Receipt, Response,
 };
 pub use registry::{AgentQuery, Registry};
@@ -74,6 +76,7 @@ pub use subscribe::{
     Subscription,
 };
 pub use tandem_proto::{
+    approval::v1::{Approval, ApprovalState, ApprovalVote},
     cluster::v1::{
         Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeDigest, NodeState, ShardDigests,
         ShardMembers, VerifyClusterResponse,

@@ -21,7 +21,7 @@ pub use self::{
     batch_stream::BatchStream,
     pending::PendingReceipt,
     producer::Producer,
-    receipt::{BatchReceipt, ExceptionKind, PublishException, Receipt},
+    receipt::{BatchReceipt, ExceptionKind, Placed, PublishException, Receipt},
     request::Response,
     stream::{PublishStream, PublishStreamOptions},
 };

@@ -24,6 +24,8 @@ pub(crate) enum DueKind {
     Assign { sandbox: u32 },
     /// An API key that ended long ago may be forgotten.
     Key { id: u64 },
+    /// Nobody decided on a message in time.
+    Approval { number: u64 },
 }
 
 pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
@@ -64,6 +66,10 @@ pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
             key.put_u8(7);
             key.put_u64(id);
         }
+        DueKind::Approval { number } => {
+            key.put_u8(8);
+            key.put_u64(number);
+        }
     }
     key.freeze()
 }
@@ -86,6 +92,7 @@ pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError>
         5 => DueKind::Request { sandbox: reader.u32()?, correlation: u128::get(&mut reader)? },
         6 => DueKind::Assign { sandbox: reader.u32()? },
         7 => DueKind::Key { id: reader.u64()? },
+        8 => DueKind::Approval { number: reader.u64()? },
         value => return Err(DecodeError::Unknown { what: "due kind", value }),
     };
     reader.end()?;

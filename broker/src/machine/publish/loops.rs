@@ -1,6 +1,6 @@
 //! Conversations that go round in circles: a message over the limit becomes a dead letter, or is refused where it cannot.
 
-use super::{Routes, route::Routed};
+use super::{Origin, Routes, route::Routed};
 use crate::{
     batch::{Batch, MessageRef, Record},
     command::publish::Exception,
@@ -16,7 +16,7 @@ use crate::{
 impl Routes {
     /// Whether a message is over the limit. What the broker says itself never is.
     pub(super) fn is_too_often(&self, hops: u8) -> bool {
-        hops > self.workspace.settings.hop_limit() && !self.by_broker
+        hops > self.workspace.settings.hop_limit() && self.origin != Origin::Broker
     }
 
     /// Whether the recipient may have one more dead letter. They are bounded, however often somebody talks in circles.

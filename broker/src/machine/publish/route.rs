@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use super::{Conversation, Routes, TopicRoutes};
+use super::{Conversation, Origin, Routes, TopicRoutes};
 use crate::{
     batch::{Batch, Kind, Record},
     command::{Lane, Source, publish::Exception},
     machine::{
+        approval,
         events::{self, EventKind},
         keys::{self, RECORDS, Remembered},
         park::{self, Place},
         parked::{Content, Parked},
-        policy::{self, InForce},
+        policy::{self, Held, Judged},
         request,
         state::{State, StateError},
         wanted::{self, NOBODY},
@@ -43,14 +44,16 @@ impl Routes {
         if let Some(known) = repeated_request(state, workspace, sender, record)? {
             return Ok(Err(known));
         }
-        let now_ms = state.now_ms();
-        if let Some(policy) = &self.policy
-            && let Err(rejection) = judge(policy, record, now_ms)
-        {
-            return refused(rejection);
-        }
+        let held = match self.judge(state, record)? {
+            Judged::Denied(rejection) => return refused(rejection),
+            Judged::Held(held) if self.origin == Origin::Clients => Some(held),
+            Judged::Held(_) | Judged::Allowed => None,
+        };
         if let Some(rejection) = request::check(state, workspace, sender, record)? {
             return refused(rejection);
+        }
+        if let Some(held) = held {
+            return self.hold(state, sender, batch, record, &held);
         }
         let hops = self.hops(state, sender, record)?;
         let too_often = self.is_too_often(hops);
@@ -95,6 +98,49 @@ impl Routes {
         }
         request::expect(state, workspace, sender, record, sequence)?;
         Ok(Ok(()))
+    }
+
+    /// What the policy says of a message. One to several waits when one of them may have it only with approval.
+    fn judge(&self, state: &State, record: &Record<'_>) -> Result<Judged, StateError> {
+        let Some(policy) = &self.policy else { return Ok(Judged::Allowed) };
+        let judging = Arc::clone(policy).judging(record.from, record.message_type, record.body, state.now_ms());
+        let to = match record.kind {
+            Kind::Direct => Recipient::Sandbox(record.to),
+            Kind::Wanted => Recipient::Capability(record.to),
+            Kind::Topic => Recipient::Topic(record.to),
+            Kind::Broadcast => Recipient::Broadcast,
+            Kind::Several if self.origin == Origin::Clients => {
+                for recipient in record.recipients() {
+                    let judged = policy::judge_for(state, self.workspace.number, Some(&judging), recipient)?;
+                    if matches!(judged, Judged::Held(_)) {
+                        return Ok(judged);
+                    }
+                }
+                return Ok(Judged::Allowed);
+            }
+            Kind::Several | Kind::Void => return Ok(Judged::Allowed),
+        };
+        Ok(judging.on(to))
+    }
+
+    /// Lets a message wait for approval, if it goes somewhere at all.
+    fn hold(&self, state: &mut State, sender: u32, batch: &Batch, record: &Record<'_>, held: &Held) -> Routed {
+        let workspace = self.workspace.number;
+        match record.kind {
+            Kind::Direct if state.sandbox_number(workspace, record.to)?.is_none() => {
+                return refused(Rejection::unknown_sandbox(record.to));
+            }
+            Kind::Topic if state.get(RECORDS, &keys::topic(workspace, record.to))?.is_none() => {
+                return refused(Rejection::unknown_topic(record.to));
+            }
+            _ => {}
+        }
+        let approval = match approval::hold(state, workspace, batch.time_ms, record, held)? {
+            Ok(approval) => approval,
+            Err(rejection) => return refused(rejection),
+        };
+        request::expect(state, workspace, sender, record, approval::in_place_of_sequence(approval))?;
+        Ok(Err(Exception::Held { approval }))
     }
 
     /// To the lane of a recipient, unless it has to wait or somebody waits for it.
@@ -142,8 +188,9 @@ impl Routes {
                 continue;
             }
             let refused = match policy::judge_for(state, workspace, judging.as_ref(), *recipient)? {
-                Ok(()) => admit(state, workspace, *recipient, &record, too_often)?.err(),
-                Err(forbidden) => Some(forbidden),
+                Judged::Denied(forbidden) => Some(forbidden),
+                // Who needs approval has it: else the message would wait.
+                Judged::Allowed | Judged::Held(_) => admit(state, workspace, *recipient, &record, too_often)?.err(),
             };
             if let Some(rejection) = refused {
                 first_refusal = first_refusal.or(Some(rejection));
@@ -182,7 +229,8 @@ impl Routes {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let sequence = batch.sequence(index);
-        let recipient = match wanted::online(state, workspace, sender, &record)? {
+        let approved = self.origin == Origin::Approved;
+        let recipient = match wanted::online(state, workspace, (sender, approved), &record)? {
             Some(recipient) => recipient,
             None => {
                 wanted::open(state, workspace)?;
@@ -204,7 +252,7 @@ impl Routes {
         if too_often {
             self.bury_loop(state, recipient, batch, index, hops)?;
         } else if recipient == NOBODY {
-            wanted::wait(state, workspace, sender, (sequence, &record), parked(batch, &record))?;
+            wanted::wait(state, workspace, (sender, approved), (sequence, &record), parked(batch, &record))?;
         } else {
             if let Some(inbox) = state.inbox_mut(workspace, recipient)? {
                 inbox.counters.bytes += record.body.len() as u64;
@@ -284,18 +332,6 @@ impl Routes {
             self.hops.push((index as u16, hops));
         }
     }
-}
-
-/// Whether the policy lets a message through; one to several is judged for each of them.
-fn judge(policy: &Arc<InForce>, record: &Record<'_>, now_ms: u64) -> Result<(), Rejection> {
-    let to = match record.kind {
-        Kind::Direct => Recipient::Sandbox(record.to),
-        Kind::Wanted => Recipient::Capability(record.to),
-        Kind::Topic => Recipient::Topic(record.to),
-        Kind::Broadcast => Recipient::Broadcast,
-        Kind::Several | Kind::Void => return Ok(()),
-    };
-    Arc::clone(policy).judging(record.from, record.message_type, record.body, now_ms).on(to)
 }
 
 /// A request that is published a second time, because its caller calls again.

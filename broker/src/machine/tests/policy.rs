@@ -12,7 +12,7 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
-fn set_if(shard: &mut TestShard, json: &str, if_revision: Option<u64>) -> Result<u64, Rejection> {
+pub(super) fn set_if(shard: &mut TestShard, json: &str, if_revision: Option<u64>) -> Result<u64, Rejection> {
     let json = Bytes::copy_from_slice(json.as_bytes());
     let verb = SetPolicy { workspace: WORKSPACE.into(), json, if_revision, by: "lead".into() };
     match shard.apply(&[Verb::SetPolicy(verb)]).remove(0) {
@@ -21,7 +21,7 @@ fn set_if(shard: &mut TestShard, json: &str, if_revision: Option<u64>) -> Result
     }
 }
 
-fn set(shard: &mut TestShard, policy: &Value) -> u64 {
+pub(super) fn set(shard: &mut TestShard, policy: &Value) -> u64 {
     set_if(shard, &policy.to_string(), None).unwrap()
 }
 
@@ -91,8 +91,8 @@ fn a_policy_is_changed_by_who_knows_it() {
     assert_eq!(reason(set_if(&mut shard, &policy, Some(0))), Reason::PolicyChanged);
     assert_eq!(set_if(&mut shard, &policy, Some(1)), Ok(2));
     assert_eq!(reason(set_if(&mut shard, "{", None)), Reason::InvalidPolicy);
-    let held = json!({"policy": "allow_list", "rules": [{"from": "*", "to": "*", "approval_required": true}]});
-    assert_eq!(reason(set_if(&mut shard, &held.to_string(), None)), Reason::UnsupportedField);
+    let needless = json!({"policy": "allow_list", "rules": [{"from": "*", "to": "*", "approvals": 2}]});
+    assert_eq!(reason(set_if(&mut shard, &needless.to_string(), None)), Reason::InvalidPolicy);
     assert_eq!(shard.reader.policy(1).unwrap().unwrap().revision, 2, "what was refused changed nothing");
 }
 

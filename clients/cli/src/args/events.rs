@@ -47,6 +47,14 @@ pub enum EventName {
     InboxFull,
     /// Messages that were still waiting were trimmed
     InboxTrimmed,
+    /// A message waits for approval
+    ApprovalRequested,
+    /// It was approved, and is in the log
+    ApprovalGranted,
+    /// It was denied, or approved and not let through
+    ApprovalDenied,
+    /// Nobody decided in time
+    ApprovalExpired,
 }
 
 impl From<EventName> for EventType {
@@ -61,6 +69,10 @@ impl From<EventName> for EventType {
             EventName::MessageLooped => Self::MessageLooped,
             EventName::InboxFull => Self::InboxFull,
             EventName::InboxTrimmed => Self::InboxTrimmed,
+            EventName::ApprovalRequested => Self::ApprovalRequested,
+            EventName::ApprovalGranted => Self::ApprovalGranted,
+            EventName::ApprovalDenied => Self::ApprovalDenied,
+            EventName::ApprovalExpired => Self::ApprovalExpired,
         }
     }
 }

@@ -173,6 +173,9 @@ impl StreamSender {
                 ExceptionKind::DuplicateOf(sequence) => {
                     Failure::failed("DUPLICATE", format!("a new message was taken for a repetition of #{sequence}"))
                 }
+                ExceptionKind::Held { approval_id } => {
+                    Failure::failed("HELD", format!("a policy holds a message for approval {approval_id}"))
+                }
             });
         }
         let now = clock::nanos();

@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: EventsArgs) -> Result<(), Failu
 fn json(event: &Event) -> Value {
     json!({
         "event_id": event.event_id, "time": time(event.time), "type": name(event), "sandbox_id": event.sandbox_id,
-        "sequence": event.sequence, "count": event.count, "text": event.text,
+        "sequence": event.sequence, "count": event.count, "text": event.text, "approval_id": event.approval_id,
     })
 }
 
@@ -60,6 +60,9 @@ fn text(event: &Event) -> String {
     let mut line = format!("{} {} {} {}", event.event_id, time(event.time), name(event), event.sandbox_id);
     if event.sequence > 0 {
         line += &format!(" #{}", event.sequence);
+    }
+    if event.approval_id > 0 {
+        line += &format!(" approval {}", event.approval_id);
     }
     if event.count > 1 {
         line += &format!(" ({} messages)", event.count);

@@ -29,10 +29,13 @@ pub(crate) async fn run(context: &Context, args: PubArgs) -> Result<(), Failure>
         || {
             json!({
                 "sequence": receipt.sequence, "message_id": receipt.message_id, "server_time": time,
-                "duplicate": receipt.duplicate,
+                "duplicate": receipt.duplicate, "approval_id": receipt.approval_id,
             })
         },
         || {
+            if let Some(approval) = receipt.approval_id {
+                return format!("held for approval {approval}; it is published once somebody approves it");
+            }
             let what = if receipt.duplicate { "published before as" } else { "published" };
             format!("{what} #{} {}", receipt.sequence, receipt.message_id)
         },

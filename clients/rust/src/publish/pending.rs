@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::receipt::{BatchReceipt, Receipt};
+use super::receipt::{BatchReceipt, Placed, Receipt};
 use crate::Error;
 
 /// One per batch, shared by the receipts of its messages: a batch of a thousand costs one allocation and, when one task
@@ -98,14 +98,17 @@ impl Future for PendingReceipt {
             Ok(batch) => batch,
             Err(error) => return Poll::Ready(Err(error.clone())),
         };
-        Poll::Ready(batch.sequence(this.index).map(|(sequence, duplicate)| Receipt {
-            sequence,
-            message_id: match std::mem::take(&mut this.message_id) {
-                id if id.is_empty() => format!("seq-{sequence}"),
+        Poll::Ready(batch.placed(this.index).map(|placed| {
+            let (sequence, duplicate, approval_id) = match placed {
+                Placed::New(sequence) => (sequence, false, None),
+                Placed::DuplicateOf(sequence) => (sequence, true, None),
+                Placed::Held { approval_id } => (0, false, Some(approval_id)),
+            };
+            let message_id = match std::mem::take(&mut this.message_id) {
+                id if id.is_empty() && approval_id.is_none() => format!("seq-{sequence}"),
                 id => id,
-            },
-            server_time: batch.server_time,
-            duplicate,
+            };
+            Receipt { sequence, message_id, server_time: batch.server_time, duplicate, approval_id }
         }))
     }
 }

@@ -9,14 +9,17 @@ use crate::{Error, Refusal, wire};
 /// Proof that a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The message's position in the log of its workspace.
+    /// The message's position in the log of its workspace; 0 while it is held.
     pub sequence: u64,
-    /// The message's id: the one it came with, or `seq-<sequence>`.
+    /// The message's id: the one it came with, or `seq-<sequence>`; empty while a message without one is held.
     pub message_id: String,
     /// When the broker committed the message; for a duplicate inside a batch, when it answered.
     pub server_time: SystemTime,
     /// The message had been accepted before, with this sequence.
     pub duplicate: bool,
+    /// The message is durable and not in the log yet: a policy holds it for this approval. Its sender gets a message when that has
+    /// ended.
+    pub approval_id: Option<u64>,
 }
 
 impl Receipt {
@@ -26,6 +29,7 @@ impl Receipt {
             message_id: response.message_id,
             server_time: wire::from_timestamp(response.server_time),
             duplicate: response.duplicate,
+            approval_id: (response.approval_id > 0).then_some(response.approval_id),
         }
     }
 }
@@ -62,8 +66,27 @@ pub struct PublishException {
 pub enum ExceptionKind {
     /// It had been accepted before, with this sequence.
     DuplicateOf(u64),
+    /// It is durable, and a policy holds it for this approval.
+    Held {
+        /// Names the approval in its workspace.
+        approval_id: u64,
+    },
     /// The broker does not accept it.
     Refused(Error),
+}
+
+/// Where a message of a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// In the log, with this sequence.
+    New(u64),
+    /// In the log since before, with this sequence.
+    DuplicateOf(u64),
+    /// Held for approval, and not in the log yet.
+    Held {
+        /// Names the approval in its workspace.
+        approval_id: u64,
+    },
 }
 
 impl BatchReceipt {
@@ -92,6 +115,7 @@ impl BatchReceipt {
             }
             let kind = match exception.outcome {
                 Some(publish_exception::Outcome::DuplicateOf(sequence)) => ExceptionKind::DuplicateOf(sequence),
+                Some(publish_exception::Outcome::ApprovalId(approval_id)) => ExceptionKind::Held { approval_id },
                 Some(publish_exception::Outcome::Refusal(status)) => {
                     ExceptionKind::Refused(Error::Refused(Box::new(Refusal::from_proto(&status))))
                 }
@@ -109,22 +133,23 @@ impl BatchReceipt {
         })
     }
 
-    /// The sequence of the message at `index` and whether it is a duplicate.
+    /// Where the message at `index` is.
     ///
     /// # Errors
     /// The broker's refusal of this message.
     ///
     /// # Panics
     /// When `index` is not below [`messages`](Self::messages).
-    pub fn sequence(&self, index: u32) -> Result<(u64, bool), Error> {
+    pub fn placed(&self, index: u32) -> Result<Placed, Error> {
         assert!(index < self.messages, "the batch has {} messages, there is no index {index}", self.messages);
         let before = self.exceptions.partition_point(|exception| exception.index < index);
         match self.exceptions.get(before) {
             Some(exception) if exception.index == index => match &exception.kind {
-                ExceptionKind::DuplicateOf(sequence) => Ok((*sequence, true)),
+                ExceptionKind::DuplicateOf(sequence) => Ok(Placed::DuplicateOf(*sequence)),
+                ExceptionKind::Held { approval_id } => Ok(Placed::Held { approval_id: *approval_id }),
                 ExceptionKind::Refused(error) => Err(error.clone()),
             },
-            _ => Ok((self.first_sequence + u64::from(index), false)),
+            _ => Ok(Placed::New(self.first_sequence + u64::from(index))),
         }
     }
 }
@@ -146,10 +171,11 @@ mod tests {
         PublishStreamResponse {
             request_id: 4,
             first_sequence: 100,
-            accepted: 3,
+            accepted: 2,
             server_time: None,
             exceptions: vec![
                 exception(1, publish_exception::Outcome::DuplicateOf(42)),
+                exception(2, publish_exception::Outcome::ApprovalId(9)),
                 exception(3, publish_exception::Outcome::Refusal(refusal)),
             ],
         }
@@ -158,10 +184,16 @@ mod tests {
     #[test]
     fn sequences_follow_positions() {
         let receipt = BatchReceipt::from_response(response(), 4, 5).expect("a good answer");
-        let seen: Vec<_> = (0..5).map(|index| receipt.sequence(index).map_err(|error| error.to_string())).collect();
+        let seen: Vec<_> = (0..5).map(|index| receipt.placed(index).map_err(|error| error.to_string())).collect();
         assert_eq!(
             seen,
-            [Ok((100, false)), Ok((42, true)), Ok((102, false)), Err("empty".to_owned()), Ok((104, false))]
+            [
+                Ok(Placed::New(100)),
+                Ok(Placed::DuplicateOf(42)),
+                Ok(Placed::Held { approval_id: 9 }),
+                Err("empty".to_owned()),
+                Ok(Placed::New(104))
+            ]
         );
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tandem_client::{
-    BatchReceipt, Code, Error, ExceptionKind, Message, MessageBuilder, Producer, ProducerPosition,
+    BatchReceipt, Code, Error, ExceptionKind, Message, MessageBuilder, Placed, Producer, ProducerPosition,
     PublishStreamOptions, Receipt, to_sandbox,
 };
 use tandem_tests::{Refused, Relay, direct, named, now};
@@ -112,8 +112,8 @@ async fn line_10_batches_of_a_producer_overlap() {
     assert_eq!(send(1, &messages[..10]).await.accepted, 10);
     let overlapping = send(6, &messages[5..15]).await;
     assert_eq!(overlapping.accepted, 5);
-    let duplicates: Vec<(u64, bool)> = (0..5).map(|index| overlapping.sequence(index).unwrap()).collect();
-    assert_eq!(duplicates, [(6, true), (7, true), (8, true), (9, true), (10, true)]);
+    let duplicates: Vec<Placed> = (0..5).map(|index| overlapping.placed(index).unwrap()).collect();
+    assert_eq!(duplicates, [6, 7, 8, 9, 10].map(Placed::DuplicateOf));
     // One that is refused has taken its position all the same.
     let mut spoilt = messages[15..].to_vec();
     spoilt[1] = direct("alice", "nobody", "refused");
@@ -124,9 +124,12 @@ async fn line_10_batches_of_a_producer_overlap() {
     );
     let again = send(16, &spoilt).await;
     assert_eq!(again.accepted, 0);
-    let known: Vec<u64> = [0, 2, 3, 4].iter().map(|index| again.sequence(*index).unwrap().0).collect();
-    let first: Vec<u64> = [0, 2, 3, 4].iter().map(|index| receipt.sequence(*index).unwrap().0).collect();
-    assert_eq!(known, first);
+    let sequence = |receipt: &BatchReceipt, index: u32| match receipt.placed(index).unwrap() {
+        Placed::New(sequence) | Placed::DuplicateOf(sequence) => sequence,
+        held => panic!("{held:?}"),
+    };
+    let known = [0, 2, 3, 4].map(|index| sequence(&again, index));
+    assert_eq!(known, [0, 2, 3, 4].map(|index| sequence(&receipt, index)));
     let refused = again.exceptions.iter().find(|exception| exception.index == 1).map(|exception| &exception.kind);
     let Some(ExceptionKind::Refused(error)) = refused else { panic!("what was refused is no duplicate: {again:?}") };
     assert_eq!(error.reason(), "POSITION_REFUSED", "{error}");

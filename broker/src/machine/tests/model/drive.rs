@@ -203,6 +203,7 @@ pub(super) fn answer(outcome: &Outcome) -> Answer {
                 let why = match why {
                     Exception::Duplicate { sequence, time_ms } => NotNew::Duplicate(*sequence, *time_ms),
                     Exception::Refused(rejection) => NotNew::Refused(rejection.reason),
+                    Exception::Held { approval } => panic!("no policy is set, and approval {approval} waits"),
                 };
                 (*index, why)
             });
@@ -227,6 +228,7 @@ pub(super) fn answer(outcome: &Outcome) -> Answer {
         | Outcome::Alive(Ok(()))
         | Outcome::Trim(Ok(_))
         | Outcome::SetPolicy(Ok(_))
+        | Outcome::Decide(Ok(_))
         | Outcome::CreateKey(Ok(()))
         | Outcome::RevokeKey(Ok(()))
         | Outcome::KeysUsed(Ok(()))
@@ -238,6 +240,7 @@ pub(super) fn answer(outcome: &Outcome) -> Answer {
         | Outcome::Purge(Err(why))
         | Outcome::Trim(Err(why))
         | Outcome::SetPolicy(Err(why))
+        | Outcome::Decide(Err(why))
         | Outcome::CreateKey(Err(why))
         | Outcome::RevokeKey(Err(why))
         | Outcome::KeysUsed(Err(why))

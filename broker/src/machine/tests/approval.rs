@@ -1,0 +1,459 @@
+//! Messages that wait for approval.
+
+use bytes::Bytes;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tandem_proto::messaging::v1::Message;
+
+use super::{
+    harness::*,
+    policy::{set, set_if},
+};
+use crate::{
+    batch::{Kind, NOTIFICATION, RESPONSE, Record},
+    command::{CreateTopic, Decide, Decided, FollowTopics, Outcome, Verb, publish::Exception},
+    machine::{
+        approval::ApprovalState::{self, *},
+        events::EventKind,
+    },
+    rejection::{Reason, Rejection},
+};
+
+/// What goes to b waits; everything else goes through.
+fn hold(more: Value) -> Value {
+    let mut rule = json!({"from": "*", "to": "b", "approval_required": true});
+    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"policy": "deny_list", "rules": [rule]})
+}
+
+fn holding() -> TestShard {
+    let mut shard = TestShard::with_sandboxes();
+    set(&mut shard, &hold(json!({})));
+    shard
+}
+
+fn direct<'a>(from: &'a str, to: &'a str) -> Record<'a> {
+    Record { kind: Kind::Direct, priority: 5, message_type: 1, from, to, body: b"\x3a\x01x", ..Record::default() }
+}
+
+fn publish(shard: &mut TestShard, record: Record<'_>) -> Result<u64, Exception> {
+    let published = shard.publish_records(&[record]);
+    published.exceptions.into_iter().next().map_or(Ok(published.first_sequence), |(_, why)| Err(why))
+}
+
+fn held(number: u64) -> Result<u64, Exception> {
+    Err(Exception::Held { approval: number })
+}
+
+fn decision(number: u64, by: &str, approve: bool) -> Decide {
+    let comment = Bytes::from_static(b"so be it");
+    Decide { workspace: WORKSPACE.into(), number, approve, comment, by: by.into(), sandbox: String::new() }
+}
+
+fn decide(shard: &mut TestShard, verb: Decide) -> Result<(ApprovalState, u64), Reason> {
+    match shard.apply(&[Verb::Decide(verb)]).remove(0) {
+        Outcome::Decide(result) => {
+            result.map(|Decided { state, sequence }| (state, sequence)).map_err(|why: Rejection| why.reason)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn approve(shard: &mut TestShard, number: u64) -> Result<(ApprovalState, u64), Reason> {
+    decide(shard, decision(number, "lead", true))
+}
+
+fn state(shard: &TestShard, number: u64) -> Option<ApprovalState> {
+    shard.reader.approval(1, number).unwrap().map(|approval| approval.state)
+}
+
+/// Type and metadata of what waits for a sandbox, oldest first.
+fn told(shard: &mut TestShard, sandbox: &str) -> Vec<(u8, Vec<(String, String)>, Value)> {
+    let inbox = shard.open(sandbox);
+    let items = shard.take(&inbox, 100);
+    shard.ack(&inbox, &items);
+    let read = |item: &crate::delivery::lane::Item| {
+        let record = item.message.record();
+        let message = Message::decode(record.body).unwrap();
+        let mut metadata: Vec<_> = message.metadata.into_iter().collect();
+        metadata.sort();
+        (record.message_type, metadata, serde_json::from_slice(&message.content).unwrap_or_default())
+    };
+    items.iter().map(read).collect()
+}
+
+fn pair(key: &str, value: &str) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+#[test]
+fn what_is_approved_is_delivered_once_and_its_sender_told() {
+    let mut shard = holding();
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(1));
+    assert_eq!(publish(&mut shard, direct("a", "c")), Ok(1), "what is held is not in the log");
+    assert_eq!((shard.pending("b"), state(&shard, 1)), (0, Some(Waiting)));
+    assert_eq!(approve(&mut shard, 1), Ok((Approved, 2)));
+    assert_eq!(approve(&mut shard, 1), Ok((Approved, 2)), "a call that is repeated");
+    assert_eq!(decide(&mut shard, decision(1, "other", false)), Err(Reason::ApprovalEnded));
+    assert_eq!(shard.pending("b"), 1);
+    let seen = told(&mut shard, "a");
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].0, &seen[0].1[..]), (NOTIFICATION, &[pair("aintandem-approval", "1")][..]));
+    assert_eq!(seen[0].2["sequence"], 2);
+    assert_eq!(seen[0].2["text"], "decided by lead: so be it");
+    assert_eq!(shard.events()[3..], [EventKind::ApprovalRequested, EventKind::ApprovalGranted]);
+    assert!(shard.reader.approval_message(1, 1).unwrap().is_none(), "it is in the log");
+    assert_eq!(approve(&mut shard, 2), Err(Reason::UnknownApproval));
+}
+
+#[test]
+fn what_is_denied_is_not_delivered_and_ends_the_wait_for_its_response() {
+    let mut shard = holding();
+    let request =
+        Record { requires_response: true, correlation: 7, digest: 3, reply_timeout_ms: 9_000, ..direct("a", "b") };
+    assert_eq!(publish(&mut shard, request), held(1));
+    assert_eq!(publish(&mut shard, request), held(1), "a call that is repeated waits on");
+    assert_eq!(decide(&mut shard, decision(1, "lead", false)), Ok((Denied, 0)));
+    assert_eq!(decide(&mut shard, decision(1, "lead", true)), Err(Reason::ApprovalEnded));
+    let waiting = shard.reader.waiting_request((1, 1, 7)).unwrap().unwrap();
+    let (sequence, response) = waiting.response.unwrap();
+    let batch = crate::batch::Batch::decode(sequence, response).unwrap();
+    let message = Message::decode(batch.record(0).body).unwrap();
+    assert_eq!((batch.record(0).message_type, batch.record(0).from), (RESPONSE, "b"));
+    assert_eq!(message.metadata["aintandem-error"], "APPROVAL_DENIED");
+    assert_eq!((shard.pending("a"), shard.pending("b")), (0, 0));
+    assert!(shard.reader.approval_message(1, 1).unwrap().is_some(), "it is kept for whoever asks");
+
+    // One that requires no response: its sender hears of it all the same.
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(2));
+    assert_eq!(decide(&mut shard, decision(2, "lead", false)), Ok((Denied, 0)));
+    let seen = told(&mut shard, "a");
+    let pairs = [pair("aintandem-approval", "2"), pair("aintandem-error", "APPROVAL_DENIED")];
+    assert_eq!((seen[0].0, &seen[0].1[..]), (NOTIFICATION, &pairs[..]));
+}
+
+#[test]
+fn a_request_that_was_held_gets_its_response_like_any_other() {
+    let mut shard = holding();
+    let request =
+        Record { requires_response: true, correlation: 7, digest: 3, reply_timeout_ms: 9_000, ..direct("a", "b") };
+    assert_eq!(publish(&mut shard, request), held(1));
+    assert_eq!(approve(&mut shard, 1), Ok((Approved, 1)));
+    assert_eq!(shard.reader.waiting_request((1, 1, 7)).unwrap().unwrap().sequence, 1);
+    let response = Record { message_type: RESPONSE, correlation: 7, ..direct("b", "a") };
+    assert_eq!(publish(&mut shard, response), Ok(3));
+    assert_eq!(shard.reader.waiting_request((1, 1, 7)).unwrap().unwrap().response.unwrap().0, 3);
+}
+
+#[test]
+fn nobody_who_decides_in_time_is_a_denial() {
+    let mut shard = holding();
+    set(&mut shard, &hold(json!({"approval_timeout_s": 60})));
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(1));
+    assert_eq!(publish(&mut shard, Record { ttl_ms: 5_000, ..direct("a", "b") }), held(2));
+    shard.time_ms += 5_001;
+    shard.tick();
+    assert_eq!((state(&shard, 1), state(&shard, 2)), (Some(Waiting), Some(Expired)), "it does not outlive its ttl");
+    shard.time_ms += 60_000;
+    // Before any tick: the time of the command counts.
+    assert_eq!(approve(&mut shard, 1), Err(Reason::ApprovalEnded));
+    shard.tick();
+    assert_eq!((state(&shard, 1), shard.pending("b")), (Some(Expired), 0));
+    let codes: Vec<_> = told(&mut shard, "a").into_iter().map(|(_, metadata, _)| metadata[1].1.clone()).collect();
+    assert_eq!(codes, ["APPROVAL_EXPIRED", "APPROVAL_EXPIRED"]);
+}
+
+#[test]
+fn the_time_that_it_was_held_is_a_part_of_the_ttl() {
+    let mut shard = holding();
+    assert_eq!(publish(&mut shard, Record { ttl_ms: 60_000, ..direct("a", "b") }), held(1));
+    shard.time_ms += 50_000;
+    assert_eq!(approve(&mut shard, 1), Ok((Approved, 1)));
+    shard.time_ms += 5_000;
+    shard.tick();
+    assert_eq!(shard.pending("b"), 1);
+    shard.time_ms += 6_000;
+    shard.tick();
+    assert_eq!(shard.pending("b"), 0);
+}
+
+#[test]
+fn several_have_to_approve_and_one_may_deny() {
+    let mut shard = holding();
+    set(&mut shard, &hold(json!({"approvals": 2})));
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(1));
+    assert_eq!(approve(&mut shard, 1), Ok((Waiting, 0)));
+    assert_eq!(approve(&mut shard, 1), Ok((Waiting, 0)), "nobody counts twice");
+    assert_eq!(shard.reader.approval(1, 1).unwrap().unwrap().votes.len(), 1);
+    let own = Decide { sandbox: "a".into(), ..decision(1, "agent", true) };
+    assert_eq!(decide(&mut shard, own), Err(Reason::OwnMessage));
+    assert_eq!(decide(&mut shard, decision(1, "second", true)), Ok((Approved, 1)));
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(2));
+    assert_eq!(approve(&mut shard, 2), Ok((Waiting, 0)));
+    assert_eq!(decide(&mut shard, decision(2, "lead", false)), Ok((Denied, 0)), "who approved may think again");
+}
+
+#[test]
+fn the_policy_of_the_moment_judges_what_is_let_go() {
+    let mut shard = holding();
+    for number in 1..=3 {
+        assert_eq!(publish(&mut shard, direct("a", "b")), held(number));
+    }
+    set(&mut shard, &json!({"policy": "deny_list", "rules": [{"from": "a", "to": "b"}]}));
+    assert_eq!(approve(&mut shard, 1), Ok((Refused, 0)));
+    assert_eq!(told(&mut shard, "a")[0].1[1].1, "APPROVAL_REFUSED");
+    assert_eq!(set_if(&mut shard, "", None), Ok(3));
+    assert_eq!(approve(&mut shard, 2).map(|(state, _)| state), Ok(Approved));
+    shard.apply(&[unregister("b")]);
+    assert_eq!(approve(&mut shard, 3), Ok((Refused, 0)), "its recipient is gone");
+}
+
+#[test]
+fn who_approves_what_has_no_room_may_try_again() {
+    let mut shard = holding();
+    assert_eq!(publish(&mut shard, direct("a", "b")), held(1));
+    assert_eq!(set_if(&mut shard, "", None), Ok(2));
+    shard.max_inbox = 1;
+    publish(&mut shard, direct("c", "b")).unwrap();
+    assert_eq!(approve(&mut shard, 1), Err(Reason::InboxFull));
+    assert!(shard.reader.approval(1, 1).unwrap().unwrap().votes.is_empty(), "nothing has happened");
+    let inbox = shard.open("b");
+    let items = shard.take(&inbox, 1);
+    shard.ack(&inbox, &items);
+    assert_eq!(approve(&mut shard, 1).map(|(state, _)| state), Ok(Approved));
+}
+
+#[test]
+fn a_message_that_is_sent_again_is_held_once() {
+    let mut shard = holding();
+    let named = Record { id: "m", digest: 5, ..direct("a", "b") };
+    let seen = shard.publish_records(&[named, named]).exceptions;
+    assert_eq!(seen, [(0, Exception::Held { approval: 1 }), (1, Exception::Held { approval: 1 })]);
+    let numbered = |position| Record { producer: (9, position), ..direct("a", "b") };
+    assert_eq!(publish(&mut shard, numbered(1)), held(2));
+    shard.restart();
+    assert_eq!([publish(&mut shard, named), publish(&mut shard, numbered(1))], [held(1), held(2)]);
+    assert_eq!(publish(&mut shard, numbered(2)), held(3));
+    let other = Record { digest: 6, ..named };
+    assert_eq!(publish(&mut shard, other).map_err(|why| refusal(&why)), Err(Reason::MessageIdReused));
+    let released = approve(&mut shard, 1).unwrap().1;
+    let time_ms = shard.time_ms;
+    assert_eq!(decide(&mut shard, decision(2, "lead", false)), Ok((Denied, 0)));
+    for _ in 0..2 {
+        assert_eq!(publish(&mut shard, named), Err(Exception::Duplicate { sequence: released, time_ms }));
+        let denied = publish(&mut shard, numbered(1));
+        assert_eq!(denied.map_err(|why| refusal(&why)), Err(Reason::ApprovalDenied));
+        shard.restart();
+    }
+    // Beyond what the memory of ids holds at once.
+    for number in 0..40 {
+        let id = format!("n{number}");
+        publish(&mut shard, Record { id: &id, digest: 5, ..direct("a", "c") }).unwrap();
+    }
+    assert_eq!(publish(&mut shard, named), Err(Exception::Duplicate { sequence: released, time_ms }));
+}
+
+#[test]
+fn what_waits_is_bounded_and_so_is_what_ended() {
+    let mut shard = holding();
+    shard.max_inbox = 3;
+    for number in 1..=3 {
+        assert_eq!(publish(&mut shard, direct("a", "b")), held(number));
+    }
+    let full = publish(&mut shard, direct("a", "b")).map_err(|why| refusal(&why));
+    assert_eq!(full, Err(Reason::TooManyHeld));
+    shard.max_inbox = 100;
+    for number in 1..=9 {
+        assert_eq!(decide(&mut shard, decision(number, "lead", false)), Ok((Denied, 0)));
+        assert_eq!(publish(&mut shard, direct("a", "b")), held(number + 3));
+    }
+    let kept: Vec<_> = (1..=12).filter(|number| state(&shard, *number).is_some()).collect();
+    assert_eq!(kept, [6, 7, 8, 9, 10, 11, 12], "four that ended, and those that wait");
+    assert!(shard.reader.approval_message(1, 5).unwrap().is_none());
+    let page = |wanted, through| {
+        let page = shard.reader.approvals(1, wanted, through, 2).unwrap();
+        (page.found.iter().map(|(number, _)| *number).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(None, u64::MAX), (vec![12, 11], Some(10)));
+    assert_eq!(page(Some(Waiting), u64::MAX), (vec![12, 11], Some(10)));
+    assert_eq!(page(Some(Waiting), 10), (vec![10], None));
+    assert_eq!(page(Some(Denied), 10), (vec![9, 8], Some(7)));
+    assert_eq!(page(Some(Approved), u64::MAX), (vec![], None));
+}
+
+#[test]
+fn every_way_of_a_message_can_be_held() {
+    let mut shard = TestShard::with_sandboxes();
+    let topic = || "news".to_owned();
+    shard.apply(&[
+        register_with("b", &["deploy"]),
+        Verb::CreateTopic(CreateTopic { workspace: WORKSPACE.into(), topic: topic(), max_topics: 9 }),
+        Verb::FollowTopics(FollowTopics {
+            workspace: WORKSPACE.into(),
+            sandbox: "b".into(),
+            pattern: topic(),
+            from_sequence: None,
+            max_follows: 9,
+        }),
+    ]);
+    let everything = json!({"policy": "allow_list", "rules": [{"from": "*", "to": "*", "approval_required": true}]});
+    set(&mut shard, &everything);
+    let numbers = [2_u32.to_be_bytes(), 3_u32.to_be_bytes()].concat();
+    let ways = [
+        (direct("a", "b"), 1),
+        (Record { kind: Kind::Topic, ..direct("a", "news") }, 1),
+        (Record { kind: Kind::Broadcast, ..direct("a", "") }, 1),
+        (Record { kind: Kind::Several, recipients: &numbers, ..direct("a", "") }, 1),
+        (Record { kind: Kind::Wanted, ..direct("a", "deploy") }, 1),
+        (Record { not_before_ms: 2_000, ..direct("a", "b") }, 1),
+    ];
+    for (number, (record, reaches)) in (1..).zip(ways) {
+        assert_eq!(publish(&mut shard, record), held(number), "{record:?}");
+        let before = shard.pending("b");
+        assert_eq!(approve(&mut shard, number).map(|(state, _)| state), Ok(Approved), "{record:?}");
+        assert_eq!(shard.pending("b") - before, reaches, "{record:?}");
+    }
+    // Who goes nowhere is told at once.
+    let nowhere = [direct("a", "z"), Record { kind: Kind::Topic, ..direct("a", "olds") }];
+    let reasons = nowhere.map(|record| publish(&mut shard, record).map_err(|why| refusal(&why)));
+    assert_eq!(reasons, [Err(Reason::UnknownSandbox), Err(Reason::UnknownTopic)]);
+}
+
+#[test]
+fn what_is_approved_for_a_capability_goes_to_who_needs_that_approval() {
+    let mut shard = TestShard::with_sandboxes();
+    let rules = json!([{"from": "*", "to": ["b", "capability:deploy"], "approval_required": true}]);
+    set(&mut shard, &json!({"policy": "deny_list", "rules": rules}));
+    assert_eq!(publish(&mut shard, Record { kind: Kind::Wanted, ..direct("a", "deploy") }), held(1));
+    assert_eq!(approve(&mut shard, 1).map(|(state, _)| state), Ok(Approved));
+    shard.apply(&[register_with("b", &["deploy", "test"])]);
+    shard.tick();
+    assert_eq!(shard.pending("b"), 1);
+    // It needs none for what anybody may be asked, and is not asked without.
+    assert!(publish(&mut shard, Record { kind: Kind::Wanted, ..direct("a", "test") }).is_ok());
+    shard.tick();
+    assert_eq!(shard.pending("b"), 1);
+}
+
+/// What a run of random steps says.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Publish { named: bool },
+    Decide { number: u64, who: u8, approve: bool },
+    Pass { ms: u64 },
+    SetPolicy { holds: bool },
+    Restart,
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let step = prop_oneof![
+        4 => any::<bool>().prop_map(|named| Step::Publish { named }),
+        6 => (1..12_u64, 0..3_u8, any::<bool>())
+            .prop_map(|(number, who, approve)| Step::Decide { number, who, approve }),
+        2 => (1..2_000_u64).prop_map(|ms| Step::Pass { ms }),
+        1 => any::<bool>().prop_map(|holds| Step::SetPolicy { holds }),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest::proptest! {
+    /// Against the plainest reading of the rules: an approval ends once, and what is in the inbox is what ended approved.
+    #[test]
+    fn an_approval_ends_once_and_as_the_rules_say(steps in steps()) {
+        let mut shard = TestShard::with_sandboxes();
+        let policy = hold(json!({"approvals": 2, "approval_timeout_s": 3}));
+        set(&mut shard, &policy);
+        let (mut holds, mut arrived, mut ids) = (true, 0, 0);
+        // Deadline, who has approved, and how it ended.
+        let mut model: Vec<(u64, std::collections::BTreeSet<u8>, Option<ApprovalState>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Publish { named } => {
+                    ids += 1;
+                    let id = format!("m{ids}");
+                    let record = Record { id: if named { &id } else { "" }, digest: 5, ..direct("a", "b") };
+                    let seen = publish(&mut shard, record);
+                    if holds {
+                        model.push((shard.time_ms + 3_000, Default::default(), None));
+                        proptest::prop_assert_eq!(seen, held(model.len() as u64));
+                    } else {
+                        arrived += 1;
+                        proptest::prop_assert!(seen.is_ok());
+                    }
+                }
+                Step::Decide { number, who, approve } => {
+                    let seen = decide(&mut shard, decision(number, ["x", "y", "z"][usize::from(who)], approve));
+                    let Some((deadline, approved, ended)) = model.get_mut(number as usize - 1) else {
+                        proptest::prop_assert_eq!(seen, Err(Reason::UnknownApproval));
+                        continue;
+                    };
+                    if ended.is_none() && shard.time_ms >= *deadline {
+                        *ended = Some(Expired);
+                    } else if ended.is_none() && approve {
+                        approved.insert(who);
+                        if approved.len() == 2 {
+                            *ended = Some(Approved);
+                            arrived += 1;
+                        }
+                    } else if ended.is_none() {
+                        *ended = Some(Denied);
+                    }
+                    if let Ok((state, _)) = seen {
+                        proptest::prop_assert_eq!(state, ended.unwrap_or(Waiting));
+                    } else {
+                        // Those that ended long ago are forgotten.
+                        let forgotten = state(&shard, number).is_none();
+                        let why = if forgotten { Reason::UnknownApproval } else { Reason::ApprovalEnded };
+                        proptest::prop_assert_eq!(seen, Err(why));
+                        proptest::prop_assert!(ended.is_some());
+                    }
+                }
+                Step::Pass { ms } => {
+                    shard.time_ms += ms;
+                    shard.tick();
+                    for (deadline, _, ended) in &mut model {
+                        if shard.time_ms >= *deadline && ended.is_none() {
+                            *ended = Some(Expired);
+                        }
+                    }
+                }
+                Step::SetPolicy { holds: wanted } => {
+                    holds = wanted;
+                    set_if(&mut shard, &if wanted { policy.to_string() } else { String::new() }, None).unwrap();
+                }
+                Step::Restart => shard.restart(),
+            }
+            proptest::prop_assert_eq!(shard.pending("b"), arrived);
+            for (number, (_, _, ended)) in (1..).zip(&model) {
+                if let Some(seen) = state(&shard, number) {
+                    proptest::prop_assert_eq!(seen, ended.unwrap_or(Waiting), "approval {}", number);
+                } else {
+                    proptest::prop_assert!(ended.is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_come_to_the_same_however_they_are_cut() {
+    let run = |together: bool| {
+        let mut shard = holding();
+        let batch = shard.publish_verb(&[Draft::direct("a", "b"), Draft::direct("c", "b")]);
+        let verbs = [
+            vec![batch],
+            vec![Verb::Decide(decision(1, "lead", true))],
+            vec![Verb::Decide(decision(2, "lead", false))],
+        ];
+        let commands: Vec<_> = verbs.iter().map(|verbs| shard.command(verbs)).collect();
+        if together {
+            shard.apply_chunk(&commands);
+        } else {
+            commands.iter().for_each(|command| drop(shard.apply_chunk(std::slice::from_ref(command))));
+        }
+        shard.dump()
+    };
+    assert_eq!(run(true), run(false));
+}
