@@ -48,11 +48,15 @@ impl RequestService for Edge {
         let awaiting = shard.delivery.signals.wait_for_response((workspace.number, sender, correlation));
         let publish = PublishRecords { workspace: Arc::clone(&name), count: 1, records: records.freeze() };
         let published = shard.batcher.publish_now(publish).await?;
+        let mut held_as = None;
         let resumed = match published.exceptions.into_iter().next() {
             None => false,
             Some((_, Exception::Duplicate { .. })) => true,
             // Its response may come once somebody has approved it; the answer that it was not approved comes the same way.
-            Some((_, Exception::Held { .. })) => false,
+            Some((_, Exception::Held { approval })) => {
+                held_as = Some(approval);
+                false
+            }
             Some((_, Exception::Refused(rejection))) => return Err(rejection.into()),
         };
         // The time of a shard may pass more slowly than that of who waits.
@@ -64,7 +68,7 @@ impl RequestService for Edge {
             notified.as_mut().enable();
             let key = (workspace.number, sender, correlation);
             let Some(waiting) = shard.reader.waiting_request(key).map_err(internal)? else {
-                return Err(timed_out(&view, timeout_ms).into());
+                return Err(timed_out(&view, timeout_ms, held_as).into());
             };
             if let Some((sequence, stored)) = &waiting.response {
                 let batch = Batch::decode(*sequence, stored.clone()).map_err(|error| internal(error.into()))?;
@@ -82,7 +86,7 @@ impl RequestService for Edge {
             let left = remaining(&waiting, shard.time.now_ms()).min(own) + GRACE;
             tokio::select! {
                 () = notified => {}
-                () = tokio::time::sleep(left) => return Err(timed_out(&view, timeout_ms).into()),
+                () = tokio::time::sleep(left) => return Err(timed_out(&view, timeout_ms, held_as).into()),
                 () = self.stopped() => return Err(super::status::shutting_down()),
             }
         }
@@ -115,11 +119,14 @@ fn check(view: &message::MessageView<'_>) -> Result<(), Rejection> {
     Err(Rejection::field("message.destination", text))
 }
 
-fn timed_out(view: &message::MessageView<'_>, timeout_ms: u64) -> Rejection {
-    let text = format!(
+fn timed_out(view: &message::MessageView<'_>, timeout_ms: u64, held_as: Option<u64>) -> Rejection {
+    let mut text = format!(
         "no response to {:?} came within {timeout_ms} ms; one that comes later goes to the inbox of sandbox {:?}",
         view.correlation_id, view.from_sandbox_id
     );
+    if let Some(approval) = held_as {
+        text.push_str(&format!("; the request was held for approval {approval}"));
+    }
     Rejection::new(Reason::ResponseTimeout, text)
 }
 

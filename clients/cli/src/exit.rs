@@ -152,6 +152,9 @@ fn hint(reason: &str) -> Option<&'static str> {
         }
         "POLICY_DENIED" => Some("tandem policy test --from ID --to ID says which rule it is"),
         "POLICY_CHANGED" => Some("tandem policy show"),
+        "UNKNOWN_APPROVAL" => Some("tandem approval list"),
+        "APPROVAL_ENDED" => Some("tandem approval show APPROVAL says how, and who said what"),
+        "TOO_MANY_HELD" => Some("decide on what waits: tandem approval list"),
         "ROLE_MISSING" => Some("tandem roles"),
         "INBOX_FULL" => Some("read it: tandem sub SANDBOX"),
         _ => None,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod approval;
 mod desk;
 mod dlq;
 mod events;

@@ -68,8 +68,8 @@ async fn what_is_no_policy_is_refused_with_its_place() {
         &["rules[0].to", "empty"],
     )
     .await;
-    let held = r#"{"policy":"allow_list","rules":[{"from":"*","to":"*","approval_required":true}]}"#;
-    refused(held, "UNSUPPORTED_FIELD", 4, &["rules[0].approval_required"]).await;
+    let needless = r#"{"policy":"allow_list","rules":[{"from":"*","to":"*","approvals":2}]}"#;
+    refused(needless, "INVALID_POLICY", 1, &["rules[0].approvals", "approval_required"]).await;
     desk.refused(&["policy", "set", "--file", "/nowhere"], 1, "FILE_UNREADABLE", &["/nowhere"]).await;
     desk.refused(&["--workspace", "none", "policy", "show"], 3, "UNKNOWN_WORKSPACE", &["none"]).await;
 }

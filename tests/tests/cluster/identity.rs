@@ -13,9 +13,9 @@ use tonic::{
 use crate::trio::{PATIENCE, Trio, WORKSPACE, insist};
 
 /// Three nodes with certificates of one authority, and a key that signs tokens.
-struct Closed {
+pub(crate) struct Closed {
     home: Home,
-    trio: Trio,
+    pub(crate) trio: Trio,
 }
 
 /// Runs `tandem` until it is done, and returns what it printed.
@@ -28,7 +28,7 @@ async fn tandem(home: &Home, arguments: &[&str]) -> String {
 }
 
 impl Closed {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let home = Home::new();
         let file = |name: &str| -> PathBuf { home.path().join(name) };
         fs::write(file("key"), "a secret that is long enough for it").unwrap();
@@ -63,8 +63,12 @@ impl Closed {
         closed
     }
 
-    async fn client(&self, node: usize, token: &[&str]) -> Client {
-        let create = ["token", "create", "--key-file", "key", "--key-id", "k1", "--subject", "zoe"];
+    pub(crate) async fn client(&self, node: usize, token: &[&str]) -> Client {
+        self.client_of("zoe", node, token).await
+    }
+
+    pub(crate) async fn client_of(&self, subject: &str, node: usize, token: &[&str]) -> Client {
+        let create = ["token", "create", "--key-file", "key", "--key-id", "k1", "--subject", subject];
         let token = tandem(&self.home, &[&create, token].concat()).await;
         self.client_with(node, Token::from_text(&token))
     }
@@ -82,7 +86,7 @@ impl Closed {
     }
 }
 
-const ALICE: [&str; 6] = ["--role", "sandbox", "--bind-workspace", WORKSPACE, "--bind-sandbox", "alice"];
+pub(crate) const ALICE: [&str; 6] = ["--role", "sandbox", "--bind-workspace", WORKSPACE, "--bind-sandbox", "alice"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_counts_on_every_node_and_its_bounds_do_too() {

@@ -6,6 +6,7 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod approval;
 mod catch_up;
 mod damage;
 mod failover;

@@ -1,6 +1,6 @@
 //! Messages that cannot be published.
 
-use tandem_client::{Batch, Code, Destination, Error, ExceptionKind, HistoryQuery, Message, destination};
+use tandem_client::{Batch, Code, Destination, Error, ExceptionKind, HistoryQuery, Message, Placed, destination};
 use tandem_proto::messaging::v1::{
     CapabilityDestination, PublishStreamRequest, publish_service_client::PublishServiceClient,
 };
@@ -94,10 +94,10 @@ async fn sequences_follow_positions_around_a_refused_message() {
     stream.finish();
     let receipt = stream.next().await.unwrap().unwrap();
     assert_eq!((receipt.accepted, receipt.exceptions.len()), (3, 3), "{receipt:?}");
-    assert_eq!(receipt.sequence(2).unwrap(), (1, true), "the known message keeps its sequence");
+    assert_eq!(receipt.placed(2).unwrap(), Placed::DuplicateOf(1), "the known message keeps its sequence");
     for (index, id) in [(0, "first"), (3, "second"), (5, "third")] {
         let stored = stage.client.history(WORKSPACE).get(id).await.unwrap();
-        assert_eq!(receipt.sequence(index).unwrap(), (stored.sequence, false), "what the receipt says of {id}");
+        assert_eq!(receipt.placed(index).unwrap(), Placed::New(stored.sequence), "what the receipt says of {id}");
     }
     let log: Vec<_> = stage.history(HistoryQuery::default()).await.iter().map(|m| text(m).to_owned()).collect();
     assert_eq!(log, ["known", "first", "second", "third"]);

@@ -90,6 +90,7 @@ impl PublishService for Service {
         let (sequence, duplicate) = match log.judge(&message, producer.as_ref(), sequence) {
             Some(Outcome::DuplicateOf(first)) => (first, true),
             Some(Outcome::Refusal(status)) => return Err(refusal(Code::from(status.code), "REFUSED", &status.message)),
+            Some(Outcome::ApprovalId(_)) => unreachable!("this log holds nothing for approval"),
             None => {
                 log.last_sequence = sequence;
                 (sequence, false)
@@ -101,7 +102,8 @@ impl PublishService for Service {
             return Err(refusal(Code::Unavailable, "NO_LEADER", "no leader"));
         }
         let server_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
-        let answer = PublishResponse { message_id: message.message_id, sequence, server_time, duplicate };
+        let answer =
+            PublishResponse { message_id: message.message_id, sequence, server_time, duplicate, approval_id: 0 };
         let mut answer = Response::new(answer);
         if let Some(leader) = &*seen.leader.lock().unwrap() {
             answer.metadata_mut().insert("aintandem-leader", leader.parse().expect("fits into a header"));
