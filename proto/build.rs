@@ -20,7 +20,7 @@ const RAW_FIELDS: [(&str, &str); 10] = [
     ("DeadLetter", "message"),
 ];
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "google/rpc/error_details.proto",
     "aintandem/messaging/v1/message.proto",
     "aintandem/messaging/v1/publish_service.proto",
@@ -31,6 +31,7 @@ const FILES: [&str; 16] = [
     "aintandem/messaging/v1/topic_service.proto",
     "aintandem/messaging/v1/event_service.proto",
     "aintandem/approval/v1/approval_service.proto",
+    "aintandem/audit/v1/audit_service.proto",
     "aintandem/cluster/v1/cluster_service.proto",
     "aintandem/key/v1/key_service.proto",
     "aintandem/policy/v1/policy_service.proto",

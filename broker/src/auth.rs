@@ -8,6 +8,7 @@
 
 pub(crate) mod api_keys;
 pub(crate) mod layer;
+pub(crate) mod refusals;
 pub mod roles;
 pub(crate) mod seal;
 pub(crate) mod token;
@@ -19,7 +20,9 @@ use tonic::Request;
 use self::api_keys::KeyRing;
 pub use self::roles::{Role, Roles};
 use crate::{
-    clock, field,
+    clock,
+    command::{Attributed, Origin, Verb},
+    field,
     rejection::{Reason, Rejection},
 };
 
@@ -43,6 +46,15 @@ pub(crate) struct Caller {
     identity: Arc<Identity>,
     /// The key that was shown; what it says may be taken back.
     key: Option<(Arc<KeyRing>, u64)>,
+    seen: Arc<Seen>,
+}
+
+/// From where a request came, and how it is called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Of the client, as the node saw it that it came to; may be empty.
+    pub(crate) address: String,
+    pub(crate) request_id: String,
 }
 
 impl fmt::Debug for Caller {
@@ -54,12 +66,32 @@ impl fmt::Debug for Caller {
 
 impl Caller {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity: Arc::new(identity), key: None }
+        Self { identity: Arc::new(identity), key: None, seen: Arc::default() }
     }
 
     /// Somebody who has shown a key.
     pub(crate) fn with_key(identity: Identity, ring: Arc<KeyRing>, id: u64) -> Self {
-        Self { identity: Arc::new(identity), key: Some((ring, id)) }
+        Self { identity: Arc::new(identity), key: Some((ring, id)), seen: Arc::default() }
+    }
+
+    /// The same one, as this request shows him.
+    pub(crate) fn seen_as(self, seen: Seen) -> Self {
+        Self { seen: Arc::new(seen), ..self }
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// For the audit.
+    pub(crate) fn origin(&self) -> Origin {
+        let Seen { address, request_id } = (*self.seen).clone();
+        Origin { by: self.identity.subject.clone(), address, request_id }
+    }
+
+    /// A verb that he asks for.
+    pub(crate) fn asks(&self, verb: Verb) -> Verb {
+        Verb::Attributed(Attributed { origin: self.origin(), verb: Box::new(verb) })
     }
 
     /// Resolves when the key that was shown does not hold any more, with the reason; None: there was none.

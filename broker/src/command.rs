@@ -12,6 +12,7 @@
 pub(crate) mod ack;
 pub(crate) mod answered;
 pub(crate) mod api_keys;
+pub(crate) mod attributed;
 pub(crate) mod create_workspace;
 pub(crate) mod dead_letters;
 pub(crate) mod decide;
@@ -34,6 +35,7 @@ pub(crate) use self::{
     ack::{Ack, Acked, AckedRange, FinishedRun, Lane, Source},
     answered::Answered,
     api_keys::{CreateKey, KeysUsed, RevokeKey},
+    attributed::{Attributed, Note, Noted, Origin},
     create_workspace::CreateWorkspace,
     dead_letters::{Purge, Purged, Redrive, Redriven},
     decide::{Decide, Decided},
@@ -140,6 +142,8 @@ verbs! {
     RevokeKey = 24 @ 2 -> ();
     KeysUsed = 25 @ 2 -> ();
     Decide = 26 @ 2 -> Decided;
+    Attributed = 27 @ 2 -> ();
+    Note = 28 @ 2 -> ();
 }
 
 const PUBLISH: u8 = 1;

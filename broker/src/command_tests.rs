@@ -89,6 +89,20 @@ fn verbs() -> Vec<Verb> {
         }),
         Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() }),
         Verb::KeysUsed(KeysUsed { ids: vec![1, 2] }),
+        Verb::Attributed(Attributed {
+            origin: Origin { by: "z".into(), address: "::1".into(), request_id: "r".into() },
+            verb: Box::new(Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() })),
+        }),
+        Verb::Note(Note {
+            workspace: "w".into(),
+            entries: vec![Noted {
+                kind: crate::audit::Kind::CallRefused,
+                origin: Origin::default(),
+                about: "b".into(),
+                count: 2,
+                text: Bytes::from_static(b"t"),
+            }],
+        }),
         Verb::Decide(Decide {
             workspace: "w".into(),
             number: 3,
@@ -113,6 +127,13 @@ fn commands_come_back_as_they_were() {
     let (header, seen) = decode(&encoded(&verbs())).unwrap();
     assert_eq!(header, HEADER);
     assert_eq!(seen, verbs());
+}
+
+#[test]
+fn what_is_attributed_is_not_attributed_again() {
+    let attributed = |verb| Verb::Attributed(Attributed { origin: Origin::default(), verb: Box::new(verb) });
+    let once = attributed(Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() }));
+    assert!(decode(&encoded(&[attributed(once)])).is_err());
 }
 
 #[test]

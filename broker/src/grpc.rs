@@ -1,6 +1,7 @@
 //! The edge: one file per group of RPCs. Wire values become bounded domain values here, and domain errors a `Status`.
 
 mod approvals;
+mod audit;
 mod capability;
 mod cluster;
 mod dead_letters;
@@ -28,6 +29,7 @@ use std::sync::{
 
 use tandem_proto::{
     approval::v1::approval_service_server::ApprovalServiceServer,
+    audit::v1::audit_service_server::AuditServiceServer,
     cluster::v1::cluster_service_server::ClusterServiceServer,
     key::v1::key_service_server::KeyServiceServer,
     policy::v1::policy_service_server::PolicyServiceServer,
@@ -155,6 +157,7 @@ impl Edge {
             .add_service(EventServiceServer::new(self.clone()))
             .add_service(KeyServiceServer::new(self.clone()))
             .add_service(ApprovalServiceServer::new(self.clone()))
+            .add_service(AuditServiceServer::new(self.clone()))
             .add_service(PolicyServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(WorkspaceServiceServer::new(self.clone()))

@@ -18,6 +18,7 @@
 //! message reader, and end to end by the crates `tests` and `clients`.
 
 mod app;
+pub mod audit;
 pub mod auth;
 mod batch;
 mod batcher;

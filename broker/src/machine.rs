@@ -6,6 +6,7 @@
 mod ack;
 pub(crate) mod api_key;
 pub(crate) mod approval;
+pub(crate) mod audit;
 pub(crate) mod cursor;
 pub(crate) mod dead_letter;
 mod delete_workspace;
@@ -127,7 +128,13 @@ impl Machine {
         self.state.begin(header)?;
         let mut outcomes = Vec::with_capacity(verbs.len());
         for verb in verbs {
-            outcomes.push(self.apply_verb(verb)?);
+            let verb = audit::begin(&mut self.state, verb);
+            let act = audit::describe(&mut self.state, &verb)?;
+            let outcome = self.apply_verb(verb)?;
+            if let Some(act) = act {
+                audit::done(&mut self.state, act, &outcome)?;
+            }
+            outcomes.push(outcome);
             for notice in self.state.take_notices() {
                 notice::publish(&mut self.state, notice)?;
             }
@@ -159,6 +166,9 @@ impl Machine {
             Verb::CreateKey(verb) => Outcome::CreateKey(api_key::create(state, verb)?),
             Verb::RevokeKey(verb) => Outcome::RevokeKey(api_key::revoke(state, &verb)?),
             Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
+            Verb::Note(verb) => Outcome::Note(audit::noted(state, verb)?),
+            // It was opened before; what is left of it here asks for nothing.
+            Verb::Attributed(_) => Outcome::Attributed(Ok(())),
             Verb::Decide(verb) => Outcome::Decide(approval::decide(state, &verb)?),
             Verb::SetPolicy(verb) => Outcome::SetPolicy(policy::set(state, &verb)?),
             Verb::CreateWorkspace(verb) => Outcome::CreateWorkspace(workspace::create(state, &verb)?),

@@ -2,6 +2,7 @@
 
 mod api_keys;
 pub(crate) mod approvals;
+pub(crate) mod audit;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod history;

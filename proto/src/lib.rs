@@ -37,6 +37,12 @@ mod aintandem {
             include!(concat!(env!("OUT_DIR"), "/plain/aintandem.approval.v1.rs"));
         }
     }
+    /// What was done, and by whom.
+    pub mod audit {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.audit.v1.rs"));
+        }
+    }
     /// The nodes of a cluster.
     pub mod cluster {
         pub mod v1 {
@@ -75,7 +81,7 @@ mod aintandem {
     }
 }
 
-pub use aintandem::{approval, cluster, key, messaging, policy, registry, server, workspace};
+pub use aintandem::{approval, audit, cluster, key, messaging, policy, registry, server, workspace};
 
 /// The messaging package as the broker reads it: messages inside requests and deliveries stay encoded.
 pub mod raw {
@@ -118,6 +124,7 @@ mod tests {
             names,
             [
                 "ApprovalService",
+                "AuditService",
                 "ClusterService",
                 "DeadLetterService",
                 "EventService",

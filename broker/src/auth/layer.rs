@@ -12,13 +12,16 @@ use tokio::time::Instant;
 use tonic::{
     Status,
     body::Body,
-    codegen::http::{HeaderMap, Request, Response, header::AUTHORIZATION},
+    codegen::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
 use super::{
-    Caller,
+    Caller, Seen,
     api_keys::{self, KeyRing},
+    refusals::Refusals,
     roles::{self, Rule},
     seal::{CALLER, Seal},
     token::Verifier,
@@ -29,12 +32,16 @@ use crate::{
         ending::{Ending, When},
         forward, moving,
     },
+    random,
     rejection::{Reason, Rejection},
 };
 
 /// Whether a server is there may be asked by everybody: what balances load has no token. To watch it needs one.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const SCHEME: &str = "bearer ";
+/// How a request is called: by its client, or by the first node, which says so in its answer.
+const REQUEST_ID: &str = "x-request-id";
+const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// What only nodes say to each other.
 const NODES_ONLY: [&str; 3] = [forward::FORWARDED, moving::SUBSCRIPTION_ID, moving::FIRST_DELIVERY];
@@ -79,12 +86,18 @@ struct Inner {
     /// For what other nodes pass on; None on a node that is alone.
     seal: Option<Seal>,
     keys: Arc<KeyRing>,
+    refusals: Refusals,
 }
 
 impl Door {
     /// With what the settings say, and the API keys that there are.
     pub(crate) fn new(verifier: Option<Verifier>, seal: Option<Seal>, keys: KeyRing) -> Self {
-        Self(Arc::new(Inner { verifier, seal, keys: Arc::new(keys) }))
+        Self(Arc::new(Inner { verifier, seal, keys: Arc::new(keys), refusals: Refusals::default() }))
+    }
+
+    /// Who was turned away.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     /// The API keys.
@@ -103,21 +116,33 @@ impl Door {
     }
 
     /// Who makes a request; None where that does not matter.
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Known>, Rejection> {
+    fn admit(&self, path: &str, headers: &HeaderMap, seen: &Seen) -> Result<Option<Known>, Rejection> {
         if path == HEALTH {
             return Ok(None);
         }
         let known = match &self.0.verifier {
             None => Known { caller: Caller::anyone(), from: Source::Anyone },
-            Some(verifier) => self.identify(verifier, headers)?,
+            Some(verifier) => {
+                let known = self.identify(verifier, headers);
+                known.inspect_err(|why| self.0.refusals.add(("", ""), seen, path, why))?
+            }
         };
         match roles::find(path) {
-            Some(rule) => permit(&known.caller, rule)?,
+            Some(rule) => {
+                permit(&known.caller, rule).inspect_err(|why| self.turned_away(&known.caller, seen, path, why))?;
+            }
             // Reflection; and what does not exist, which says so itself.
             None if path.starts_with("/grpc.reflection.") || !path.starts_with("/aintandem.") => {}
             None => return Err(Rejection::unsupported("", "there is no such method")),
         }
         Ok(Some(known))
+    }
+
+    /// Somebody who is known asked for what he may not have.
+    fn turned_away(&self, caller: &Caller, seen: &Seen, path: &str, why: &Rejection) {
+        let identity = caller.identity();
+        let workspace = identity.workspace.as_deref().unwrap_or_default();
+        self.0.refusals.add((&identity.subject, workspace), seen, path, why);
     }
 
     fn identify(&self, verifier: &Verifier, headers: &HeaderMap) -> Result<Known, Rejection> {
@@ -140,7 +165,7 @@ impl Door {
     }
 
     /// What becomes of a request whose caller is known.
-    fn prepare(&self, request: &mut Request<Body>, known: Option<Known>) {
+    fn prepare(&self, request: &mut Request<Body>, known: Option<Known>, seen: Seen) {
         let headers = request.headers_mut();
         // No further than here: what is passed on says who, and not how that was proven.
         headers.remove(AUTHORIZATION);
@@ -149,8 +174,45 @@ impl Door {
         if from == Source::Client {
             NODES_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
         }
+        // Another node has said how it was seen there.
+        let caller = if from == Source::Node { caller } else { caller.seen_as(seen) };
         request.extensions_mut().insert(caller);
     }
+}
+
+/// How a request shows itself. Its id is drawn where the client gives none that can be kept.
+fn seen(request: &Request<Body>) -> Seen {
+    let extensions = request.extensions();
+    let plain = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    let address = plain.or_else(|| extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?.get_ref().remote_addr());
+    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let given = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID_BYTES);
+    // What is sent for each message has none unless it is given: nobody asks after it.
+    let needs_one = !request.uri().path().ends_with("/Publish");
+    let drawn = || if needs_one { format!("{:016x}", random::id()) } else { String::new() };
+    Seen {
+        address: address.map(|address| address.to_string()).unwrap_or_default(),
+        request_id: given.map_or_else(drawn, str::to_owned),
+    }
+}
+
+/// What the services refuse to somebody who is known, if it is something that the audit wants to know of.
+fn refused(response: &Response<Body>) -> Option<Rejection> {
+    let denied = response.headers().get("grpc-status").is_some_and(|code| code == "7");
+    let status = denied.then(|| Status::from_header_map(response.headers())).flatten()?;
+    let info = status.get_details_error_info()?;
+    let reason = Reason::ALL.iter().find(|reason| reason.code() == info.reason)?;
+    Some(Rejection::new(*reason, status.message()))
+}
+
+/// The answer says how the request is called.
+fn named(mut response: Response<Body>, seen: &Seen) -> Response<Body> {
+    if let Ok(id) = HeaderValue::from_str(&seen.request_id)
+        && !id.is_empty()
+    {
+        response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    }
+    response
 }
 
 /// The token behind the scheme, whose case does not matter.
@@ -204,18 +266,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let known = match self.door.admit(request.uri().path(), request.headers()) {
+        let seen = seen(&request);
+        let known = match self.door.admit(request.uri().path(), request.headers(), &seen) {
             Ok(known) => known,
-            Err(rejection) => return Box::pin(async move { Ok(Status::from(rejection).into_http()) }),
+            Err(rejection) => {
+                return Box::pin(async move { Ok(named(Status::from(rejection).into_http(), &seen)) });
+            }
         };
+        let asked = known.as_ref().filter(|known| known.from != Source::Node).map(|known| known.caller.clone());
+        let (door, path) = (self.door.clone(), request.uri().path().to_owned());
         // What is answered at once is let through to its end: its caller could not know what came of it.
         let waits =
             roles::find(request.uri().path()).is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
         let end = known.as_ref().filter(|_| waits).and_then(|known| end_of(&known.caller));
-        self.door.prepare(&mut request, known);
+        self.door.prepare(&mut request, known, seen.clone());
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let calling = inner.call(request);
+        let calling = async move {
+            let answered = calling.await?;
+            if let Some((caller, why)) = asked.zip(refused(&answered)) {
+                door.turned_away(&caller, &seen, &path, &why);
+            }
+            Ok(named(answered, &seen))
+        };
         let Some(mut end) = end else { return Box::pin(calling) };
         Box::pin(async move {
             // It counts from here, also while nothing has come of the stream yet.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tonic::codegen::http::HeaderValue;
 
-use super::{Caller, Identity, Roles};
+use super::{Caller, Identity, Roles, Seen};
 use crate::{
     clock,
     rejection::{Reason, Rejection},
@@ -38,6 +38,10 @@ struct Said {
     workspace: Option<String>,
     sandbox: Option<String>,
     ends_s: Option<u64>,
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    request_id: String,
     /// This itself, in seconds since 1970.
     until_s: u64,
 }
@@ -56,7 +60,8 @@ impl Seal {
         let Identity { subject, roles, workspace, sandbox, ends_s } = caller.identity().clone();
         let roles = roles.iter().map(|role| role.name().to_owned()).collect();
         let until_s = clock::unix_ms() / 1_000 + HOLDS_S;
-        let said = Said { subject, roles, workspace, sandbox, ends_s, until_s };
+        let Seen { address, request_id } = caller.seen().clone();
+        let said = Said { subject, roles, workspace, sandbox, ends_s, address, request_id, until_s };
         let body = serde_json::to_vec(&said).ok()?;
         let proof = self.0.clone().chain_update(&body).finalize().into_bytes();
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&body), URL_SAFE_NO_PAD.encode(proof));
@@ -79,8 +84,9 @@ impl Seal {
             return Err(wrong());
         }
         let roles: Roles = said.roles.iter().filter_map(|role| role.parse().ok()).collect();
-        let Said { subject, workspace, sandbox, ends_s, .. } = said;
+        let Said { subject, workspace, sandbox, ends_s, address, request_id, .. } = said;
         let caller = Caller::new(Identity { subject, roles, workspace, sandbox, ends_s });
+        let caller = caller.seen_as(Seen { address, request_id });
         caller.in_time()?;
         Ok(caller)
     }
@@ -105,8 +111,10 @@ mod tests {
             sandbox: Some("a".into()),
             ends_s: Some(u64::MAX),
         });
+        let caller = caller.seen_as(Seen { address: "10.0.0.7:1".into(), request_id: "r1".into() });
         let value = seal.put(&caller).unwrap();
-        assert_eq!(seal.open(&value).unwrap().identity(), caller.identity());
+        let opened = seal.open(&value).unwrap();
+        assert_eq!((opened.identity(), opened.seen()), (caller.identity(), caller.seen()));
         assert!(!format!("{value:?}").contains('.'), "it is not printed");
         assert!(Seal::new(b"the secret of another cluster").open(&value).is_err());
         let text = value.to_str().unwrap();

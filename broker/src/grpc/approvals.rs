@@ -123,7 +123,7 @@ impl Edge {
             by: caller.identity().subject.clone(),
             sandbox: caller.identity().sandbox.clone().unwrap_or_default(),
         };
-        match shard.batcher.call(Verb::Decide(verb), bytes).await? {
+        match shard.batcher.call(caller.asks(Verb::Decide(verb)), bytes).await? {
             Outcome::Decide(result) => drop(result?),
             other => return Err(RequestError::internal(format!("a decision came to {other:?}"))),
         }

@@ -15,8 +15,10 @@ use tonic::{Request, Response, Status};
 
 use super::Edge;
 use crate::{
+    audit::Kind,
     auth::Caller,
     cluster::progress,
+    command::Noted,
     error::RequestError,
     rejection::{Reason, Rejection},
 };
@@ -40,17 +42,17 @@ impl ClusterService for Edge {
     }
 
     async fn add_node(&self, request: Request<AddNodeRequest>) -> Result<Response<AddNodeResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let AddNodeRequest { node_id, peer_address } = request.into_inner();
         let node = id("node_id", node_id)?;
-        let cluster = self.change(Change::Add { node, address: address(&peer_address)? }).await?;
+        let cluster = self.change(&caller, Change::Add { node, address: address(&peer_address)? }).await?;
         Ok(Response::new(AddNodeResponse { cluster: Some(cluster) }))
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let RemoveNodeRequest { node_id, force } = request.into_inner();
-        let cluster = self.change(Change::Remove { node: id("node_id", node_id)?, force }).await?;
+        let cluster = self.change(&caller, Change::Remove { node: id("node_id", node_id)?, force }).await?;
         Ok(Response::new(RemoveNodeResponse { cluster: Some(cluster) }))
     }
 
@@ -58,17 +60,18 @@ impl ClusterService for Edge {
         &self,
         request: Request<ReplaceNodeRequest>,
     ) -> Result<Response<ReplaceNodeResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let ReplaceNodeRequest { node_id, new_node_id, peer_address, force } = request.into_inner();
         let (old, new) = (id("node_id", node_id)?, id("new_node_id", new_node_id)?);
-        let cluster = self.change(Change::Replace { old, new, address: address(&peer_address)?, force }).await?;
+        let cluster =
+            self.change(&caller, Change::Replace { old, new, address: address(&peer_address)?, force }).await?;
         Ok(Response::new(ReplaceNodeResponse { cluster: Some(cluster) }))
     }
 
     async fn drain_node(&self, request: Request<DrainNodeRequest>) -> Result<Response<DrainNodeResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let node = id("node_id", request.into_inner().node_id)?;
-        let cluster = self.change(Change::Drain { node }).await?;
+        let cluster = self.change(&caller, Change::Drain { node }).await?;
         Ok(Response::new(DrainNodeResponse { cluster: Some(cluster) }))
     }
 
@@ -76,9 +79,9 @@ impl ClusterService for Edge {
         &self,
         request: Request<UndrainNodeRequest>,
     ) -> Result<Response<UndrainNodeResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let node = id("node_id", request.into_inner().node_id)?;
-        let cluster = self.change(Change::Undrain { node }).await?;
+        let cluster = self.change(&caller, Change::Undrain { node }).await?;
         Ok(Response::new(UndrainNodeResponse { cluster: Some(cluster) }))
     }
 
@@ -86,9 +89,9 @@ impl ClusterService for Edge {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let TransferLeaderRequest { shard_id: shard, node_id } = request.into_inner();
-        let cluster = self.change(Change::Transfer { shard, to: id("node_id", node_id)? }).await?;
+        let cluster = self.change(&caller, Change::Transfer { shard, to: id("node_id", node_id)? }).await?;
         Ok(Response::new(TransferLeaderResponse { cluster: Some(cluster) }))
     }
 
@@ -96,8 +99,8 @@ impl ClusterService for Edge {
         &self,
         request: Request<RebalanceLeadersRequest>,
     ) -> Result<Response<RebalanceLeadersResponse>, Status> {
-        Caller::of(&request)?;
-        let cluster = self.change(Change::Rebalance).await?;
+        let caller = Caller::of(&request)?;
+        let cluster = self.change(&caller, Change::Rebalance).await?;
         Ok(Response::new(RebalanceLeadersResponse { cluster: Some(cluster) }))
     }
 
@@ -127,9 +130,17 @@ impl Edge {
         Ok(routing.cluster())
     }
 
-    async fn change(&self, change: Change) -> Result<WireCluster, Status> {
+    async fn change(&self, caller: &Caller, change: Change) -> Result<WireCluster, Status> {
         let cluster = self.cluster()?;
         let roll = cluster.change(&change).await.map_err(refused)?;
+        // Told to shard 0 like what others see, not by a command of its own: the cluster may have changed under it.
+        self.door.refusals().tell(Noted {
+            kind: Kind::ClusterChanged,
+            origin: caller.origin(),
+            about: String::new(),
+            count: 1,
+            text: format!("{change:?}").into(),
+        });
         Ok(self.cluster_on_wire(cluster, roll, true).await)
     }
 

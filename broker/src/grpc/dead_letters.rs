@@ -141,6 +141,7 @@ struct Progress {
 /// A redrive or a purge under way. It goes through the dead letters once, in their order, and ends with the stream.
 struct Sweep {
     edge: Edge,
+    caller: Caller,
     place: StreamPlace,
     name: String,
     /// The number of the workspace.
@@ -180,6 +181,7 @@ impl Sweep {
         filter.end_ms = Some(filter.end_ms.unwrap_or(u64::MAX).min(now_ms.saturating_add(1)));
         Ok(Self {
             edge: edge.clone(),
+            caller: caller.clone(),
             place: edge.take_stream_place()?,
             name,
             workspace,
@@ -235,7 +237,7 @@ impl Sweep {
         if !page.found.is_empty() {
             let (verb, bytes) = self.verb(&page);
             let started = clock::now();
-            let outcome = match shard.batcher.call(verb, bytes).await {
+            let outcome = match shard.batcher.call(self.caller.asks(verb), bytes).await {
                 Err(RequestError::Rejected(rejection)) if rejection.reason == Reason::Overloaded => {
                     // The page is read again then.
                     self.not_before = clock::now() + STAND_BACK;

@@ -168,7 +168,7 @@ impl HistoryService for Edge {
             .collect();
         let bytes = messages.iter().map(|(_, message)| message.len()).sum();
         let verb = Verb::Replay(Replay { workspace: name.to_owned(), sandbox: sandbox.to_owned(), messages });
-        let replayed = match shard.batcher.call(verb, bytes).await? {
+        let replayed = match shard.batcher.call(caller.asks(verb), bytes).await? {
             Outcome::Replay(result) => result?.replayed,
             other => return Err(RequestError::internal(format!("a replay came to {other:?}")).into()),
         };

@@ -59,7 +59,7 @@ impl KeyService for Edge {
             max_keys: self.limits.max_api_keys,
         };
         let shard = self.first_shard()?;
-        match shard.batcher.call(Verb::CreateKey(verb), 0).await? {
+        match shard.batcher.call(caller.asks(Verb::CreateKey(verb)), 0).await? {
             Outcome::CreateKey(result) => result?,
             other => return Err(RequestError::internal(format!("a key came to {other:?}")).into()),
         }
@@ -97,7 +97,7 @@ impl KeyService for Edge {
         })?;
         let workspace = caller.identity().workspace.clone().unwrap_or_default();
         let shard = self.first_shard()?;
-        match shard.batcher.call(Verb::RevokeKey(RevokeKey { id, workspace }), 0).await? {
+        match shard.batcher.call(caller.asks(Verb::RevokeKey(RevokeKey { id, workspace })), 0).await? {
             Outcome::RevokeKey(result) => result?,
             other => return Err(RequestError::internal(format!("a revocation came to {other:?}")).into()),
         }
@@ -125,7 +125,7 @@ impl KeyService for Edge {
 
 impl Edge {
     /// Where keys are kept.
-    fn first_shard(&self) -> Result<&Shard, RequestError> {
+    pub(super) fn first_shard(&self) -> Result<&Shard, RequestError> {
         self.shards.iter().next().ok_or_else(|| RequestError::internal("there is no shard".to_owned()))
     }
 

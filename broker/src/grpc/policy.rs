@@ -65,7 +65,7 @@ impl Edge {
         let by = caller.identity().subject.clone();
         let verb = SetPolicy { workspace: workspace.to_owned(), json: json.clone(), if_revision, by: by.clone() };
         // What it takes in the log counts, like the bytes of messages.
-        let call = self.shards.of(workspace).batcher.call(Verb::SetPolicy(verb), json.len());
+        let call = self.shards.of(workspace).batcher.call(caller.asks(Verb::SetPolicy(verb)), json.len());
         let set = match call.await? {
             Outcome::SetPolicy(result) => result?,
             other => return Err(RequestError::internal(format!("a policy came to {other:?}"))),

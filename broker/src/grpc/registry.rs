@@ -67,7 +67,7 @@ impl RegistryService for Edge {
             capabilities: capabilities(&sandbox),
             heartbeat_timeout_ms: self.limits.heartbeat_timeout_ms,
         });
-        let created = match shard.batcher.call(verb, description_bytes).await? {
+        let created = match shard.batcher.call(caller.asks(verb), description_bytes).await? {
             Outcome::RegisterSandbox(result) => result?.created,
             other => return Err(RequestError::internal(format!("a registration came to {other:?}")).into()),
         };
@@ -165,7 +165,7 @@ impl RegistryService for Edge {
         caller.acts_as("sandbox_id", sandbox)?;
         let verb =
             Verb::UnregisterSandbox(UnregisterSandbox { workspace: workspace.to_owned(), sandbox: sandbox.to_owned() });
-        match self.shards.of(workspace).batcher.call(verb, 0).await? {
+        match self.shards.of(workspace).batcher.call(caller.asks(verb), 0).await? {
             Outcome::UnregisterSandbox(result) => {
                 let abandoned_messages = result?.abandoned;
                 Ok(Response::new(UnregisterSandboxResponse { abandoned_messages }))

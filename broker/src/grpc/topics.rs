@@ -38,7 +38,7 @@ impl TopicService for Edge {
             topic: name.to_owned(),
             max_topics: self.limits.max_topics_per_workspace,
         });
-        let created = match shard.batcher.call(verb, 0).await? {
+        let created = match shard.batcher.call(caller.asks(verb), 0).await? {
             Outcome::CreateTopic(result) => result?.created,
             other => return Err(RequestError::internal(format!("a creation came to {other:?}")).into()),
         };
@@ -79,7 +79,7 @@ impl TopicService for Edge {
         let workspace = caller.workspace(&request.workspace_id)?;
         let name = field::topic("name", &request.name)?;
         let verb = Verb::DeleteTopic(DeleteTopic { workspace: workspace.to_owned(), topic: name.to_owned() });
-        match self.shards.of(workspace).batcher.call(verb, 0).await? {
+        match self.shards.of(workspace).batcher.call(caller.asks(verb), 0).await? {
             Outcome::DeleteTopic(result) => result?,
             other => return Err(RequestError::internal(format!("a deletion came to {other:?}")).into()),
         }

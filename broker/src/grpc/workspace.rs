@@ -33,7 +33,7 @@ impl WorkspaceService for Edge {
         let shard = self.shards.of(&name);
         let max_workspaces = self.limits.max_workspaces_per_shard;
         let verb = Verb::CreateWorkspace(CreateWorkspace { workspace: name.clone(), max_workspaces, settings });
-        match shard.batcher.call(verb, 0).await? {
+        match shard.batcher.call(caller.asks(verb), 0).await? {
             Outcome::CreateWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("a creation came to {other:?}")).into()),
         }
@@ -95,7 +95,7 @@ impl WorkspaceService for Edge {
         }
         let shard = self.shards.of(&name);
         let verb = Verb::UpdateWorkspace(UpdateWorkspace { workspace: name.clone(), settings: settings(wanted)? });
-        match shard.batcher.call(verb, 0).await? {
+        match shard.batcher.call(caller.asks(verb), 0).await? {
             Outcome::UpdateWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("an update came to {other:?}")).into()),
         }
@@ -111,7 +111,7 @@ impl WorkspaceService for Edge {
         let name = request.into_inner().workspace_id;
         caller.workspace(&name)?;
         let verb = Verb::DeleteWorkspace(DeleteWorkspace { workspace: name.clone() });
-        match self.shards.of(&name).batcher.call(verb, 0).await? {
+        match self.shards.of(&name).batcher.call(caller.asks(verb), 0).await? {
             Outcome::DeleteWorkspace(result) => result?,
             other => return Err(RequestError::internal(format!("a deletion came to {other:?}")).into()),
         }

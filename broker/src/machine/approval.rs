@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    audit::{self, Entry},
     events::{self, EventKind},
     keys::{self, DueKind, RECORDS},
     notice::Notice,
@@ -15,8 +16,9 @@ use super::{
     state::{State, StateError},
 };
 use crate::{
+    audit::Kind as Act,
     batch::{self, Batch, Kind, MessageRef, Record},
-    command::{Decide, Decided, publish::Exception},
+    command::{Decide, Decided, Origin, publish::Exception},
     encoding::{DecodeError, Field, Reader, encoded},
     message::Said,
     rejection::{Reason, Rejection},
@@ -264,7 +266,10 @@ pub(super) fn hold(
         approval.rule,
         approval.revision
     );
-    events::raise(state, workspace, EventKind::ApprovalRequested, &approval.from, (number, 1), text)?;
+    events::raise(state, workspace, EventKind::ApprovalRequested, &approval.from, (number, 1), text.clone())?;
+    let origin = Origin { by: approval.from, ..Origin::default() };
+    let entry = Entry::new(Act::MessageHeld, approval.to).numbered(number).saying(text);
+    audit::note_from(state, workspace, origin, entry)?;
     Ok(Ok(number))
 }
 
@@ -302,48 +307,60 @@ pub(super) fn decide(state: &mut State, verb: &Decide) -> Result<Result<Decided,
         return Ok(Err(Rejection::new(Reason::OwnMessage, text)));
     }
     let (by, comment) = (verb.by.clone(), verb.comment.clone());
+    let said = if verb.approve { Act::MessageApproved } else { Act::MessageDenied };
+    let said = Entry::new(said, &*approval.to).numbered(verb.number).saying(comment.clone());
     approval.votes.push(Vote { by, time_ms: state.now_ms(), approve: verb.approve, comment });
     if !verb.approve {
+        audit::note(state, workspace, said)?;
         end(state, workspace, verb.number, &mut approval, ApprovalState::Denied, Bytes::new())?;
     } else if approval.approvals() >= approval.needed {
-        if let Err(rejection) = release(state, &verb.workspace, workspace, verb.number, &mut approval)? {
-            return Ok(Err(rejection));
-        }
+        let released = release(state, &verb.workspace, workspace, verb.number)?;
+        let (ended, text) = match released {
+            Released::Published(sequence) => {
+                approval.sequence = sequence;
+                (ApprovalState::Approved, Bytes::new())
+            }
+            Released::Refused(text) => (ApprovalState::Refused, text),
+            Released::Later(rejection) => return Ok(Err(rejection)),
+        };
+        audit::note(state, workspace, said)?;
+        end(state, workspace, verb.number, &mut approval, ended, text)?;
     } else {
+        audit::note(state, workspace, said)?;
         state.put(RECORDS, keys::approval(workspace, verb.number), approval.to_bytes());
     }
     Ok(Ok(approval.decided()))
 }
 
-/// Publishes a message that was approved, as the policy of now lets it. A refusal where it may go through later: then nothing
-/// has happened.
-fn release(
-    state: &mut State,
-    name: &str,
-    workspace: u32,
-    number: u64,
-    approval: &mut Approval,
-) -> Result<Result<(), Rejection>, StateError> {
-    let Some(held) = message(state, workspace, number)? else { return Ok(Err(Rejection::unknown_approval(number))) };
-    match publish::release(state, name, &held)? {
+/// What became of a message that was to be let go.
+enum Released {
+    /// It has this sequence.
+    Published(u64),
+    /// It never will be, and why.
+    Refused(Bytes),
+    /// It may be later; nothing has happened.
+    Later(Rejection),
+}
+
+/// Publishes a message that was approved, as the policy of now lets it.
+fn release(state: &mut State, name: &str, workspace: u32, number: u64) -> Result<Released, StateError> {
+    let Some(held) = message(state, workspace, number)? else {
+        return Ok(Released::Later(Rejection::unknown_approval(number)));
+    };
+    Ok(match publish::release(state, name, &held)? {
         Ok(sequence) => {
-            approval.sequence = sequence;
             request::released(state, workspace, &held.record(0), in_place_of_sequence(number), sequence)?;
-            end(state, workspace, number, approval, ApprovalState::Approved, Bytes::new())?;
-            Ok(Ok(()))
+            Released::Published(sequence)
         }
         Err(rejection) => match rejection.reason {
             Reason::PolicyDenied
             | Reason::UnknownSandbox
             | Reason::UnknownTopic
             | Reason::NoCapableSandbox
-            | Reason::TooManyHops => {
-                end(state, workspace, number, approval, ApprovalState::Refused, rejection.text.into())?;
-                Ok(Ok(()))
-            }
-            _ => Ok(Err(rejection)),
+            | Reason::TooManyHops => Released::Refused(rejection.text.into()),
+            _ => Released::Later(rejection),
         },
-    }
+    })
 }
 
 fn message(state: &State, workspace: u32, number: u64) -> Result<Option<Batch>, StateError> {
@@ -382,7 +399,9 @@ fn end(
         let message = MessageRef { batch: message.into(), index: 0 };
         state.tell(Notice::of_approval(workspace, message, ended.code(), told.clone(), (number, approval.sequence)));
     }
-    events::raise(state, workspace, ended.event(), &approval.from, (number, 1), told)?;
+    events::raise(state, workspace, ended.event(), &approval.from, (number, 1), told.clone())?;
+    let entry = Entry::new(Act::ApprovalEnded, ended.name()).numbered(number);
+    audit::note(state, workspace, entry.saying(told))?;
 
     let bytes = u64::from(approval.bytes);
     let mut counters = counters(state, workspace)?;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{
+    audit::{self, Entry},
     events::{self, EventKind},
     keys::{self, DEAD},
     park::{self, Place},
@@ -11,6 +12,7 @@ use super::{
     wanted,
 };
 use crate::{
+    audit::Kind,
     batch::{Batch, MessageRef},
     command::{Purge, Purged, Redrive, Redriven, Replay, Replayed},
     encoding::{DecodeError, Field, Reader, encoded},
@@ -107,7 +109,9 @@ pub(super) fn bury(state: &mut State, place: Place, message: &MessageRef, death:
     state.put(DEAD, key, letter.to_bytes());
     let kind = if death.reason == DeadReason::Loop { EventKind::Looped } else { EventKind::DeadLettered };
     let text = [death.reason.code().as_bytes(), b": ", &letter.text].concat();
-    events::raise(state, place.workspace, kind, &letter.sandbox, (place.sequence, 1), text)?;
+    events::raise(state, place.workspace, kind, &letter.sandbox, (place.sequence, 1), text.clone())?;
+    let entry = Entry::new(Kind::DeadLettered, &*letter.sandbox).numbered(place.sequence).saying(text);
+    audit::note(state, place.workspace, entry)?;
     if message.record().requires_response {
         state.tell_sender(place.workspace, message.clone(), &letter.sandbox, death.reason.code(), letter.text);
     }

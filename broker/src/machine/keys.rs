@@ -13,6 +13,7 @@
 //! | DEAD | workspace u32, sandbox u32, sequence u64 | a dead letter |
 //! | CURSORS | workspace u32, topic u32, sandbox u32 | cursors of one follower |
 //! | EVENTS | workspace u32, event u64 | an event |
+//! | AUDIT | workspace u32, or 0 for the shard, record u64 | a record of the audit, and its hash |
 //!
 //! The source of a direct lane is the number of the sandbox, from 1 up; that of a topic is its number with the highest bit
 //! set; broadcast is the source `u32::MAX`.
@@ -25,7 +26,9 @@ mod due;
 use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
-pub(crate) use self::administration::{api_key, api_key_count, api_keys_behind, policy, workspace_name};
+pub(crate) use self::administration::{
+    api_key, api_key_count, api_keys_behind, audit, audit_head, policy, workspace_name,
+};
 pub(crate) use self::approvals::{
     approval, approval_ended, approval_message, approval_waiting, approvals, approvals_through,
     approvals_waiting_through,
@@ -46,10 +49,11 @@ pub(crate) const DUE: Space = Space(8);
 pub(crate) const DEAD: Space = Space(9);
 pub(crate) const CURSORS: Space = Space(10);
 pub(crate) const EVENTS: Space = Space(11);
+pub(crate) const AUDIT: Space = Space(12);
 
 /// The spaces whose keys begin with the number of a workspace.
-pub(crate) const BY_WORKSPACE: [Space; 9] =
-    [MESSAGES, RUNS, INBOXES, REMEMBERED, READY, DEFERRED, DEAD, CURSORS, EVENTS];
+pub(crate) const BY_WORKSPACE: [Space; 10] =
+    [MESSAGES, RUNS, INBOXES, REMEMBERED, READY, DEFERRED, DEAD, CURSORS, EVENTS, AUDIT];
 
 /// In keys of what concerns no workspace; none has this number.
 pub(crate) const NO_WORKSPACE: u32 = 0;
@@ -105,6 +109,8 @@ mod tag {
     pub(super) const APPROVAL_ENDED: u8 = 21;
     /// workspace u32 -> how many there are
     pub(super) const APPROVALS: u8 = 22;
+    /// workspace u32, or 0 for the shard -> where its audit ends
+    pub(super) const AUDIT_HEAD: u8 = 23;
 }
 
 /// Kinds of REMEMBERED.
@@ -133,12 +139,13 @@ pub(crate) fn spaces() -> Vec<SpaceOptions> {
         SpaceOptions::named("dead"),
         SpaceOptions::named("cursors").with_point_reads(),
         SpaceOptions::named("events"),
+        SpaceOptions::named("audit"),
     ]
 }
 
 /// How many spaces there are.
 #[cfg(test)]
-pub(crate) const SPACES: u8 = 12;
+pub(crate) const SPACES: u8 = 13;
 
 pub(crate) fn message(workspace: u32, first_sequence: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(12);
@@ -428,6 +435,7 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::APPROVAL_WAITING,
         tag::APPROVAL_ENDED,
         tag::APPROVALS,
+        tag::AUDIT_HEAD,
     ];
     tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
 }

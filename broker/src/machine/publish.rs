@@ -18,6 +18,7 @@ use self::{
 };
 use super::{
     Appended, Effect, SharedRun, approval,
+    audit::{self, Entry},
     keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
     policy::{self, InForce},
     request,
@@ -26,10 +27,11 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
+    audit::Kind,
     batch::{self, Batch, Record},
-    command::{Publish, Published, publish::Exception},
+    command::{Origin as Asked, Publish, Published, publish::Exception},
     encoding::Field as _,
-    rejection::Rejection,
+    rejection::{Reason, Rejection},
 };
 
 /// Bytes of history between two marks, by which retention finds its place.
@@ -126,6 +128,7 @@ fn apply_from(state: &mut State, verb: Publish, origin: Origin) -> Result<Result
             routes.exceptions.push((index as u32, exception));
         }
     }
+    note_denied(state, routes.workspace.number, &batch, &routes.exceptions)?;
     routes.remember(state);
     let published =
         Published { first_sequence, time_ms: batch.time_ms, exceptions: std::mem::take(&mut routes.exceptions) };
@@ -141,6 +144,25 @@ fn apply_from(state: &mut State, verb: Publish, origin: Origin) -> Result<Result
     }
     routes.append(state, &verb.workspace, batch)?;
     Ok(Ok(published))
+}
+
+/// Notes what a policy has refused: once for all messages of a batch, however many they are.
+fn note_denied(
+    state: &mut State,
+    workspace: u32,
+    batch: &Batch,
+    exceptions: &[(u32, Exception)],
+) -> Result<(), StateError> {
+    let denied = exceptions.iter().filter_map(|(index, exception)| match exception {
+        Exception::Refused(rejection) if rejection.reason == Reason::PolicyDenied => Some((*index, rejection)),
+        _ => None,
+    });
+    let mut denied = denied.peekable();
+    let Some((first, why)) = denied.peek().copied() else { return Ok(()) };
+    let record = batch.record(first as usize);
+    let origin = Asked { by: record.from.into(), ..Asked::default() };
+    let entry = Entry::new(Kind::MessagesRefused, record.to).saying(why.text.clone());
+    audit::note_from(state, workspace, origin, entry.counting(denied.count() as u64))
 }
 
 impl Routes {
@@ -286,6 +308,7 @@ impl Routes {
         }
         state.file_ids(&mut workspace, &batch)?;
         state.put_workspace(name, workspace);
+        audit::committed(state, number, &batch)?;
         let batch = Arc::new(batch);
         state.effect(Effect::Appended(Appended { workspace: number, batch, direct, shared }));
         Ok(())

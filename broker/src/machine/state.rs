@@ -3,6 +3,7 @@
 //!
 //! The decoded records are a cache: bounded, and never more than what the engine holds once everything is written.
 
+mod audits;
 mod ids;
 mod overlay;
 
@@ -16,7 +17,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::RwLock;
 use tandem_storage::{Engine, Space, WriteBatch};
 
-use self::overlay::Overlay;
+use self::{audits::AuditHeads, overlay::Overlay};
 use super::{
     Effect,
     inbox::Inbox,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, MessageRef},
-    command::Header,
+    command::{Header, Origin},
     encoding::{DecodeError, Field, Reader, encoded},
 };
 
@@ -123,6 +124,9 @@ pub(super) struct State {
     cached_sandboxes: usize,
     inboxes: HashMap<(u32, u32), Option<Inbox>>,
     policies: Policies,
+    audits: AuditHeads,
+    /// Who has asked for the verb under way.
+    pub(super) origin: Origin,
     /// Changed by the command under way, in an order that does not depend on hashing.
     changed_workspaces: BTreeSet<Box<str>>,
     changed_inboxes: BTreeSet<(u32, u32)>,
@@ -146,6 +150,8 @@ impl State {
             cached_sandboxes: 0,
             inboxes: HashMap::new(),
             policies: Policies::default(),
+            audits: AuditHeads::default(),
+            origin: Origin::default(),
             changed_workspaces: BTreeSet::new(),
             changed_inboxes: BTreeSet::new(),
         })
@@ -182,6 +188,7 @@ impl State {
                 self.put(INBOXES, keys::inbox(key.0, key.1), record);
             }
         }
+        self.write_audits();
         self.overlay.take_writes(writes);
         effects.append(&mut self.effects);
     }
@@ -203,6 +210,7 @@ impl State {
         if self.inboxes.len() > MAX_CACHED {
             self.inboxes.clear();
         }
+        self.audits.visible();
     }
 
     /// The time of the command, in milliseconds since 1970.
@@ -389,6 +397,7 @@ impl State {
         }
         self.inboxes.retain(|(workspace, _), _| *workspace != number);
         self.policies.forget(number);
+        self.audits.forget(number);
         self.ids.write().forget(number);
         self.changed_inboxes.retain(|(workspace, _)| *workspace != number);
     }

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod approval;
+mod audit;
 mod found;
 mod harness;
 mod model;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Effect, api_key, approval, dead_letter,
+    Effect, api_key, approval, audit, dead_letter,
     events::{self, EventKind},
     keys::{self, DUE, DueKind},
     park::{self, Place},
@@ -76,6 +76,7 @@ fn happen(
         DueKind::Liveness { sandbox } => registry::check_alive(state, workspace, sandbox, verb.heartbeat_timeout_ms)?,
         DueKind::Assign { sandbox } => return wanted::assign(state, workspace, sandbox, &value),
         DueKind::Key { id } => api_key::forget(state, id)?,
+        DueKind::Audit => audit::due(state, workspace)?,
         DueKind::Approval { number } => approval::expire(state, workspace, number)?,
         DueKind::Request { sandbox, correlation } => request::end(state, workspace, sandbox, correlation)?,
     }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod approval;
+mod audit;
 mod bench;
 mod certs;
 mod cluster;
@@ -24,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     approval::{ApprovalArgs, ApprovalCommand, ApprovalStateName, DecisionArgs},
+    audit::{AuditArgs, AuditCommand, AuditListArgs, VerifyAuditArgs},
     bench::{BenchArgs, BenchKind, LoadArgs},
     certs::{CertsArgs, CertsCommand, CreateCertsArgs},
     cluster::{ClusterArgs, ClusterCommand, Wait},
@@ -133,6 +135,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// List what a policy holds for approval, approve and deny
     Approval(ApprovalArgs),
+    /// Print what was done and by whom, export it, and check an export
+    Audit(AuditArgs),
     /// Make certificates for development
     Certs(CertsArgs),
     /// Print which roles may call which RPC

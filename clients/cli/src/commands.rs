@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod approval;
+pub(crate) mod audit;
 pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod completions;

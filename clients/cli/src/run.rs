@@ -89,6 +89,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Key(args) => commands::key::run(context, args).await,
         Command::Policy(args) => commands::policy::run(context, args).await,
         Command::Approval(args) => commands::approval::run(context, args).await,
+        Command::Audit(args) => commands::audit::run(context, args).await,
         Command::Certs(args) => commands::certs::run(context, &args),
         Command::Roles => commands::roles::run(context),
         Command::Info => commands::info::run(context).await,

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    Approvals, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies, Publisher, Registry,
-    ServerInfo, Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders, server,
+    Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies,
+    Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders,
+    server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -78,6 +79,11 @@ impl Client {
     /// The API keys of the broker.
     pub fn keys(&self) -> Keys {
         Keys::new(self.clone())
+    }
+
+    /// What was done, and by whom.
+    pub fn audit(&self, chain: AuditChain) -> Audit {
+        Audit::new(self.clone(), chain)
     }
 
     /// What waits for approval in a workspace, and what did.

@@ -29,6 +29,7 @@
 //! Tested by unit tests beside the code and, in `tests/`, against a server that plays the contract in this process.
 
 mod approvals;
+mod audit;
 mod client;
 mod clock;
 mod cluster;
@@ -54,6 +55,7 @@ mod wire;
 mod workspaces;
 
 pub use approvals::{Approvals, Decision};
+pub use audit::{Audit, AuditChain, AuditQuery};
 pub use client::Client;
 pub use cluster::Cluster;
 pub use dead_letters::{DeadLetterQuery, DeadLetters, RedriveOptions};
@@ -77,6 +79,7 @@ pub use subscribe::{
 };
 pub use tandem_proto::{
     approval::v1::{Approval, ApprovalState, ApprovalVote},
+    audit::v1::{AuditKind, AuditRecord, GetAuditHeadResponse as AuditHead, ListAuditRecordsResponse as AuditPage},
     cluster::v1::{
         Change as ClusterChange, Cluster as ClusterState, Node as ClusterNode, NodeDigest, NodeState, ShardDigests,
         ShardMembers, VerifyClusterResponse,

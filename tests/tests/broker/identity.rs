@@ -11,8 +11,10 @@ use tandem_broker::{
         roles::{Rule, TABLE},
     },
 };
-use tandem_client::{Client, Code, HistoryQuery, Settings, SubscribeOptions, Token};
-use tandem_tests::{BrokerProcess, Home, direct, run_to_exit, tandem_command};
+use tandem_client::{
+    AuditChain, AuditKind, AuditQuery, AuditRecord, Client, Code, HistoryQuery, Settings, SubscribeOptions, Token,
+};
+use tandem_tests::{BrokerProcess, Home, direct, now, run_to_exit, tandem_command};
 use tonic::{
     Request, Status,
     client::Grpc,
@@ -21,6 +23,8 @@ use tonic::{
     metadata::MetadataValue,
 };
 use tonic_types::StatusExt as _;
+
+use crate::stage::WORKSPACE;
 
 /// How long a call that is let in may go on before that counts.
 const LET_IN: Duration = Duration::from_millis(500);
@@ -320,4 +324,56 @@ async fn an_open_broker_makes_no_keys() {
     let key = tandem_client::NewKey { subject: "x".into(), roles: vec!["admin".into()], ..Default::default() };
     let refused = broker.client().keys().create(key).await.unwrap_err();
     assert_eq!(refused.reason(), "BROKER_OPEN", "{refused}");
+}
+
+/// Records of the audit about who was turned away, as soon as there are so many refusals.
+async fn turned_away(client: &Client, chain: AuditChain, wanted: u64) -> Vec<AuditRecord> {
+    let started = now();
+    loop {
+        let kinds = vec![AuditKind::AuthenticationFailed, AuditKind::CallRefused];
+        let query = AuditQuery { kinds, ..AuditQuery::default() };
+        let found: Vec<AuditRecord> = client.audit(chain.clone()).list(query).try_collect().await.unwrap();
+        if found.iter().map(|record| record.count).sum::<u64>() >= wanted {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{found:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_turned_away_is_in_the_audit_and_a_flood_of_them_is_counted() {
+    let closed = Closed::start().await;
+    let endpoint = format!("http://{}", closed.broker.grpc_address());
+    let wrong =
+        Settings { token: Some(Token::from_text("eyJhbGciOiJub25lIn0.e30.")), ..Settings::for_endpoint(endpoint) };
+    let wrong = Client::with_settings(wrong).unwrap();
+    for _ in 0..300 {
+        assert_eq!(wrong.workspaces().get(WORKSPACE).await.unwrap_err().reason(), "TOKEN_INVALID");
+    }
+    let sandbox = ["--role", "sandbox", "--bind-workspace", WORKSPACE, "--bind-sandbox", "alice"];
+    let alice = closed.client(&sandbox).await;
+    assert_eq!(alice.policies(WORKSPACE).remove(None).await.unwrap_err().reason(), "ROLE_MISSING");
+    let forged = alice.publisher(WORKSPACE).publish(direct("bob", "alice", "forged")).await;
+    assert_eq!(forged.unwrap_err().reason(), "OTHER_SANDBOX");
+
+    let auditor = closed.client(&["--role", "auditor"]).await;
+    let failed = turned_away(&auditor, AuditChain::Shard(0), 300).await;
+    assert_eq!(failed.iter().map(|record| record.count).sum::<u64>(), 300);
+    assert!(failed.len() <= 20, "about a record a second: {}", failed.len());
+    assert!(failed.iter().all(|record| record.kind() == AuditKind::AuthenticationFailed));
+    assert!(failed[0].address.starts_with("127.0.0.1:") && failed[0].about == "GetWorkspace", "{:?}", failed[0]);
+    assert!(failed[0].text.starts_with("TOKEN_INVALID: ") && !failed[0].request_id.is_empty(), "{:?}", failed[0]);
+
+    let refused = turned_away(&auditor, AuditChain::Workspace(WORKSPACE.into()), 2).await;
+    let mut told: Vec<_> = refused.iter().map(|record| (record.by.as_str(), record.about.as_str())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("zoe", "Publish"), ("zoe", "RemovePolicy")]);
+    // Only whom it concerns may read it.
+    let developer = closed.client(&["--role", "developer"]).await;
+    let chain = || AuditChain::Workspace(WORKSPACE.into());
+    assert_eq!(developer.audit(chain()).head().await.unwrap_err().reason(), "ROLE_MISSING");
+    let bound = closed.client(&["--role", "auditor", "--bind-workspace", WORKSPACE]).await;
+    assert!(bound.audit(chain()).head().await.unwrap().number >= 2);
+    assert_eq!(bound.audit(AuditChain::Shard(0)).head().await.unwrap_err().reason(), "OTHER_WORKSPACE");
 }

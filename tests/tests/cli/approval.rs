@@ -44,15 +44,15 @@ async fn what_is_held_is_listed_shown_approved_and_denied() {
     assert_eq!(column(&all, "/state"), [&json!("denied")]);
 
     // What reached whom.
-    let bob = desk.json(&["sub", "bob", "--max", "1"]).await;
+    let bob = desk.json(&["sub", "bob", "--count", "1"]).await;
     assert_eq!(column(&bob, "/content"), [&json!("deploy it")]);
-    let alice = desk.json(&["sub", "alice", "--max", "3"]).await;
+    let alice = desk.json(&["sub", "alice", "--count", "3"]).await;
     assert_eq!(column(&alice, "/metadata/aintandem-approval"), [&json!(null), &json!("1"), &json!("2")]);
     let events = desk.json(&["events", "--type", "approval-requested", "--type", "approval-denied"]).await;
     assert_eq!(column(&events, "/approval_id"), [&json!(1), &json!(2), &json!(2)]);
 
     // An answer that waits for what is denied comes at once.
     let asked = desk.run(&["request", "--from", "alice", "--to", "bob", "--timeout", "300ms", "may I?"]).await;
-    assert_eq!(asked.code, Some(4), "{asked:?}");
+    assert_eq!(asked.code, Some(5), "{asked:?}");
     assert!(asked.stderr.contains("approval 3"), "it says what it waits for: {asked:?}");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod approval;
+mod audit;
 mod desk;
 mod dlq;
 mod events;

@@ -4,6 +4,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{behind, named, tag};
 
+/// A record of the audit.
+pub(crate) fn audit(workspace: u32, number: u64) -> Bytes {
+    super::message(workspace, number)
+}
+
+/// Where the audit of a workspace ends.
+pub(crate) fn audit_head(workspace: u32) -> Bytes {
+    let [a, b, c, d] = workspace.to_be_bytes();
+    named(&[tag::AUDIT_HEAD, a, b, c, d], "")
+}
+
 /// The policy of a workspace.
 pub(crate) fn policy(workspace: u32) -> Bytes {
     let [a, b, c, d] = workspace.to_be_bytes();

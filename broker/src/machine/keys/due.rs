@@ -26,6 +26,8 @@ pub(crate) enum DueKind {
     Key { id: u64 },
     /// Nobody decided on a message in time.
     Approval { number: u64 },
+    /// Batches that wait for a record of the audit have waited long enough.
+    Audit,
 }
 
 pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
@@ -66,6 +68,7 @@ pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
             key.put_u8(7);
             key.put_u64(id);
         }
+        DueKind::Audit => key.put_u8(9),
         DueKind::Approval { number } => {
             key.put_u8(8);
             key.put_u64(number);
@@ -92,6 +95,7 @@ pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError>
         5 => DueKind::Request { sandbox: reader.u32()?, correlation: u128::get(&mut reader)? },
         6 => DueKind::Assign { sandbox: reader.u32()? },
         7 => DueKind::Key { id: reader.u64()? },
+        9 => DueKind::Audit,
         8 => DueKind::Approval { number: reader.u64()? },
         value => return Err(DecodeError::Unknown { what: "due kind", value }),
     };

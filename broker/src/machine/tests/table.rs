@@ -202,14 +202,15 @@ fn limits_and_unknown_names_are_refused() {
 }
 
 #[test]
-fn a_deleted_workspace_leaves_only_the_shard_record() {
+fn a_deleted_workspace_leaves_only_what_is_of_the_shard() {
     let mut shard = TestShard::with_sandboxes();
     shard.publish(&[Draft { id: "m1", ..Draft::direct("a", "b") }, Draft { to: None, ..Draft::direct("a", "") }]);
     shard.apply(&[Verb::DeleteWorkspace(DeleteWorkspace { workspace: WORKSPACE.into() })]);
     // What is due is passed over when its time comes.
     shard.time_ms += 2_000_000;
     shard.tick();
-    assert_eq!(shard.dump().iter().map(|(_, key, _)| key.clone()).collect::<Vec<_>>(), [keys::shard()]);
+    let of_the_shard = [keys::shard(), keys::audit_head(0), keys::audit(0, 1), keys::audit(0, 2)];
+    assert_eq!(shard.dump().iter().map(|(_, key, _)| key.clone()).collect::<Vec<_>>(), of_the_shard);
     let outcomes = shard.apply(&[create(), register("a"), register("b")]);
     assert_eq!(outcomes[1], Outcome::RegisterSandbox(Ok(Registered { created: true })));
     assert_eq!(shard.publish(&[Draft { id: "m1", ..Draft::direct("a", "b") }]).first_sequence, 1);
