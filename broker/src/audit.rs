@@ -106,6 +106,8 @@ kinds! {
     AuthenticationFailed = 23, "authentication_failed";
     /// The members of the cluster were changed, or who leads.
     ClusterChanged = 24, "cluster_changed";
+    /// The quotas of a workspace were set.
+    QuotasSet = 25, "quotas_set";
 }
 
 encoded! {

@@ -141,7 +141,7 @@ impl Caller {
         match &self.identity.workspace {
             Some(own) if own != name => {
                 let text = format!("{:?} is bound to another workspace than {name:?}", self.identity.subject);
-                Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into() })
+                Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into(), retry_ms: 0 })
             }
             _ => Ok(name),
         }
@@ -153,7 +153,7 @@ impl Caller {
             Some(own) if own != sandbox => {
                 let sandbox = field::shown(sandbox);
                 let text = format!("{:?} is sandbox {own:?}, and cannot act as {sandbox:?}", self.identity.subject);
-                Err(Rejection { reason: Reason::OtherSandbox, text, field: field.into() })
+                Err(Rejection { reason: Reason::OtherSandbox, text, field: field.into(), retry_ms: 0 })
             }
             _ => Ok(()),
         }

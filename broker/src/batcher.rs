@@ -214,18 +214,25 @@ fn gather(first: Request, requests: &mut mpsc::UnboundedReceiver<Request>) -> Ve
     gathered
 }
 
-/// Refuses what not every node of the cluster can apply yet, and lets the rest through.
+/// Refuses what not every node of the cluster can apply yet, and lets the rest through. Who asks for something is not said to nodes
+/// that could not note it: what is asked for goes on.
 fn admit(gathered: Vec<Request>, allows: impl Fn(u32) -> Result<(), ProposeError>) -> Vec<Request> {
-    let admitted = gathered.into_iter().filter_map(|request| match request {
-        Request::Verb { verb, bytes, answer, permit } if verb.level() > FIRST_LEVEL => match allows(verb.level()) {
-            Ok(()) => Some(Request::Verb { verb, bytes, answer, permit }),
-            Err(error) => {
-                answer(Err(RequestError::Unavailable(error)));
-                None
-            }
-        },
-        // Every node that there is can apply the first level.
-        request => Some(request),
+    let allows = |verb: &Verb| if verb.level() > FIRST_LEVEL { allows(verb.level()) } else { Ok(()) };
+    let admitted = gathered.into_iter().filter_map(|request| {
+        let (verb, bytes, answer, permit) = match request {
+            Request::Verb { verb, bytes, answer, permit } => (verb, bytes, answer, permit),
+            publish @ Request::Publish { .. } => return Some(publish),
+        };
+        let refused = match (allows(&verb), verb) {
+            (Ok(()), verb) => return Some(Request::Verb { verb, bytes, answer, permit }),
+            (Err(_), Verb::Attributed(attributed)) => match allows(&attributed.verb) {
+                Ok(()) => return Some(Request::Verb { verb: *attributed.verb, bytes, answer, permit }),
+                Err(error) => error,
+            },
+            (Err(error), _) => error,
+        };
+        answer(Err(RequestError::Unavailable(refused)));
+        None
     });
     admitted.collect()
 }
@@ -335,5 +342,36 @@ fn answer_publishes(
         };
         drop(answer.send(Ok(part)));
         start += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Attributed, Heartbeat, Origin, RevokeKey};
+
+    #[test]
+    fn who_asks_is_left_out_where_not_every_node_could_note_it() {
+        let asked = |verb| Verb::Attributed(Attributed { origin: Origin::default(), verb: Box::new(verb) });
+        let old = Verb::Heartbeat(Heartbeat { workspace: "w".into(), sandbox: "s".into() });
+        let new = Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() });
+        let admitted = |verb: &Verb, level: u32| {
+            let too_low = |needed| ProposeError::LevelTooLow { needed, level, who: Vec::new() };
+            let allows = move |needed| if needed <= level { Ok(()) } else { Err(too_low(needed)) };
+            let (told, answers) = std::sync::mpsc::channel();
+            let answer: VerbAnswer = Box::new(move |result| told.send(result.is_err()).unwrap_or_default());
+            let request = Request::Verb { verb: verb.clone(), bytes: 0, answer, permit: None };
+            let through = admit(vec![request], allows).pop();
+            let verb = through.map(|request| match request {
+                Request::Verb { verb, .. } => verb,
+                Request::Publish { .. } => panic!("it is no publish"),
+            });
+            (verb, answers.try_recv().unwrap_or(false))
+        };
+        assert_eq!(admitted(&asked(old.clone()), 1), (Some(old.clone()), false));
+        assert_eq!(admitted(&asked(old.clone()), 2), (Some(asked(old)), false));
+        assert_eq!(admitted(&asked(new.clone()), 1), (None, true));
+        assert_eq!(admitted(&new, 1), (None, true));
+        assert_eq!(admitted(&asked(new.clone()), 2), (Some(asked(new)), false));
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod register_sandbox;
 pub(crate) mod replay;
+pub(crate) mod set_quotas;
 pub(crate) mod tick;
 pub(crate) mod topics;
 pub(crate) mod trim;
@@ -46,6 +47,7 @@ pub(crate) use self::{
     publish::{Publish, Published},
     register_sandbox::{RegisterSandbox, Registered},
     replay::{Replay, Replayed},
+    set_quotas::SetQuotas,
     tick::{Tick, Ticked},
     topics::{CreateTopic, DeleteTopic, FollowTopics, Followed, TopicCreated, UnfollowTopics},
     trim::{Trim, Trimmed},
@@ -144,6 +146,7 @@ verbs! {
     Decide = 26 @ 2 -> Decided;
     Attributed = 27 @ 2 -> ();
     Note = 28 @ 2 -> ();
+    SetQuotas = 29 @ 2 -> ();
 }
 
 const PUBLISH: u8 = 1;

@@ -93,6 +93,10 @@ fn verbs() -> Vec<Verb> {
             origin: Origin { by: "z".into(), address: "::1".into(), request_id: "r".into() },
             verb: Box::new(Verb::RevokeKey(RevokeKey { id: 1, workspace: "w".into() })),
         }),
+        Verb::SetQuotas(SetQuotas {
+            workspace: "w".into(),
+            quotas: crate::quotas::Quotas { max_streams: 3, ..Default::default() },
+        }),
         Verb::Note(Note {
             workspace: "w".into(),
             entries: vec![Noted {

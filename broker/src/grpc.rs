@@ -13,6 +13,7 @@ mod keys;
 pub(crate) mod moving;
 mod policy;
 mod publish;
+mod quotas;
 mod registry;
 mod request;
 mod server;
@@ -54,6 +55,7 @@ use crate::{
     cluster::Routing,
     config::{Config, Limits},
     metrics::Metrics,
+    quotas::Buckets,
     rejection::{Reason, Rejection},
     shard::Shards,
 };
@@ -73,6 +75,8 @@ pub(crate) struct Edge {
     /// Who may come in.
     pub(crate) door: Door,
     streams: Arc<AtomicUsize>,
+    workspace_streams: quotas::WorkspaceStreams,
+    buckets: Arc<Buckets>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -88,6 +92,7 @@ pub(crate) struct ServerInfo {
 pub(crate) struct StreamPlace {
     streams: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    of_workspace: Option<quotas::WorkspacePlace>,
 }
 
 impl Drop for StreamPlace {
@@ -107,7 +112,18 @@ impl Edge {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let (limits, info) = (config.limits, Arc::new(info));
-        Self { shards, limits, metrics, info, routing, door, streams: Arc::default(), stopping }
+        Self {
+            shards,
+            limits,
+            metrics,
+            info,
+            routing,
+            door,
+            streams: Arc::default(),
+            workspace_streams: Arc::default(),
+            buckets: Arc::default(),
+            stopping,
+        }
     }
 
     /// Routes requests to the leaders of their shards; None on a node that is alone.
@@ -173,6 +189,7 @@ impl Edge {
             return Err(Rejection::new(Reason::TooManyStreams, text));
         }
         self.metrics.streams.inc();
-        Ok(StreamPlace { streams: Arc::clone(&self.streams), metrics: Arc::clone(&self.metrics) })
+        let (streams, metrics) = (Arc::clone(&self.streams), Arc::clone(&self.metrics));
+        Ok(StreamPlace { streams, metrics, of_workspace: None })
     }
 }

@@ -43,6 +43,7 @@ mod metrics;
 mod pem;
 pub mod policy;
 mod query;
+mod quotas;
 mod random;
 mod rejection;
 mod retention;

@@ -166,6 +166,7 @@ impl Machine {
             Verb::CreateKey(verb) => Outcome::CreateKey(api_key::create(state, verb)?),
             Verb::RevokeKey(verb) => Outcome::RevokeKey(api_key::revoke(state, &verb)?),
             Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
+            Verb::SetQuotas(verb) => Outcome::SetQuotas(workspace::set_quotas(state, &verb)?),
             Verb::Note(verb) => Outcome::Note(audit::noted(state, verb)?),
             // It was opened before; what is left of it here asks for nothing.
             Verb::Attributed(_) => Outcome::Attributed(Ok(())),

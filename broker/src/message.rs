@@ -107,7 +107,7 @@ pub(crate) fn check<'a>(body: &'a [u8], limits: &Limits, now_ms: u64) -> Result<
             body.len(),
             limits.max_message_bytes
         );
-        return Err(Rejection { reason: Reason::MessageTooLarge, text, field: "message".into() });
+        return Err(Rejection { reason: Reason::MessageTooLarge, text, field: "message".into(), retry_ms: 0 });
     }
     let view = read(body)?;
     view.check()?;

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod history;
 mod lanes;
 mod policy;
+mod quotas;
 pub(crate) mod registry;
 pub(crate) mod retention;
 mod topics;

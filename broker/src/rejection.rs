@@ -158,6 +158,10 @@ reasons! {
     TooManyHeld = 63, "TOO_MANY_HELD";
     /// The message was held before, and not approved.
     ApprovalDenied = 64, "APPROVAL_DENIED";
+    /// More comes in a second than a quota lets through.
+    RateLimited = 65, "RATE_LIMITED";
+    /// A quota of the workspace is used up.
+    QuotaExceeded = 66, "QUOTA_EXCEEDED";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.
@@ -170,22 +174,24 @@ pub struct Rejection {
     pub text: String,
     /// The path of the field at fault, empty when it is not about one.
     pub field: String,
+    /// When another try may go through, in milliseconds; 0: as its reason has it. Not kept in the log.
+    pub retry_ms: u32,
 }
 
 impl Rejection {
     /// A refusal that is not about one field.
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), field: String::new() }
+        Self { reason, text: text.into(), field: String::new(), retry_ms: 0 }
     }
 
     /// A refusal of the value of a field.
     pub fn field(field: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { reason: Reason::InvalidField, text: text.into(), field: field.into() }
+        Self { reason: Reason::InvalidField, text: text.into(), field: field.into(), retry_ms: 0 }
     }
 
     /// A field that this version cannot honour.
     pub fn unsupported(field: &'static str, text: impl Into<String>) -> Self {
-        Self { reason: Reason::UnsupportedField, text: text.into(), field: field.into() }
+        Self { reason: Reason::UnsupportedField, text: text.into(), field: field.into(), retry_ms: 0 }
     }
 
     /// No such workspace.
@@ -235,7 +241,7 @@ impl Field for Rejection {
         let mut text = || -> Result<String, DecodeError> {
             String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| DecodeError::Text("rejection"))
         };
-        Ok(Self { reason, text: text()?, field: text()? })
+        Ok(Self { reason, text: text()?, field: text()?, retry_ms: 0 })
     }
 }
 
@@ -248,7 +254,7 @@ mod tests {
         let codes: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
         for reason in Reason::ALL {
-            let rejection = Rejection { reason: *reason, text: "t".into(), field: "f".into() };
+            let rejection = Rejection { reason: *reason, text: "t".into(), field: "f".into(), retry_ms: 0 };
             let mut out = BytesMut::new();
             rejection.put(&mut out);
             assert_eq!(Rejection::from_bytes(out.freeze(), "rejection").unwrap(), rejection);

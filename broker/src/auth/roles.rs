@@ -205,8 +205,10 @@ pub const TABLE: &[Rule] = &[
     rule("/aintandem.server.v1.ServerService/GetServerInfo", LOOK_UP),
     rule("/aintandem.workspace.v1.WorkspaceService/CreateWorkspace", ADMIN),
     rule("/aintandem.workspace.v1.WorkspaceService/DeleteWorkspace", ADMIN),
+    rule("/aintandem.workspace.v1.WorkspaceService/GetQuotas", LOOK_UP),
     rule("/aintandem.workspace.v1.WorkspaceService/GetWorkspace", LOOK_UP),
     rule("/aintandem.workspace.v1.WorkspaceService/ListWorkspaces", LOOK_UP),
+    rule("/aintandem.workspace.v1.WorkspaceService/SetQuotas", ADMIN),
     rule("/aintandem.workspace.v1.WorkspaceService/UpdateWorkspace", ADMIN),
 ];
 

@@ -148,6 +148,7 @@ fn page_token(token: &str) -> Result<u64, Rejection> {
         reason: Reason::InvalidPageToken,
         text: "page_token is not from a listing of approvals".into(),
         field: "page_token".into(),
+        retry_ms: 0,
     })
 }
 

@@ -104,7 +104,9 @@ impl Edge {
         }
         if let Some(own) = &caller.identity().workspace {
             let text = format!("{:?} is bound to workspace {own:?}; name it", caller.identity().subject);
-            return Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into() }.into());
+            return Err(
+                Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into(), retry_ms: 0 }.into()
+            );
         }
         let found = self.shards.iter().find(|shard| shard.group.shard() == shard_id);
         let missing = || Rejection::new(Reason::UnknownShard, format!("there is no shard {shard_id}"));

@@ -182,7 +182,7 @@ impl Sweep {
         Ok(Self {
             edge: edge.clone(),
             caller: caller.clone(),
-            place: edge.take_stream_place()?,
+            place: edge.take_stream_place_of(&name)?,
             name,
             workspace,
             filter,
@@ -332,7 +332,7 @@ fn page_token(token: &str) -> Result<Position, Rejection> {
     let position = parts.and_then(|(sandbox, sequence)| Some((sandbox.parse().ok()?, sequence.parse().ok()?)));
     position.ok_or_else(|| {
         let text = format!("page_token {:?} is not from a listing of dead letters", field::shown(token));
-        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into() }
+        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into(), retry_ms: 0 }
     })
 }
 

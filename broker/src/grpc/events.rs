@@ -48,7 +48,7 @@ impl EventService for Edge {
         let next = if request.from_event == 0 { workspace.last_event + 1 } else { request.from_event };
         let watching = Watching {
             edge: self.clone(),
-            place: self.take_stream_place()?,
+            place: self.take_stream_place_of(&name)?,
             raised: shard.delivery.signals.events(),
             name,
             workspace: workspace.number,

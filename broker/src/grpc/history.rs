@@ -121,7 +121,7 @@ impl HistoryService for Edge {
         let to = if request.to_sequence == 0 { u64::MAX } else { request.to_sequence };
         let reading = Reading {
             edge: self.clone(),
-            place: self.take_stream_place()?,
+            place: self.take_stream_place_of(&name)?,
             appended: shard.delivery.signals.appended(),
             name,
             filter,
@@ -266,6 +266,6 @@ fn message_type(field: &'static str, value: i32) -> Result<u64, Rejection> {
 fn page_token(token: &str) -> Result<u64, Rejection> {
     token.strip_prefix('m').and_then(|number| number.parse().ok()).ok_or_else(|| {
         let text = format!("page_token {:?} is not from a listing of messages", field::shown(token));
-        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into() }
+        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into(), retry_ms: 0 }
     })
 }

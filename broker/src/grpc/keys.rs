@@ -75,7 +75,12 @@ impl KeyService for Edge {
             "" => None,
             token => Some(api_keys::id_of(token).ok_or_else(|| {
                 let text = "page_token is not from a listing of keys";
-                Rejection { reason: Reason::InvalidPageToken, text: text.into(), field: "page_token".into() }
+                Rejection {
+                    reason: Reason::InvalidPageToken,
+                    text: text.into(),
+                    field: "page_token".into(),
+                    retry_ms: 0,
+                }
             })?),
         };
         let shard = self.first_shard()?;
@@ -179,7 +184,7 @@ fn roles(caller: &Caller, request: &CreateKeyRequest) -> Result<Roles, Rejection
     }
     if let Some(workspace) = own.workspace.as_ref().filter(|workspace| **workspace != request.workspace_id) {
         let text = format!("{:?} is bound to workspace {workspace:?}, and so are the keys that he makes", own.subject);
-        return Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into() });
+        return Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into(), retry_ms: 0 });
     }
     if request.subject.is_empty() {
         return Err(Rejection::field("subject", "subject is empty; say whose key it is"));

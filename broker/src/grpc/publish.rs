@@ -28,6 +28,7 @@ use crate::{
     message::{self, Chosen, Destination, Envelope, SEQUENCE_ID_PREFIX},
     metrics::Metrics,
     query::QueryError,
+    quotas::Quotas,
     rejection::{Reason, Rejection},
     shard::Shard,
 };
@@ -108,7 +109,7 @@ async fn read_requests(
     caller: Caller,
     mut requests: Streaming<PublishStreamRequest>,
     answers: mpsc::Sender<Result<Answer, Status>>,
-    _place: StreamPlace,
+    mut place: StreamPlace,
 ) {
     let mut target: Option<(Arc<str>, BatcherHandle)> = None;
     loop {
@@ -130,7 +131,7 @@ async fn read_requests(
             }
         };
         let Ok(slot) = answers.reserve().await else { return };
-        match submit(&edge, &caller, &mut target, request).await {
+        match submit(&edge, &caller, (&mut target, &mut place), request).await {
             Ok(answer) => slot.send(Ok(answer)),
             Err(error) => {
                 slot.send(Err(error.into()));
@@ -143,7 +144,7 @@ async fn read_requests(
 async fn submit(
     edge: &Edge,
     caller: &Caller,
-    target: &mut Option<(Arc<str>, BatcherHandle)>,
+    (target, place): (&mut Option<(Arc<str>, BatcherHandle)>, &mut StreamPlace),
     request: PublishStreamRequest,
 ) -> Result<Answer, RequestError> {
     // The stream ends with what its caller has shown; until that reaches a client that reads nothing, nothing more is taken.
@@ -159,6 +160,7 @@ async fn submit(
         }
         None => {
             let workspace = caller.workspace(&request.workspace_id)?;
+            place.of_workspace = edge.workspace_place(workspace)?;
             target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
         }
     };
@@ -190,7 +192,7 @@ fn check(edge: &Edge, context: &mut PublishContext<'_>, request: &PublishStreamR
             limits.max_batch_messages,
             limits.max_batch_bytes
         );
-        return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into() });
+        return Err(Rejection { reason: Reason::BatchTooLarge, text, field: "messages".into(), retry_ms: 0 });
     }
     let (producer, first) = producer(context.caller, request.producer.as_ref())?;
     if first.checked_add(messages.len() as u64).is_none() {
@@ -237,8 +239,11 @@ fn producer(caller: &Caller, position: Option<&ProducerPosition>) -> Result<(u12
 /// What a publish needs to know of its workspace. A workspace that is not there is told by the machine.
 pub(super) struct PublishContext<'a> {
     pub(super) shard: &'a Shard,
-    caller: &'a Caller,
-    workspace: Option<Workspace>,
+    pub(super) caller: &'a Caller,
+    pub(super) workspace: Option<Workspace>,
+    pub(super) quotas: Option<Quotas>,
+    /// Of the workspace.
+    pub(super) name_hash: u128,
     pub(super) now_ms: u64,
     /// By capability, as far as messages were addressed to one.
     pub(super) capable: HashMap<String, Capable>,
@@ -263,7 +268,19 @@ impl Edge {
             Err(QueryError::Rejected(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(PublishContext { shard, caller, workspace: found, now_ms: shard.time.now_ms(), capable: HashMap::new() })
+        let quotas = match &found {
+            Some(found) => shard.reader.quotas(found.number)?,
+            None => None,
+        };
+        Ok(PublishContext {
+            shard,
+            caller,
+            workspace: found,
+            name_hash: if quotas.is_some() { keys::text_hash(workspace) } else { 0 },
+            quotas,
+            now_ms: shard.time.now_ms(),
+            capable: HashMap::new(),
+        })
     }
 
     /// Checks a message and appends its record.
@@ -277,6 +294,7 @@ impl Edge {
     ) -> Result<(), RequestError> {
         let view = message::check(body, &self.limits, context.now_ms)?;
         context.caller.acts_as("message.from_sandbox_id", view.from_sandbox_id)?;
+        self.within_quotas(context, view.from_sandbox_id, body.len())?;
         let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };

@@ -62,7 +62,7 @@ impl RegistryService for Edge {
             workspace: workspace.to_owned(),
             sandbox: sandbox.sandbox_id.clone(),
             description: description.into(),
-            max_sandboxes: self.limits.max_sandboxes_per_workspace,
+            max_sandboxes: self.max_sandboxes(workspace)?,
             settings: settings(&sandbox)?,
             capabilities: capabilities(&sandbox),
             heartbeat_timeout_ms: self.limits.heartbeat_timeout_ms,

@@ -74,6 +74,8 @@ fn code(reason: Reason) -> Code {
         | Reason::TooManyRequests
         | Reason::TooManyKeys
         | Reason::TooManyHeld
+        | Reason::RateLimited
+        | Reason::QuotaExceeded
         | Reason::TooManyStreams => Code::ResourceExhausted,
         Reason::ResponseTimeout => Code::DeadlineExceeded,
         Reason::HistoryGap | Reason::EventGap => Code::OutOfRange,
@@ -117,7 +119,8 @@ pub(crate) fn rejected(rejection: &Rejection) -> Status {
     if !rejection.field.is_empty() {
         details.add_bad_request_violation(rejection.field.clone(), rejection.text.clone());
     }
-    if let Some(delay) = retry_delay(rejection.reason) {
+    let told = Some(u64::from(rejection.retry_ms)).filter(|ms| *ms > 0).map(Duration::from_millis);
+    if let Some(delay) = told.or_else(|| retry_delay(rejection.reason)) {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(code(rejection.reason), rejection.text.clone(), details)
@@ -284,7 +287,7 @@ mod tests {
     #[test]
     fn every_reason_has_a_status_with_its_code() {
         for reason in Reason::ALL {
-            let status = rejected(&Rejection { reason: *reason, text: "text".into(), field: "f".into() });
+            let status = rejected(&Rejection { reason: *reason, text: "text".into(), field: "f".into(), retry_ms: 0 });
             assert_ne!(status.code(), Code::Unknown);
             let details = status.get_error_details();
             assert_eq!(details.error_info().unwrap().reason, reason.code());

@@ -28,6 +28,7 @@ use self::open::{ACK_DEADLINES_MS, Open};
 use super::{
     Edge, StreamPlace,
     moving::{self, Requests, Resume, Subscribed},
+    quotas::WorkspacePlace,
     status, time,
 };
 use crate::{
@@ -93,6 +94,7 @@ impl Edge {
             credit_timeout,
             done: false,
             _place: place,
+            workspace_place: None,
         }
     }
 }
@@ -120,6 +122,7 @@ pub(crate) struct SubscriptionStream {
     credit_timeout: Pin<Box<Sleep>>,
     done: bool,
     _place: Option<StreamPlace>,
+    workspace_place: Option<WorkspacePlace>,
 }
 
 impl Stream for SubscriptionStream {
@@ -234,6 +237,7 @@ impl SubscriptionStream {
         let sandbox = field::id("sandbox_id", &open.sandbox_id)?;
         self.caller.acts_as("sandbox_id", sandbox)?;
         let options = options(open)?;
+        let place = self.edge.workspace_place(workspace)?;
         let shard = self.edge.shards.of(workspace);
         let parts = (Arc::clone(&shard.delivery), Arc::clone(&shard.time));
         let subscription =
@@ -244,6 +248,7 @@ impl SubscriptionStream {
         let ack_deadline = Some(time::duration(options.ack_deadline_ms));
         self.answers.push_back(Answer::Opened(Opened { subscription_id: subscription_id.clone(), ack_deadline }));
         let metrics = Arc::clone(&self.edge.metrics);
+        self.workspace_place = place;
         self.open = Some(Open::new(subscription, shard.batcher.clone(), subscription_id, metrics));
         Ok(())
     }

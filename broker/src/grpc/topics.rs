@@ -184,7 +184,7 @@ fn page_token(token: &str) -> Result<&str, Rejection> {
     }
     field::topic("page_token", token).map_err(|_| {
         let text = format!("page_token {:?} is not from a listing of topics", field::shown(token));
-        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into() }
+        Rejection { reason: Reason::InvalidPageToken, text, field: "page_token".into(), retry_ms: 0 }
     })
 }
 

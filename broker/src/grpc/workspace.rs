@@ -1,9 +1,10 @@
 //! Workspaces.
 
 use tandem_proto::workspace::v1::{
-    CreateWorkspaceRequest, CreateWorkspaceResponse, DeleteWorkspaceRequest, DeleteWorkspaceResponse,
-    GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse, UpdateWorkspaceRequest,
-    UpdateWorkspaceResponse, Workspace, WorkspaceSettings, workspace_service_server::WorkspaceService,
+    CreateWorkspaceRequest, CreateWorkspaceResponse, DeleteWorkspaceRequest, DeleteWorkspaceResponse, GetQuotasRequest,
+    GetQuotasResponse, GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse,
+    SetQuotasRequest, SetQuotasResponse, UpdateWorkspaceRequest, UpdateWorkspaceResponse, Workspace, WorkspaceSettings,
+    workspace_service_server::WorkspaceService,
 };
 use tonic::{Request, Response, Status};
 
@@ -101,6 +102,21 @@ impl WorkspaceService for Edge {
         }
         let workspace = shard.reader.workspace(&name)?;
         Ok(Response::new(UpdateWorkspaceResponse { workspace: Some(on_wire(shard, name, &workspace)) }))
+    }
+
+    async fn set_quotas(&self, request: Request<SetQuotasRequest>) -> Result<Response<SetQuotasResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let SetQuotasRequest { workspace_id, quotas } = request.into_inner();
+        let workspace = caller.workspace(&workspace_id)?;
+        let quotas = self.set_quotas_of(&caller, workspace, quotas).await?;
+        Ok(Response::new(SetQuotasResponse { quotas: Some(quotas) }))
+    }
+
+    async fn get_quotas(&self, request: Request<GetQuotasRequest>) -> Result<Response<GetQuotasResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let workspace_id = request.into_inner().workspace_id;
+        let quotas = self.quotas_of(caller.workspace(&workspace_id)?).await?;
+        Ok(Response::new(GetQuotasResponse { quotas: Some(quotas) }))
     }
 
     async fn delete_workspace(

@@ -210,6 +210,9 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
             let entry = Entry::new(Kind::WorkspaceUpdated, &*verb.workspace);
             within(&verb.workspace, entry.saying(format!("{:?}", verb.settings)))
         }
+        Verb::SetQuotas(verb) => {
+            within(&verb.workspace, Entry::new(Kind::QuotasSet, "").saying(format!("{:?}", verb.quotas)))
+        }
         Verb::RegisterSandbox(verb) => {
             let text = format!("capabilities: {}", verb.capabilities.join(", "));
             within(&verb.workspace, Entry::new(Kind::SandboxRegistered, &*verb.sandbox).saying(text))
@@ -253,6 +256,7 @@ pub(super) fn done(state: &mut State, act: Act, outcome: &Outcome) -> Result<(),
         | Outcome::DeleteTopic(Ok(()))
         | Outcome::CreateWorkspace(Ok(()))
         | Outcome::UpdateWorkspace(Ok(()))
+        | Outcome::SetQuotas(Ok(()))
         | Outcome::DeleteWorkspace(Ok(()))
         | Outcome::CreateKey(Ok(()))
         | Outcome::RevokeKey(Ok(())) => entry,

@@ -27,7 +27,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
 pub(crate) use self::administration::{
-    api_key, api_key_count, api_keys_behind, audit, audit_head, policy, workspace_name,
+    api_key, api_key_count, api_keys_behind, audit, audit_head, policy, quotas, workspace_name,
 };
 pub(crate) use self::approvals::{
     approval, approval_ended, approval_message, approval_waiting, approvals, approvals_through,
@@ -111,6 +111,8 @@ mod tag {
     pub(super) const APPROVALS: u8 = 22;
     /// workspace u32, or 0 for the shard -> where its audit ends
     pub(super) const AUDIT_HEAD: u8 = 23;
+    /// workspace u32 -> its quotas
+    pub(super) const QUOTAS: u8 = 24;
 }
 
 /// Kinds of REMEMBERED.
@@ -436,6 +438,7 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::APPROVAL_ENDED,
         tag::APPROVALS,
         tag::AUDIT_HEAD,
+        tag::QUOTAS,
     ];
     tags.into_iter().map(|tag| tagged_range(tag, workspace)).collect()
 }

@@ -22,6 +22,7 @@ fn keys_have_these_bytes() {
     assert_eq!((approval_waiting(1, 2)[0], approval_ended(1, 2)[0]), (20, 21));
     assert_eq!(approvals(1).as_ref(), [22, 0, 0, 0, 1]);
     assert_eq!(audit(1, 2).as_ref(), [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+    assert_eq!(quotas(1).as_ref(), [24, 0, 0, 0, 1]);
     assert_eq!(audit_head(NO_WORKSPACE).as_ref(), [23, 0, 0, 0, 0]);
     assert_eq!(due(1, 2, DueKind::Audit)[8..], [0, 0, 0, 2, 9]);
     assert_eq!(due(1, 2, DueKind::Approval { number: 3 })[8..], [0, 0, 0, 2, 8, 0, 0, 0, 0, 0, 0, 0, 3]);

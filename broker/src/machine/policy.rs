@@ -198,7 +198,7 @@ pub(super) fn set(state: &mut State, verb: &SetPolicy) -> Result<Result<PolicySe
     let revision = before.map_or(0, |record| record.revision);
     if let Some(expected) = verb.if_revision.filter(|expected| *expected != revision) {
         let text = format!("the policy has revision {revision}, and not {expected}; read it again and decide anew");
-        return Ok(Err(Rejection { reason: Reason::PolicyChanged, text, field: "if_revision".into() }));
+        return Ok(Err(Rejection { reason: Reason::PolicyChanged, text, field: "if_revision".into(), retry_ms: 0 }));
     }
     if let Err(rejection) = check(&verb.json) {
         return Ok(Err(rejection));
@@ -215,7 +215,7 @@ pub(crate) fn check(json: &[u8]) -> Result<(), Rejection> {
     if json.is_empty() {
         return Ok(());
     }
-    let refused = |text: String| Rejection { reason: Reason::InvalidPolicy, text, field: "json".into() };
+    let refused = |text: String| Rejection { reason: Reason::InvalidPolicy, text, field: "json".into(), retry_ms: 0 };
     let text = std::str::from_utf8(json).map_err(|_| refused("the policy is not UTF-8".into()))?;
     Policy::parse(text).map(drop).map_err(|error| refused(format!("the policy is none: {error}")))
 }

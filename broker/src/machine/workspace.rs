@@ -8,7 +8,7 @@ use super::{
     state::{State, StateError},
 };
 use crate::{
-    command::{CreateWorkspace, UpdateWorkspace, create_workspace::Settings},
+    command::{CreateWorkspace, SetQuotas, UpdateWorkspace, create_workspace::Settings},
     encoding::{DecodeError, Field, Reader, encoded},
     rejection::{Reason, Rejection},
 };
@@ -144,6 +144,14 @@ pub(super) fn update(state: &mut State, verb: &UpdateWorkspace) -> Result<Result
     };
     workspace.settings = verb.settings;
     state.put_workspace(&verb.workspace, workspace);
+    Ok(Ok(()))
+}
+
+pub(super) fn set_quotas(state: &mut State, verb: &SetQuotas) -> Result<Result<(), Rejection>, StateError> {
+    let Some(workspace) = state.workspace(&verb.workspace)?.map(|workspace| workspace.number) else {
+        return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
+    };
+    state.put(RECORDS, keys::quotas(workspace), verb.quotas.to_bytes());
     Ok(Ok(()))
 }
 

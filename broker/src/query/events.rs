@@ -99,7 +99,7 @@ fn gap(name: &str, from: u64, to: u64) -> Rejection {
         field::shown(name),
         to + 1
     );
-    Rejection { reason: Reason::EventGap, text, field: "from_event".into() }
+    Rejection { reason: Reason::EventGap, text, field: "from_event".into(), retry_ms: 0 }
 }
 
 impl Collector<'_> {

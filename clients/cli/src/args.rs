@@ -37,7 +37,8 @@ pub use self::{
     policy::{PolicyArgs, PolicyCommand, SimulatePolicyArgs, TestPolicyArgs},
     publish::{MessageArgs, PubArgs, RequestArgs, TypeName},
     registry::{
-        AgentsArgs, InboxArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs,
+        AgentsArgs, InboxArgs, QuotaArgs, SandboxArgs, SandboxCommand, WorkspaceArgs, WorkspaceCommand,
+        WorkspaceSettingsArgs,
     },
     subscribe::{NackArgs, SubArgs},
     token::{CreateTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},

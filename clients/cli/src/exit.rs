@@ -152,6 +152,7 @@ fn hint(reason: &str) -> Option<&'static str> {
         }
         "POLICY_DENIED" => Some("tandem policy test --from ID --to ID says which rule it is"),
         "POLICY_CHANGED" => Some("tandem policy show"),
+        "RATE_LIMITED" | "QUOTA_EXCEEDED" => Some("tandem workspace quotas ID shows them"),
         "UNKNOWN_APPROVAL" => Some("tandem approval list"),
         "APPROVAL_ENDED" => Some("tandem approval show APPROVAL says how, and who said what"),
         "TOO_MANY_HELD" => Some("decide on what waits: tandem approval list"),

@@ -93,7 +93,7 @@ pub use tandem_proto::{
     policy::v1::Policy,
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
     server::v1::{GetServerInfoResponse as ServerInfo, Limits, Member},
-    workspace::v1::{Workspace, WorkspaceSettings},
+    workspace::v1::{Quotas, Rate, Workspace, WorkspaceSettings},
 };
 pub use token::Token;
 pub use tonic::Code;

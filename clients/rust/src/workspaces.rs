@@ -2,12 +2,12 @@
 
 use futures_util::Stream;
 use tandem_proto::workspace::v1::{
-    CreateWorkspaceRequest, DeleteWorkspaceRequest, GetWorkspaceRequest, ListWorkspacesRequest, UpdateWorkspaceRequest,
-    workspace_service_client::WorkspaceServiceClient,
+    CreateWorkspaceRequest, DeleteWorkspaceRequest, GetQuotasRequest, GetWorkspaceRequest, ListWorkspacesRequest,
+    SetQuotasRequest, UpdateWorkspaceRequest, workspace_service_client::WorkspaceServiceClient,
 };
 use tonic::transport::Channel;
 
-use crate::{Client, Error, Workspace, WorkspaceSettings, pages};
+use crate::{Client, Error, Quotas, Workspace, WorkspaceSettings, pages};
 
 /// The workspaces of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -93,6 +93,26 @@ impl Workspaces {
                 Ok((answer.workspaces, answer.next_page_token))
             }
         })
+    }
+
+    /// Replaces what a workspace may take; 0 is no limit of its own.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `UNKNOWN_WORKSPACE`; with `OTHER_WORKSPACE` when the caller is bound to a workspace.
+    pub async fn set_quotas(&self, workspace_id: impl Into<String>, quotas: Quotas) -> Result<Quotas, Error> {
+        let request = SetQuotasRequest { workspace_id: workspace_id.into(), quotas: Some(quotas) };
+        let answer = self.service().set_quotas(self.client.request(request)).await;
+        Ok(answer.map_err(|status| self.client.error(&status))?.into_inner().quotas.unwrap_or_default())
+    }
+
+    /// What a workspace may take.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `UNKNOWN_WORKSPACE`.
+    pub async fn quotas(&self, workspace_id: impl Into<String>) -> Result<Quotas, Error> {
+        let request = GetQuotasRequest { workspace_id: workspace_id.into() };
+        let answer = self.service().get_quotas(self.client.request(request)).await;
+        Ok(answer.map_err(|status| self.client.error(&status))?.into_inner().quotas.unwrap_or_default())
     }
 
     /// Deletes a workspace with its log, sandboxes and inboxes, at once and for good.

@@ -16,6 +16,7 @@ mod kill_nine;
 mod limits;
 mod metrics;
 mod published_once;
+mod quotas;
 mod registry;
 mod restart;
 mod retention;

@@ -25,8 +25,6 @@ async fn a_chain_is_listed_exported_and_checked() {
     assert_eq!(column(&topics, "/number"), [&json!(5)]);
     let plain = desk.text(&["audit", "list", "--limit", "1", "--from-record", "4"]).await;
     assert!(plain.starts_with("4 ") && plain.contains("batches_committed #1-2 (2 times): 2 batches"), "{plain}");
-    let shard = desk.one(&["sandbox", "list", "--limit", "1"]).await;
-    assert!(shard.is_object());
     desk.refused(&["audit", "list", "--kind", "nonsense"], 2, "USAGE", &["batches_committed"]).await;
     desk.refused(&["audit", "list", "--shard", "99"], 3, "UNKNOWN_SHARD", &["99"]).await;
 

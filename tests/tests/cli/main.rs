@@ -10,5 +10,6 @@ mod events;
 mod history;
 mod inbox;
 mod policy;
+mod quotas;
 mod request;
 mod topic;

@@ -15,6 +15,12 @@ pub(crate) fn audit_head(workspace: u32) -> Bytes {
     named(&[tag::AUDIT_HEAD, a, b, c, d], "")
 }
 
+/// The quotas of a workspace.
+pub(crate) fn quotas(workspace: u32) -> Bytes {
+    let [a, b, c, d] = workspace.to_be_bytes();
+    named(&[tag::QUOTAS, a, b, c, d], "")
+}
+
 /// The policy of a workspace.
 pub(crate) fn policy(workspace: u32) -> Bytes {
     let [a, b, c, d] = workspace.to_be_bytes();

@@ -40,6 +40,14 @@ pub enum WorkspaceCommand {
         /// Its id
         id: String,
     },
+    /// Show what a workspace may take, or change it; what is not named stays
+    Quotas {
+        /// Its id
+        id: String,
+        /// What it may take.
+        #[command(flatten)]
+        quotas: QuotaArgs,
+    },
     /// Delete a workspace with everything in it, for good
     Delete {
         /// Its id
@@ -62,6 +70,41 @@ pub struct WorkspaceSettingsArgs {
     /// How often a conversation may go to and fro, 1 to 255; 0: the default, 16
     #[arg(long, value_name = "N")]
     pub max_hops: Option<u32>,
+}
+
+/// What a workspace may take. 0 is as much as the settings of the server let everybody.
+#[derive(Debug, Default, Args)]
+pub struct QuotaArgs {
+    /// Of the whole workspace
+    #[arg(long, value_name = "N")]
+    pub messages_per_second: Option<u64>,
+    /// Of the whole workspace
+    #[arg(long, value_name = "BYTES")]
+    pub bytes_per_second: Option<u64>,
+    /// Of each sandbox that sends
+    #[arg(long, value_name = "N")]
+    pub sandbox_messages_per_second: Option<u64>,
+    /// Of each sandbox that sends
+    #[arg(long, value_name = "BYTES")]
+    pub sandbox_bytes_per_second: Option<u64>,
+    /// Of each subject of a token or a key
+    #[arg(long, value_name = "N")]
+    pub caller_messages_per_second: Option<u64>,
+    /// Of each subject of a token or a key
+    #[arg(long, value_name = "BYTES")]
+    pub caller_bytes_per_second: Option<u64>,
+    /// Bytes of history; what is more is refused
+    #[arg(long, value_name = "BYTES")]
+    pub max_stored_bytes: Option<u64>,
+    /// Bytes of one message
+    #[arg(long, value_name = "BYTES")]
+    pub max_message_bytes: Option<u64>,
+    /// Sandboxes, each with an inbox
+    #[arg(long, value_name = "N")]
+    pub max_sandboxes: Option<u32>,
+    /// Streams that are open at once, on each node
+    #[arg(long, value_name = "N")]
+    pub max_streams: Option<u32>,
 }
 
 /// `tandem sandbox`.

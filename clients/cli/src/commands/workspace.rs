@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
-use tandem_client::{Workspace, WorkspaceSettings};
+use tandem_client::{Quotas, Rate, Workspace, WorkspaceSettings};
 
 use crate::{
-    args::{WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs},
+    args::{QuotaArgs, WorkspaceArgs, WorkspaceCommand, WorkspaceSettingsArgs},
     exit::Failure,
     output::time,
     run::Context,
@@ -25,6 +25,12 @@ pub(crate) async fn run(context: &Context, args: WorkspaceArgs) -> Result<(), Fa
         WorkspaceCommand::Update { id, settings } => {
             let before = workspaces.get(id.as_str()).await?.settings.unwrap_or_default();
             vec![workspaces.update(id, settings.over(before)).await?]
+        }
+        WorkspaceCommand::Quotas { id, quotas } => {
+            let before = workspaces.quotas(id.as_str()).await?;
+            let after = quotas.over(before);
+            let told = if after == before { before } else { workspaces.set_quotas(id, after).await? };
+            return context.output.result(|| quotas_json(&told), || quotas_text(&told));
         }
         WorkspaceCommand::Delete { id } => {
             workspaces.delete(id.as_str()).await?;
@@ -54,6 +60,56 @@ impl WorkspaceSettingsArgs {
             max_hops: self.max_hops.unwrap_or(before.max_hops),
         }
     }
+}
+
+impl QuotaArgs {
+    /// Quotas with what was named changed.
+    fn over(&self, before: Quotas) -> Quotas {
+        let rate = |before: Option<Rate>, messages: Option<u64>, bytes: Option<u64>| {
+            let before = before.unwrap_or_default();
+            Some(Rate {
+                messages_per_second: messages.unwrap_or(before.messages_per_second),
+                bytes_per_second: bytes.unwrap_or(before.bytes_per_second),
+            })
+        };
+        Quotas {
+            workspace: rate(before.workspace, self.messages_per_second, self.bytes_per_second),
+            sandbox: rate(before.sandbox, self.sandbox_messages_per_second, self.sandbox_bytes_per_second),
+            caller: rate(before.caller, self.caller_messages_per_second, self.caller_bytes_per_second),
+            max_stored_bytes: self.max_stored_bytes.unwrap_or(before.max_stored_bytes),
+            max_message_bytes: self.max_message_bytes.unwrap_or(before.max_message_bytes),
+            max_sandboxes: self.max_sandboxes.unwrap_or(before.max_sandboxes),
+            max_streams: self.max_streams.unwrap_or(before.max_streams),
+        }
+    }
+}
+
+/// Each quota with its name.
+fn quota_rows(quotas: &Quotas) -> [(&'static str, u64); 10] {
+    let rate = |rate: Option<Rate>| rate.unwrap_or_default();
+    let (workspace, sandbox, caller) = (rate(quotas.workspace), rate(quotas.sandbox), rate(quotas.caller));
+    [
+        ("messages_per_second", workspace.messages_per_second),
+        ("bytes_per_second", workspace.bytes_per_second),
+        ("sandbox_messages_per_second", sandbox.messages_per_second),
+        ("sandbox_bytes_per_second", sandbox.bytes_per_second),
+        ("caller_messages_per_second", caller.messages_per_second),
+        ("caller_bytes_per_second", caller.bytes_per_second),
+        ("max_stored_bytes", quotas.max_stored_bytes),
+        ("max_message_bytes", quotas.max_message_bytes),
+        ("max_sandboxes", quotas.max_sandboxes.into()),
+        ("max_streams", quotas.max_streams.into()),
+    ]
+}
+
+fn quotas_json(quotas: &Quotas) -> Value {
+    quota_rows(quotas).into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+}
+
+fn quotas_text(quotas: &Quotas) -> String {
+    let shown = |value: u64| if value == 0 { "no limit of its own".to_owned() } else { value.to_string() };
+    let lines = quota_rows(quotas).map(|(name, value)| format!("{name:<28} {}", shown(value)));
+    lines.join("\n")
 }
 
 /// Seconds of a setting; nothing where it is unset.

@@ -31,7 +31,7 @@ const WRONG_VALUES: [Fault; 17] = [
     (
         |m| m.metadata = [("k".into(), "v".into()), ("aintandem-error".into(), "EXPIRED".into())].into(),
         "metadata",
-        &["\"aintandem-error\"", "the broker keeps for the answers that it gives itself", "choose another key"],
+        &["\"aintandem-error\"", "the broker keeps for what it says itself", "choose another key"],
     ),
 ];
 

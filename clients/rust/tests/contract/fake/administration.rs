@@ -180,6 +180,20 @@ impl WorkspaceService for Service {
         Ok(Response::new(workspace::UpdateWorkspaceResponse { workspace }))
     }
 
+    async fn set_quotas(
+        &self,
+        _: Request<workspace::SetQuotasRequest>,
+    ) -> Result<Response<workspace::SetQuotasResponse>, Status> {
+        unplayed()
+    }
+
+    async fn get_quotas(
+        &self,
+        _: Request<workspace::GetQuotasRequest>,
+    ) -> Result<Response<workspace::GetQuotasResponse>, Status> {
+        unplayed()
+    }
+
     async fn delete_workspace(
         &self,
         _: Request<workspace::DeleteWorkspaceRequest>,

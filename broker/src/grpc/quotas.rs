@@ -1,0 +1,181 @@
+//! Quotas: what a workspace may take, on the wire and where messages come in.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tandem_proto::workspace::v1::{Quotas as WireQuotas, Rate as WireRate};
+
+use super::{Edge, StreamPlace, publish::PublishContext};
+use crate::{
+    auth::Caller,
+    clock,
+    command::{Outcome, SetQuotas, Verb},
+    error::RequestError,
+    machine::keys,
+    quotas::{Owner, Quotas, Rate},
+    rejection::{Reason, Rejection},
+};
+
+/// Streams of each workspace that has a limit of its own, on this node.
+pub(super) type WorkspaceStreams = Arc<Mutex<HashMap<String, u32>>>;
+
+/// A place among the streams of a workspace.
+pub(super) struct WorkspacePlace {
+    streams: WorkspaceStreams,
+    workspace: String,
+}
+
+impl Drop for WorkspacePlace {
+    fn drop(&mut self) {
+        let mut streams = self.streams.lock();
+        if let Some(count) = streams.get_mut(&self.workspace) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.workspace);
+            }
+        }
+    }
+}
+
+fn used_up(text: String) -> Rejection {
+    Rejection::new(Reason::QuotaExceeded, text)
+}
+
+impl Edge {
+    /// A place among the streams of a workspace, if it may have one more.
+    pub(super) fn workspace_place(&self, workspace: &str) -> Result<Option<WorkspacePlace>, RequestError> {
+        let reader = &self.shards.of(workspace).reader;
+        // A workspace that is not there is told by who looks for it.
+        let Ok(found) = reader.workspace(workspace) else { return Ok(None) };
+        let most = reader.quotas(found.number)?.map_or(0, |quotas| quotas.max_streams);
+        let mut streams = self.workspace_streams.lock();
+        let count = streams.entry(workspace.to_owned()).or_default();
+        if most > 0 && *count >= most {
+            let text =
+                format!("workspace {workspace:?} has {count} streams open here, and its quota is {most}; close one");
+            if *count == 0 {
+                streams.remove(workspace);
+            }
+            return Err(used_up(text).into());
+        }
+        *count += 1;
+        let (streams, workspace) = (Arc::clone(&self.workspace_streams), workspace.to_owned());
+        Ok(Some(WorkspacePlace { streams, workspace }))
+    }
+
+    /// A place for a stream of a workspace that is known.
+    pub(super) fn take_stream_place_of(&self, workspace: &str) -> Result<StreamPlace, RequestError> {
+        let mut place = self.take_stream_place()?;
+        place.of_workspace = self.workspace_place(workspace)?;
+        Ok(place)
+    }
+
+    /// How many sandboxes a workspace may have.
+    pub(super) fn max_sandboxes(&self, workspace: &str) -> Result<u32, RequestError> {
+        let reader = &self.shards.of(workspace).reader;
+        let own = match reader.workspace(workspace) {
+            Ok(found) => reader.quotas(found.number)?.map_or(0, |quotas| quotas.max_sandboxes),
+            // The machine says that there is none.
+            Err(_) => 0,
+        };
+        let all = self.limits.max_sandboxes_per_workspace;
+        Ok(if own == 0 { all } else { own.min(all) })
+    }
+
+    pub(super) async fn set_quotas_of(
+        &self,
+        caller: &Caller,
+        workspace: &str,
+        wanted: Option<WireQuotas>,
+    ) -> Result<WireQuotas, RequestError> {
+        if let Some(own) = &caller.identity().workspace {
+            let text = format!(
+                "{:?} is bound to workspace {own:?}; quotas are set by who is bound to none",
+                caller.identity().subject
+            );
+            return Err(Rejection::new(Reason::OtherWorkspace, text).into());
+        }
+        let wanted = wanted.ok_or_else(|| {
+            Rejection::field("quotas", "quotas is missing; send all of them, those without a limit left at 0")
+        })?;
+        let quotas = read(&wanted);
+        let verb = caller.asks(Verb::SetQuotas(SetQuotas { workspace: workspace.to_owned(), quotas }));
+        match self.shards.of(workspace).batcher.call(verb, 0).await? {
+            Outcome::SetQuotas(result) => result?,
+            other => return Err(RequestError::internal(format!("quotas came to {other:?}"))),
+        }
+        Ok(on_wire(quotas))
+    }
+
+    pub(super) async fn quotas_of(&self, workspace: &str) -> Result<WireQuotas, RequestError> {
+        let shard = self.shards.of(workspace);
+        shard.group.read_barrier().await?;
+        let number = shard.reader.workspace(workspace)?.number;
+        Ok(on_wire(shard.reader.quotas(number)?.unwrap_or_default()))
+    }
+
+    /// Whether a workspace, the sandbox that sends and the caller have room for one more message.
+    pub(super) fn within_quotas(
+        &self,
+        context: &PublishContext<'_>,
+        from: &str,
+        bytes: usize,
+    ) -> Result<(), Rejection> {
+        let Some((quotas, workspace)) = context.quotas.as_ref().zip(context.workspace.as_ref()) else { return Ok(()) };
+        if quotas.max_message_bytes > 0 && bytes as u64 > quotas.max_message_bytes {
+            let text = format!(
+                "the message has {bytes} bytes; the quota of the workspace is {}: send a reference to the content instead",
+                quotas.max_message_bytes
+            );
+            return Err(Rejection { field: "message".into(), ..used_up(text) });
+        }
+        let stored = workspace.committed_bytes - workspace.trimmed_bytes;
+        if quotas.max_stored_bytes > 0 && stored >= quotas.max_stored_bytes {
+            let text = format!(
+                "the history of the workspace has {stored} bytes; its quota is {}: shorten its retention, or raise the quota",
+                quotas.max_stored_bytes
+            );
+            return Err(used_up(text));
+        }
+        if [quotas.workspace, quotas.sandbox, quotas.caller].iter().all(|rate| *rate == Rate::default()) {
+            return Ok(());
+        }
+        let own = context.name_hash;
+        let subject = &context.caller.identity().subject;
+        let owners = [
+            (Owner::Workspace(own), quotas.workspace),
+            (Owner::Sandbox(own, keys::text_hash(from)), quotas.sandbox),
+            (Owner::Caller(own, keys::text_hash(subject)), quotas.caller),
+        ];
+        self.buckets.take(&owners, bytes as u64, clock::now())
+    }
+}
+
+fn read(quotas: &WireQuotas) -> Quotas {
+    let rate = |rate: Option<WireRate>| {
+        let WireRate { messages_per_second: messages, bytes_per_second: bytes } = rate.unwrap_or_default();
+        Rate { messages, bytes }
+    };
+    Quotas {
+        workspace: rate(quotas.workspace),
+        sandbox: rate(quotas.sandbox),
+        caller: rate(quotas.caller),
+        max_stored_bytes: quotas.max_stored_bytes,
+        max_message_bytes: quotas.max_message_bytes,
+        max_sandboxes: quotas.max_sandboxes,
+        max_streams: quotas.max_streams,
+    }
+}
+
+fn on_wire(quotas: Quotas) -> WireQuotas {
+    let rate = |rate: Rate| Some(WireRate { messages_per_second: rate.messages, bytes_per_second: rate.bytes });
+    WireQuotas {
+        workspace: rate(quotas.workspace),
+        sandbox: rate(quotas.sandbox),
+        caller: rate(quotas.caller),
+        max_stored_bytes: quotas.max_stored_bytes,
+        max_message_bytes: quotas.max_message_bytes,
+        max_sandboxes: quotas.max_sandboxes,
+        max_streams: quotas.max_streams,
+    }
+}

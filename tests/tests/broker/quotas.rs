@@ -1,0 +1,206 @@
+//! Quotas: who takes more than he may is told what and for how long, and nobody else feels it.
+
+use std::time::Duration;
+
+use tandem_client::{
+    Batch, BatchReceipt, Client, Code, Error, ExceptionKind, Message, Quotas, Rate, Sandbox, Settings, SubscribeOptions,
+};
+use tandem_tests::{BrokerProcess, Home, Refused, direct, now};
+
+use crate::stage::WORKSPACE;
+
+/// A broker, and a client that is told of every refusal.
+struct Shop {
+    _home: Home,
+    broker: BrokerProcess,
+    client: Client,
+}
+
+impl Shop {
+    async fn with(sandboxes: &[&str], quotas: Quotas) -> Self {
+        let home = Home::new();
+        let broker = BrokerProcess::start(&home, &home.config()).await;
+        let endpoint = format!("http://{}", broker.grpc_address());
+        let settings = Settings { publish_attempts: 1, ..Settings::for_endpoint(endpoint) };
+        let client = Client::with_settings(settings).unwrap();
+        for sandbox in sandboxes {
+            client.registry(WORKSPACE).register_with_agents(*sandbox, Vec::new()).await.unwrap();
+        }
+        assert_eq!(client.workspaces().set_quotas(WORKSPACE, quotas).await.unwrap(), with_all(quotas));
+        Self { _home: home, broker, client }
+    }
+
+    async fn batch(&self, messages: &[Message]) -> BatchReceipt {
+        let mut stream = self.client.publisher(WORKSPACE).batch_stream();
+        stream.send(messages.iter().collect::<Batch>()).unwrap();
+        stream.finish();
+        stream.next().await.unwrap().unwrap()
+    }
+
+    async fn publish(&self, from: &str, content: impl Into<String>) -> Result<u64, Error> {
+        let receipt = self.client.publisher(WORKSPACE).publish(direct(from, "bob", content)).await;
+        receipt.map(|receipt| receipt.sequence)
+    }
+}
+
+/// As they are shown: rates are there also where they have no limit.
+fn with_all(quotas: Quotas) -> Quotas {
+    let all = |rate: Option<Rate>| Some(rate.unwrap_or_default());
+    Quotas { workspace: all(quotas.workspace), sandbox: all(quotas.sandbox), caller: all(quotas.caller), ..quotas }
+}
+
+fn rate(messages_per_second: u64, bytes_per_second: u64) -> Option<Rate> {
+    Some(Rate { messages_per_second, bytes_per_second })
+}
+
+fn refusals(receipt: &BatchReceipt) -> Vec<Error> {
+    let refused = |kind: &ExceptionKind| match kind {
+        ExceptionKind::Refused(error) => error.clone(),
+        other => panic!("{other:?}"),
+    };
+    receipt.exceptions.iter().map(|exception| refused(&exception.kind)).collect()
+}
+
+#[tokio::test]
+async fn a_rate_lets_through_what_it_says_and_tells_how_long_to_wait() {
+    let shop = Shop::with(&["alice", "bob"], Quotas { workspace: rate(50, 0), ..Quotas::default() }).await;
+    let messages: Vec<_> = (0..300).map(|number| direct("alice", "bob", format!("{number}"))).collect();
+    let receipt = shop.batch(&messages).await;
+    assert!((50..=60).contains(&receipt.accepted), "{}", receipt.accepted);
+    let refused = refusals(&receipt);
+    assert!(refused.iter().all(|error| error.reason() == "RATE_LIMITED" && error.is_retryable()), "{refused:?}");
+    assert!(refused[0].to_string().contains("workspace is 50 messages a second"), "{}", refused[0]);
+    let error = shop.publish("alice", "too early").await.unwrap_err();
+    Refused::from(error.clone()).expect(Code::ResourceExhausted, "RATE_LIMITED", &["try again in"]);
+    let delay = error.retry_delay().unwrap();
+    assert!(delay <= Duration::from_millis(21), "{delay:?}");
+    tokio::time::sleep(delay).await;
+    shop.publish("alice", "in time").await.unwrap();
+
+    // Over a while it is what it says.
+    let started = now();
+    let mut accepted = 0;
+    while started.elapsed() < Duration::from_secs(3) {
+        accepted += shop.batch(&messages[..20]).await.accepted;
+    }
+    let expected = 50.0 * started.elapsed().as_secs_f64();
+    assert!((f64::from(accepted) - expected).abs() < 15.0, "{accepted} instead of {expected}");
+}
+
+#[tokio::test]
+async fn a_loud_sandbox_leaves_the_others_their_part() {
+    let quotas = Quotas { sandbox: rate(10, 0), workspace: rate(0, 20_000), ..Quotas::default() };
+    let shop = Shop::with(&["alice", "bob", "carol"], quotas).await;
+    let messages: Vec<_> = (0..50).map(|number| direct("alice", "bob", format!("{number}"))).collect();
+    let receipt = shop.batch(&messages).await;
+    assert!((10..=12).contains(&receipt.accepted), "{}", receipt.accepted);
+    assert!(refusals(&receipt)[0].to_string().contains("sandbox is 10 messages"));
+    shop.publish("carol", "mine").await.unwrap();
+    // Bytes of all of them together.
+    shop.publish("carol", "x".repeat(50_000)).await.unwrap();
+    let error = shop.publish("carol", "x").await.unwrap_err();
+    assert!(error.to_string().contains("workspace is 20000 bytes a second"), "{error}");
+    assert!(error.retry_delay().unwrap() > Duration::from_millis(1_000), "what was too much is paid for");
+}
+
+#[tokio::test]
+async fn what_is_counted_is_refused_when_it_is_used_up() {
+    let quotas = Quotas {
+        max_message_bytes: 2_000,
+        max_sandboxes: 2,
+        max_streams: 2,
+        max_stored_bytes: 10_000,
+        ..Quotas::default()
+    };
+    let shop = Shop::with(&["alice", "bob"], quotas).await;
+    let third = shop.client.registry(WORKSPACE).register_with_agents("carol", Vec::new()).await.unwrap_err();
+    assert_eq!(third.reason(), "TOO_MANY_SANDBOXES");
+    let registry = shop.client.registry(WORKSPACE);
+    let again = registry.register(Sandbox { sandbox_id: "bob".into(), ..Sandbox::default() }).await;
+    again.expect("one that is there may be registered again");
+    let large = shop.publish("alice", "x".repeat(2_000)).await.unwrap_err();
+    Refused::from(large).expect(Code::ResourceExhausted, "QUOTA_EXCEEDED", &["quota of the workspace is 2000"]);
+
+    let open = async || shop.client.subscribe(WORKSPACE, "bob", SubscribeOptions::default()).await;
+    let (one, _two) = (open().await.unwrap(), open().await.unwrap());
+    assert_eq!(open().await.unwrap_err().reason(), "QUOTA_EXCEEDED");
+    drop(one);
+    let started = now();
+    while let Err(error) = open().await {
+        assert!(error.reason() == "QUOTA_EXCEEDED" && started.elapsed() < Duration::from_secs(10), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let mut sent = 0;
+    let full = loop {
+        match shop.publish("alice", "x".repeat(1_000)).await {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!((8..=11).contains(&sent), "{sent}");
+    Refused::from(full).expect(Code::ResourceExhausted, "QUOTA_EXCEEDED", &["its quota is 10000", "retention"]);
+    shop.client.workspaces().set_quotas(WORKSPACE, Quotas::default()).await.unwrap();
+    shop.publish("alice", "x".repeat(3_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn quotas_outlive_a_restart() {
+    let home = Home::new();
+    let quotas = with_all(Quotas { caller: rate(7, 8), max_streams: 9, ..Quotas::default() });
+    let broker = BrokerProcess::start(&home, &home.config()).await;
+    broker.client().workspaces().set_quotas(WORKSPACE, quotas).await.unwrap();
+    broker.kill_nine();
+    let broker = BrokerProcess::start(&home, &home.config()).await;
+    assert_eq!(broker.client().workspaces().quotas(WORKSPACE).await.unwrap(), quotas);
+    let unknown = broker.client().workspaces().set_quotas("nowhere", quotas).await.unwrap_err();
+    assert_eq!(unknown.reason(), "UNKNOWN_WORKSPACE");
+}
+
+/// How long publishes of one message take, one every few milliseconds: the 99th of 100.
+async fn p99(client: &Client) -> Duration {
+    let publisher = client.publisher("quiet");
+    let mut took = Vec::new();
+    for number in 0..2_000 {
+        let started = now();
+        publisher.publish(direct("alice", "bob", format!("{number}"))).await.unwrap();
+        took.push(started.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a figure: for a machine that does nothing else"]
+async fn a_noisy_workspace_leaves_the_latency_of_others() {
+    let shop = Shop::with(&["alice", "bob"], Quotas { workspace: rate(2_000, 0), ..Quotas::default() }).await;
+    let client = &shop.client;
+    client.workspaces().create("quiet").await.unwrap();
+    for sandbox in ["alice", "bob"] {
+        client.registry("quiet").register_with_agents(sandbox, Vec::new()).await.unwrap();
+    }
+    let quiet = shop.broker.client();
+    let alone = p99(&quiet).await;
+    // Ten times what it may, in steps, until the figure is there.
+    let noise = client.clone();
+    let noisy = tokio::spawn(async move {
+        let messages: Vec<_> = (0..200).map(|number| direct("alice", "bob", format!("{number}"))).collect();
+        let mut stream = noise.publisher(WORKSPACE).batch_stream();
+        let (mut sent, mut accepted) = (0_u64, 0_u64);
+        loop {
+            stream.send(messages.iter().collect::<Batch>()).unwrap();
+            let receipt = stream.next().await.unwrap().unwrap();
+            sent += u64::from(receipt.messages);
+            accepted += u64::from(receipt.accepted);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if sent > 60_000 {
+                return (sent, accepted);
+            }
+        }
+    });
+    let beside = p99(&quiet).await;
+    noisy.abort();
+    println!("p99 alone {alone:?}, beside a workspace that sends ten times its quota {beside:?}");
+    assert!(beside < alone * 2, "{alone:?}, {beside:?}");
+}
