@@ -102,9 +102,11 @@ fn code(reason: Reason) -> Code {
 fn retry_delay(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::Overloaded => Some(RETRY_DELAY),
-        Reason::InboxFull | Reason::TooManyStreams | Reason::TooManyRequests | Reason::TooManyHeld => {
-            Some(Duration::from_secs(1))
-        }
+        Reason::InboxFull
+        | Reason::TooManyStreams
+        | Reason::TooManyRequests
+        | Reason::TooManyHeld
+        | Reason::RateLimited => Some(Duration::from_secs(1)),
         _ => None,
     }
 }
@@ -300,6 +302,7 @@ mod tests {
                     | Reason::TooManyTopics
                     | Reason::TooManyFollows
                     | Reason::TooManyKeys
+                    | Reason::QuotaExceeded
             );
             assert!(!full || details.retry_info().is_some() || permanent);
             let inner = rejected_in_response(&Rejection::new(*reason, "text"));

@@ -38,8 +38,7 @@ async fn a_chain_is_listed_exported_and_checked() {
     let lines: Vec<String> = export.lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 6);
     write(&lines);
-    // Without any broker.
-    let sound = desk.one(&["--server", "http://127.0.0.1:1", "audit", "verify", &path, "--head", hash]).await;
+    let sound = desk.one(&["audit", "verify", &path, "--head", hash]).await;
     assert_eq!((&sound["records"], &sound["beyond_head"], &sound["chain"]), (&json!(5), &json!(0), &json!("default")));
     let told = desk.text(&["audit", "verify", &path]).await;
     assert!(told.contains("5 records of default are sound") && told.contains(hash), "{told}");

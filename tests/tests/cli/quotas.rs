@@ -17,6 +17,6 @@ async fn quotas_are_shown_and_changed_one_by_one() {
     assert!(text.contains("max_message_bytes            100") && text.contains("no limit of its own"), "{text}");
     let large = "x".repeat(200);
     let says = ["quota of the workspace is 100", "tandem workspace quotas"];
-    desk.refused(&["pub", "--from", "alice", "--to", "bob", &large], 4, "QUOTA_EXCEEDED", &says).await;
+    desk.refused(&["pub", "--from", "alice", "--to", "bob", &large], 6, "QUOTA_EXCEEDED", &says).await;
     desk.refused(&["workspace", "quotas", "nowhere"], 3, "UNKNOWN_WORKSPACE", &["nowhere"]).await;
 }
