@@ -95,7 +95,7 @@ fn any_record_that_is_edited_dropped_or_moved_is_found() {
     let (forged, _) = export(1, 19);
     assert!(verify(&forged, None).is_ok() && verify(&forged, head).is_err());
     assert!(verify(&forged, head).unwrap_err().text.contains("missing at the end"));
-    assert!(verify(&Vec::<String>::new(), None).is_err());
+    assert!(verify(Vec::<String>::new(), None).is_err());
     let headless = [&[lines[0].replace("\"previous\":\"00", "\"previous\":\"01")], &lines[1..]].concat();
     assert!(verify(&headless, None).is_err(), "a chain begins with zeros");
 }

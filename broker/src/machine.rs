@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod follow;
 pub(crate) mod inbox;
 pub(crate) mod keys;
+mod lineage;
 mod nack;
 pub(crate) mod notice;
 pub(crate) mod park;

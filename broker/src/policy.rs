@@ -15,7 +15,7 @@ mod index;
 use std::fmt;
 
 use self::{
-    form::{Form, Mode},
+    form::{Delegation, Form, Mode},
     index::Index,
 };
 
@@ -144,6 +144,11 @@ impl Policy {
     /// Whether agents, capability, size and metadata of a message make a difference.
     pub(crate) fn looks_inside(&self) -> bool {
         self.looks_inside
+    }
+
+    /// Whether whoever speaks in a conversation is judged for those on whose behalf he does.
+    pub fn follows_chains(&self) -> bool {
+        self.form.delegation == Delegation::Chain
     }
 
     /// What it takes to let go what a decision holds.

@@ -93,7 +93,7 @@ fn request(timeout: Duration) -> Request<RequestRequest> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_time_happens_although_time_is_ahead_of_the_clock() {
     let dir = tempfile::tempdir().unwrap();
-    let (running, edge, _stop) = start(dir.path()).await;
+    let (running, edge, _stop) = Box::pin(start(dir.path())).await;
     let ahead_ms = clock::unix_ms() + HOUR_MS;
     edge.shards.of(WORKSPACE).time.not_before(ahead_ms);
     for name in ["asks", "silent"] {

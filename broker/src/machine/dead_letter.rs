@@ -213,7 +213,7 @@ fn put_back(
     };
     if sandbox == wanted::NOBODY {
         let sender = state.sandbox_number(workspace, record.from)?.unwrap_or(wanted::NOBODY);
-        if let Some(recipient) = wanted::online(state, workspace, (sender, true), &record)? {
+        if let Some(recipient) = wanted::online(state, workspace, (sender, true), &record, None)? {
             return put_back(state, workspace, recipient, sequence, message, parked.history);
         }
         wanted::wait(state, workspace, (sender, true), (sequence, &record), parked)?;

@@ -124,6 +124,8 @@ pub(crate) enum Remembered {
     Producer = 1,
     /// The messages under one correlation id.
     Conversation = 2,
+    /// On whose behalf somebody speaks under one.
+    Lineage = 3,
 }
 
 /// The spaces of a state engine, in the order of their numbers.
@@ -206,6 +208,7 @@ pub(crate) fn remembered_parts(key: &[u8]) -> Option<(u32, Remembered, u128)> {
         0 => Remembered::Id,
         1 => Remembered::Producer,
         2 => Remembered::Conversation,
+        3 => Remembered::Lineage,
         _ => return None,
     };
     Some((u32::from_be_bytes([a, b, c, d]), kind, u128::from_be_bytes(*hash)))

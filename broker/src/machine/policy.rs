@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use super::{
     keys::{self, RECORDS},
+    publish,
     state::{State, StateError},
 };
 use crate::{
@@ -126,7 +127,12 @@ impl InForce {
         time_ms: u64,
     ) -> Judging<'a> {
         let said = if self.policy.looks_inside() { Said::in_body(body) } else { Said::default() };
-        Judging { in_force: self, from, message_type, said, time_ms }
+        Judging { in_force: self, from, chain: Vec::new(), message_type, said, time_ms }
+    }
+
+    /// Whether those count on whose behalf somebody speaks.
+    pub(super) fn follows_chains(&self) -> bool {
+        self.policy.follows_chains()
     }
 }
 
@@ -154,18 +160,53 @@ pub(crate) struct Held {
 pub(crate) struct Judging<'a> {
     in_force: Arc<InForce>,
     from: &'a str,
+    /// Those on whose behalf he sends it; empty for who is gone.
+    chain: Vec<String>,
     message_type: u8,
     said: Said<'a>,
     time_ms: u64,
 }
 
 impl Judging<'_> {
-    /// What becomes of it if it goes there.
+    /// The same on behalf of others.
+    pub(super) fn for_all(self, chain: Vec<String>) -> Self {
+        Self { chain, ..self }
+    }
+
+    /// What becomes of it if it goes there: what everybody lets it on whose behalf it is sent. What goes back to one of them is
+    /// judged by its sender alone.
     pub(crate) fn on(&self, to: Recipient<'_>) -> Judged {
+        let own = self.by(self.from, self.said.from_agent, to);
+        let goes_back = |name: &String| matches!(to, Recipient::Sandbox(to) if to == name);
+        if matches!(own, Judged::Denied(_)) || self.chain.iter().any(goes_back) {
+            return own;
+        }
+        let mut least = own;
+        for principal in &self.chain {
+            let judged = if principal.is_empty() {
+                let text = "it is sent on behalf of somebody who is gone, or of too many to know them";
+                Judged::Denied(Rejection::new(Reason::PolicyDenied, text))
+            } else {
+                self.by(principal, "", to)
+            };
+            match judged {
+                Judged::Denied(rejection) => {
+                    let text = format!("{}, for {principal:?}, on whose behalf it is sent", rejection.text);
+                    return Judged::Denied(Rejection { text, ..rejection });
+                }
+                Judged::Held(held) if least == Judged::Allowed => least = Judged::Held(held),
+                Judged::Held(_) | Judged::Allowed => {}
+            }
+        }
+        least
+    }
+
+    /// What becomes of it if this one sends it.
+    fn by(&self, from: &str, from_agent: &str, to: Recipient<'_>) -> Judged {
         let (policy, said) = (&self.in_force.policy, &self.said);
         let decision = policy.decide(&Facts {
-            from: self.from,
-            from_agent: said.from_agent,
+            from,
+            from_agent,
             to,
             capability: said.capability,
             to_agent: said.to_agent,
@@ -227,8 +268,10 @@ pub(super) fn judging<'a>(
     record: &Record<'a>,
 ) -> Result<Option<Judging<'a>>, StateError> {
     let time_ms = state.now_ms();
-    let in_force = in_force(state, workspace)?;
-    Ok(in_force.map(|in_force| in_force.judging(record.from, record.message_type, record.body, time_ms)))
+    let Some(in_force) = in_force(state, workspace)? else { return Ok(None) };
+    let chain = if in_force.follows_chains() { publish::chain(state, workspace, record)? } else { Vec::new() };
+    let judging = in_force.judging(record.from, record.message_type, record.body, time_ms);
+    Ok(Some(judging.for_all(chain)))
 }
 
 /// What becomes of a message if it goes to a sandbox that was chosen by what it can do.

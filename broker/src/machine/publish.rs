@@ -20,6 +20,7 @@ use super::{
     Appended, Effect, SharedRun, approval,
     audit::{self, Entry},
     keys::{self, BROADCAST, MESSAGES, RECORDS, RUNS, Remembered},
+    lineage::{self, Lineage},
     policy::{self, InForce},
     request,
     state::{KnownId, State, StateError},
@@ -49,6 +50,8 @@ pub(super) struct Routes {
     exceptions: Vec<(u32, Exception)>,
     hops: Vec<(u16, u8)>,
     conversations: BTreeMap<u128, Conversation>,
+    /// By correlation id, and whether it has changed.
+    lineages: BTreeMap<u128, (Lineage, bool)>,
     producers: Producers,
     expiries: Expiries,
     /// Hashes of the explicit ids, by index, and which of them may be known. Empty when there are none.
@@ -177,6 +180,7 @@ impl Routes {
             exceptions: Vec::new(),
             hops: Vec::new(),
             conversations: BTreeMap::new(),
+            lineages: BTreeMap::new(),
             producers: Producers::default(),
             expiries: Expiries::default(),
             ids: Vec::new(),
@@ -258,6 +262,11 @@ impl Routes {
         for (hash, conversation) in std::mem::take(&mut self.conversations) {
             state.remember(&self.workspace, Remembered::Conversation, hash, &conversation);
         }
+        for (hash, (lineage, changed)) in std::mem::take(&mut self.lineages) {
+            if changed {
+                state.remember(&self.workspace, Remembered::Lineage, hash, &lineage);
+            }
+        }
     }
 
     /// Writes the batch, its runs, and the workspace.
@@ -326,7 +335,29 @@ pub(super) fn received(state: &mut State, workspace: u32, sandbox: u32, record: 
     let mut conversation = known.unwrap_or_default();
     conversation.receive(sandbox, record.hops);
     state.remember(&workspace, Remembered::Conversation, record.correlation, &conversation);
+    if policy::in_force(state, workspace.number)?.is_some_and(|policy| policy.follows_chains())
+        && let Some(sender) = state.sandbox_number(workspace.number, record.from)?
+    {
+        let known: Option<Lineage> = state.remembered(&workspace, Remembered::Lineage, record.correlation)?;
+        let mut lineage = known.unwrap_or_default();
+        if lineage.receive(sandbox, sender) {
+            state.remember(&workspace, Remembered::Lineage, record.correlation, &lineage);
+        }
+    }
     Ok(())
+}
+
+/// The names of those on whose behalf a message is sent that is in the log.
+pub(super) fn chain(state: &mut State, workspace: u32, record: &Record<'_>) -> Result<Vec<String>, StateError> {
+    if record.correlation == 0 {
+        return Ok(Vec::new());
+    }
+    let Some(name) = state.workspace_name(workspace)? else { return Ok(Vec::new()) };
+    let Some(workspace) = state.workspace(&name)?.cloned() else { return Ok(Vec::new()) };
+    let known: Option<Lineage> = state.remembered(&workspace, Remembered::Lineage, record.correlation)?;
+    let sender = state.sandbox_number(workspace.number, record.from)?;
+    let behind = known.zip(sender).map(|(lineage, sender)| lineage.behind(sender)).unwrap_or_default();
+    lineage::names(state, workspace.number, &behind)
 }
 
 fn write_run(state: &mut State, workspace: u32, source: u32, priority: u8, first: u64, indexes: &[u16]) {

@@ -10,7 +10,7 @@ use super::{
     keys::{self, DueKind, RECORDS},
     park::{self, Place},
     parked::Parked,
-    policy::{self, Judged},
+    policy::{self, Judged, Judging},
     publish,
     registry::Heard,
     state::{Sandbox, State, StateError},
@@ -48,8 +48,8 @@ pub(super) fn online(
     workspace: u32,
     (sender, approved): (u32, bool),
     record: &Record<'_>,
+    judging: Option<&Judging<'_>>,
 ) -> Result<Option<u32>, StateError> {
-    let judging = policy::judging(state, workspace, record)?;
     let mut chosen: Option<((u64, u64), u32)> = None;
     for (key, _) in state.scan(RECORDS, &keys::capable_of(workspace, record.to), MAX_CANDIDATES)? {
         let number = keys::capable_sandbox(&key);
@@ -57,7 +57,7 @@ pub(super) fn online(
         if number == sender || heard.is_none_or(|heard| !heard.online) {
             continue;
         }
-        if !may_have(&policy::judge_for(state, workspace, judging.as_ref(), number)?, approved) {
+        if !may_have(&policy::judge_for(state, workspace, judging, number)?, approved) {
             continue;
         }
         let Some(inbox) = state.inbox(workspace, number)? else { continue };

@@ -23,8 +23,21 @@ const MINUTES_A_DAY: u32 = 24 * 60;
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
     pub(super) policy: Mode,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) delegation: Delegation,
     #[serde(default)]
     pub(super) rules: Vec<Rule>,
+}
+
+/// Who is judged for a message of a conversation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Delegation {
+    /// Whoever sends it, and all on whose behalf he does.
+    #[default]
+    Chain,
+    /// Whoever sends it.
+    Sender,
 }
 
 /// What becomes of what no rule fits.

@@ -89,7 +89,8 @@ async fn a_hundred_decisions_come_to_one_outcome_across_a_failover() {
         let tasks: Vec<_> = (0..DECISIONS)
             .map(|number| {
                 let (clients, together) = (approvers[number % APPROVERS.len()].clone(), Arc::clone(&together));
-                let decision = if number / APPROVERS.len() % 2 == 0 { Decision::Approve } else { Decision::Deny };
+                let decision =
+                    if (number / APPROVERS.len()).is_multiple_of(2) { Decision::Approve } else { Decision::Deny };
                 tokio::spawn(async move {
                     together.wait().await;
                     decide(clients, number, approval, decision).await

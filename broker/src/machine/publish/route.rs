@@ -1,8 +1,6 @@
 //! Finds the way of one message: to the lanes of its recipients, to a record of its own, to a caller that waits for it, or, of
 //! a conversation that goes round in circles, to the dead letters.
 
-use std::sync::Arc;
-
 use super::{Conversation, Origin, Routes, TopicRoutes};
 use crate::{
     batch::{Batch, Kind, Record},
@@ -11,9 +9,10 @@ use crate::{
         approval,
         events::{self, EventKind},
         keys::{self, RECORDS, Remembered},
+        lineage::{self, EVERYBODY},
         park::{self, Place},
         parked::{Content, Parked},
-        policy::{self, Held, Judged},
+        policy::{self, Held, Judged, Judging},
         request,
         state::{State, StateError},
         wanted::{self, NOBODY},
@@ -44,7 +43,8 @@ impl Routes {
         if let Some(known) = repeated_request(state, workspace, sender, record)? {
             return Ok(Err(known));
         }
-        let held = match self.judge(state, record)? {
+        let judging = self.judging(state, sender, record)?;
+        let held = match self.judge(state, record, judging.as_ref())? {
             Judged::Denied(rejection) => return refused(rejection),
             Judged::Held(held) if self.origin == Origin::Clients => Some(held),
             Judged::Held(_) | Judged::Allowed => None,
@@ -70,28 +70,31 @@ impl Routes {
                     return self.refuse_loop(state, record.to, sequence, hops);
                 }
                 self.count_hops(record, index, sequence, hops, |conversation| conversation.receive(recipient, hops));
+                self.hand_on(record, sender, recipient);
                 if too_often {
                     self.bury_loop(state, recipient, batch, index, hops)?;
                 } else {
                     self.direct(state, recipient, batch, index, hops)?;
                 }
             }
-            Kind::Wanted => return self.wanted(state, sender, batch, index, hops),
+            Kind::Wanted => return self.wanted(state, sender, (batch, index), hops, judging.as_ref()),
             Kind::Several => {
                 let recipients: Vec<u32> = record.recipients().collect();
-                return self.several(state, &recipients, batch, index, hops);
+                return self.several(state, (sender, &recipients), (batch, index), hops, judging.as_ref());
             }
             Kind::Broadcast | Kind::Topic if too_often => {
                 return self.refuse_loop(state, record.from, sequence, hops);
             }
             Kind::Broadcast => {
                 self.broadcast(state, sender, batch, index, record.priority)?;
+                self.hand_on(record, sender, EVERYBODY);
                 self.count_hops(record, index, sequence, hops, |conversation| conversation.receive_all(sender, hops));
             }
             Kind::Topic => {
                 if !self.topic(state, record.to, record.priority, index)? {
                     return refused(Rejection::unknown_topic(record.to));
                 }
+                self.hand_on(record, sender, EVERYBODY);
                 self.count_hops(record, index, sequence, hops, |conversation| conversation.receive_all(sender, hops));
             }
             Kind::Void => return refused(Rejection::field("destination", "the message goes nowhere")),
@@ -100,10 +103,37 @@ impl Routes {
         Ok(Ok(()))
     }
 
+    /// A message before the policy, with those on whose behalf it is sent; None where there is no policy.
+    fn judging<'a>(
+        &mut self,
+        state: &State,
+        sender: u32,
+        record: &Record<'a>,
+    ) -> Result<Option<Judging<'a>>, StateError> {
+        let Some(policy) = self.policy.clone() else { return Ok(None) };
+        let mut chain = Vec::new();
+        if policy.follows_chains() && record.correlation != 0 {
+            if !self.lineages.contains_key(&record.correlation) {
+                let known = state.remembered(&self.workspace, Remembered::Lineage, record.correlation)?;
+                self.lineages.insert(record.correlation, (known.unwrap_or_default(), false));
+            }
+            let behind = self.lineages[&record.correlation].0.behind(sender);
+            chain = lineage::names(state, self.workspace.number, &behind)?;
+        }
+        let judging = policy.judging(record.from, record.message_type, record.body, state.now_ms());
+        Ok(Some(judging.for_all(chain)))
+    }
+
+    /// A message reaches somebody, who speaks on behalf of its sender from now on.
+    fn hand_on(&mut self, record: &Record<'_>, sender: u32, recipient: u32) {
+        if let Some((lineage, changed)) = self.lineages.get_mut(&record.correlation) {
+            *changed |= lineage.receive(recipient, sender);
+        }
+    }
+
     /// What the policy says of a message. One to several waits when one of them may have it only with approval.
-    fn judge(&self, state: &State, record: &Record<'_>) -> Result<Judged, StateError> {
-        let Some(policy) = &self.policy else { return Ok(Judged::Allowed) };
-        let judging = Arc::clone(policy).judging(record.from, record.message_type, record.body, state.now_ms());
+    fn judge(&self, state: &State, record: &Record<'_>, judging: Option<&Judging<'_>>) -> Result<Judged, StateError> {
+        let Some(judging) = judging else { return Ok(Judged::Allowed) };
         let to = match record.kind {
             Kind::Direct => Recipient::Sandbox(record.to),
             Kind::Wanted => Recipient::Capability(record.to),
@@ -111,7 +141,7 @@ impl Routes {
             Kind::Broadcast => Recipient::Broadcast,
             Kind::Several if self.origin == Origin::Clients => {
                 for recipient in record.recipients() {
-                    let judged = policy::judge_for(state, self.workspace.number, Some(&judging), recipient)?;
+                    let judged = policy::judge_for(state, self.workspace.number, Some(judging), recipient)?;
                     if matches!(judged, Judged::Held(_)) {
                         return Ok(judged);
                     }
@@ -174,20 +204,24 @@ impl Routes {
         Ok(())
     }
 
-    fn several(&mut self, state: &mut State, recipients: &[u32], batch: &Batch, index: usize, hops: u8) -> Routed {
+    fn several(
+        &mut self,
+        state: &mut State,
+        (sender, recipients): (u32, &[u32]),
+        (batch, index): (&Batch, usize),
+        hops: u8,
+        judging: Option<&Judging<'_>>,
+    ) -> Routed {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let too_often = self.is_too_often(hops);
-        let policy = self.policy.clone();
-        let judging =
-            policy.map(|policy| policy.judging(record.from, record.message_type, record.body, state.now_ms()));
         let mut reached = Vec::new();
         let mut first_refusal = None;
         for recipient in recipients {
             if state.inbox(workspace, *recipient)?.is_none() {
                 continue;
             }
-            let refused = match policy::judge_for(state, workspace, judging.as_ref(), *recipient)? {
+            let refused = match policy::judge_for(state, workspace, judging, *recipient)? {
                 Judged::Denied(forbidden) => Some(forbidden),
                 // Who needs approval has it: else the message would wait.
                 Judged::Allowed | Judged::Held(_) => admit(state, workspace, *recipient, &record, too_often)?.err(),
@@ -221,16 +255,24 @@ impl Routes {
         self.count_hops(&record, index, batch.sequence(index), hops, |conversation| {
             reached.iter().for_each(|recipient| conversation.receive(*recipient, hops));
         });
+        reached.iter().for_each(|recipient| self.hand_on(&record, sender, *recipient));
         Ok(Ok(()))
     }
 
     /// To somebody who has a capability, or to wait for one.
-    fn wanted(&mut self, state: &mut State, sender: u32, batch: &Batch, index: usize, hops: u8) -> Routed {
+    fn wanted(
+        &mut self,
+        state: &mut State,
+        sender: u32,
+        (batch, index): (&Batch, usize),
+        hops: u8,
+        judging: Option<&Judging<'_>>,
+    ) -> Routed {
         let workspace = self.workspace.number;
         let record = batch.record(index);
         let sequence = batch.sequence(index);
         let approved = self.origin == Origin::Approved;
-        let recipient = match wanted::online(state, workspace, (sender, approved), &record)? {
+        let recipient = match wanted::online(state, workspace, (sender, approved), &record, judging)? {
             Some(recipient) => recipient,
             None => {
                 wanted::open(state, workspace)?;
@@ -249,6 +291,9 @@ impl Routes {
                 conversation.receive(recipient, hops);
             }
         });
+        if recipient != NOBODY {
+            self.hand_on(&record, sender, recipient);
+        }
         if too_often {
             self.bury_loop(state, recipient, batch, index, hops)?;
         } else if recipient == NOBODY {

@@ -67,8 +67,11 @@ fn state(shard: &TestShard, number: u64) -> Option<ApprovalState> {
     shard.reader.approval(1, number).unwrap().map(|approval| approval.state)
 }
 
-/// Type and metadata of what waits for a sandbox, oldest first.
-fn told(shard: &mut TestShard, sandbox: &str) -> Vec<(u8, Vec<(String, String)>, Value)> {
+/// Type, metadata and content of a message.
+type Told = (u8, Vec<(String, String)>, Value);
+
+/// What waits for a sandbox, oldest first.
+fn told(shard: &mut TestShard, sandbox: &str) -> Vec<Told> {
     let inbox = shard.open(sandbox);
     let items = shard.take(&inbox, 100);
     shard.ack(&inbox, &items);

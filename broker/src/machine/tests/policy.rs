@@ -147,3 +147,91 @@ fn what_waits_for_a_capability_goes_to_nobody_who_may_not_have_it() {
     shard.tick();
     assert_eq!((shard.pending("b"), shard.pending("c")), (0, 1));
 }
+
+/// A message of conversation 7.
+fn within<'a>(from: &'a str, to: &'a str) -> Record<'a> {
+    Record { correlation: 7, ..direct(from, to) }
+}
+
+fn allow(pairs: &[(&str, &str)]) -> Value {
+    let rules: Vec<_> = pairs.iter().map(|(from, to)| json!({"from": from, "to": to})).collect();
+    json!({"policy": "allow_list", "rules": rules})
+}
+
+#[test]
+fn whoever_speaks_for_another_may_no_more_than_that_one() {
+    let mut shard = TestShard::with_sandboxes();
+    let pairs = [("a", "b"), ("b", "c"), ("c", "b"), ("b", "a")];
+    set(&mut shard, &allow(&pairs));
+    assert_eq!(publish(&mut shard, &[within("a", "b"), within("b", "c")]), [None, DENIED], "a may not speak to c");
+    assert_eq!(publish(&mut shard, &[direct("b", "c"), Record { correlation: 8, ..direct("b", "c") }]), [None, None]);
+    shard.restart();
+    assert_eq!(publish(&mut shard, &[within("b", "c"), within("b", "a")]), [DENIED, None], "an answer goes back");
+    let both = [&pairs[..], &[("a", "c")]].concat();
+    set(&mut shard, &allow(&both));
+    assert_eq!(publish(&mut shard, &[within("b", "c"), within("c", "b"), within("b", "a")]), [None, None, None]);
+    // What b began c answers, whatever it was that led to it.
+    set(&mut shard, &allow(&pairs));
+    assert_eq!(publish(&mut shard, &[within("c", "b"), within("b", "c")]), [None, DENIED]);
+    let mut alone = allow(&pairs);
+    alone["delegation"] = json!("sender");
+    set(&mut shard, &alone);
+    assert_eq!(publish(&mut shard, &[within("b", "c")]), [None]);
+}
+
+#[test]
+fn the_strictest_of_a_chain_counts() {
+    let mut shard = TestShard::with_sandboxes();
+    let rules = json!([
+        {"from": "a", "to": "c", "approval_required": true}, {"from": "a", "to": "b"}, {"from": "b", "to": "*"},
+    ]);
+    set(&mut shard, &json!({"policy": "allow_list", "rules": rules}));
+    assert_eq!(publish(&mut shard, &[within("a", "b"), direct("b", "c")]), [None, None]);
+    let held = shard.publish_records(&[within("b", "c")]).exceptions;
+    assert!(matches!(held[..], [(0, crate::command::publish::Exception::Held { approval: 1 })]), "{held:?}");
+    // Who is gone may nothing any more, and neither may who speaks for him.
+    shard.apply(&[unregister("a")]);
+    assert_eq!(publish(&mut shard, &[within("b", "c"), direct("b", "c")]), [DENIED, None]);
+}
+
+#[test]
+fn what_everybody_heard_binds_everybody() {
+    let mut shard = TestShard::with_sandboxes();
+    set(&mut shard, &allow(&[("a", "broadcast"), ("b", "*"), ("c", "*")]));
+    let news = Record { kind: Kind::Broadcast, ..within("a", "") };
+    assert_eq!(
+        publish(&mut shard, &[news, within("b", "c"), within("b", "a"), direct("b", "c")]),
+        [None, DENIED, None, None]
+    );
+}
+
+proptest::proptest! {
+    /// Against the plainest reading: everybody who led to a message may send it himself, unless it goes back to one of them.
+    #[test]
+    fn authority_never_widens(
+        rules in proptest::collection::btree_set((0..4_usize, 0..4_usize), 0..12),
+        steps in proptest::collection::vec((0..4_usize, 0..4_usize, 0..2_u128), 1..40),
+    ) {
+        let names = ["a", "b", "c", "d"];
+        let mut shard = TestShard::with_sandboxes();
+        shard.apply(&[register("d")]);
+        let pairs: Vec<_> = rules.iter().map(|(from, to)| (names[*from], names[*to])).collect();
+        set(&mut shard, &allow(&pairs));
+        // By conversation and sandbox: on whose behalf it speaks.
+        let mut behind = vec![vec![std::collections::BTreeSet::new(); 4]; 2];
+        for (from, to, conversation) in steps {
+            let record = Record { correlation: conversation + 1, ..direct(names[from], names[to]) };
+            let known: std::collections::BTreeSet<usize> = behind[conversation as usize][from].clone();
+            let back = known.contains(&to);
+            let may = |sender: usize| rules.contains(&(sender, to));
+            let expected = may(from) && (back || known.iter().all(|principal| may(*principal)));
+            let seen = publish(&mut shard, &[record]);
+            proptest::prop_assert_eq!(seen, [if expected { None } else { DENIED }], "{} to {} in {}", from, to, conversation);
+            if expected && !back {
+                let entry: &mut std::collections::BTreeSet<usize> = &mut behind[conversation as usize][to];
+                entry.extend(known.into_iter().chain([from]));
+                entry.remove(&to);
+            }
+        }
+    }
+}
