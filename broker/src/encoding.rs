@@ -35,9 +35,11 @@ pub(crate) enum DecodeError {
     },
 }
 
-/// Appends a text of at most 255 bytes. Longer ones are refused where they enter the process.
+/// Appends a text of at most 255 bytes. Longer ones are refused where they enter the process; one that comes here all the same is cut,
+/// because a length that is wrong would make what follows unreadable.
 pub(crate) fn put_text(out: &mut BytesMut, text: &str) {
     debug_assert!(text.len() <= usize::from(u8::MAX));
+    let text = &text[..text.floor_char_boundary(usize::from(u8::MAX))];
     out.put_u8(text.len() as u8);
     out.put_slice(text.as_bytes());
 }

@@ -182,6 +182,13 @@ impl Edge {
         routes.routes()
     }
 
+    /// Somebody who is known asked for what he may not have, within a stream.
+    fn turned_away(&self, caller: &Caller, path: &str, why: &Rejection) {
+        let identity = caller.identity();
+        let workspace = identity.workspace.as_deref().unwrap_or_default();
+        self.door.refusals().add((&identity.subject, workspace), caller.seen(), path, why);
+    }
+
     fn take_stream_place(&self) -> Result<StreamPlace, Rejection> {
         if self.streams.fetch_add(1, Ordering::Relaxed) >= self.limits.max_streams {
             self.streams.fetch_sub(1, Ordering::Relaxed);

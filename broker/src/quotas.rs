@@ -15,6 +15,8 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
+/// Seconds for which somebody waits at the most who has brought far too much at once.
+const MAX_DEBT_S: f64 = 60.0;
 /// Buckets that are kept; when there are more, those that are full are forgotten, which changes nothing.
 const MAX_BUCKETS: usize = 65_536;
 
@@ -78,13 +80,18 @@ pub(crate) struct Buckets(Mutex<HashMap<Owner, Bucket>>);
 
 impl Bucket {
     fn full(rate: Rate, at: Instant) -> Self {
-        Self { messages: rate.messages as f64, bytes: rate.bytes as f64, at }
+        let worth = |rate: u64| if rate == 0 { f64::INFINITY } else { rate as f64 };
+        Self { messages: worth(rate.messages), bytes: worth(rate.bytes), at }
     }
 
     /// With what has come since.
     fn filled(self, rate: Rate, now: Instant) -> Self {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        let fill = |tokens: f64, rate: u64| (tokens + passed * rate as f64).min(rate as f64);
+        // What has no limit has no debts either, also when it gets one.
+        let fill = |tokens: f64, rate: u64| match rate as f64 {
+            0.0 => f64::INFINITY,
+            rate => (tokens.max(-MAX_DEBT_S * rate) + passed * rate).min(rate),
+        };
         Self { messages: fill(self.messages, rate.messages), bytes: fill(self.bytes, rate.bytes), at: now }
     }
 
@@ -192,6 +199,21 @@ mod tests {
         assert!(buckets.take(&both, 1, start).unwrap_err().text.contains("sandbox is 2 messages"));
         let other = [(workspace, SLOW), (Owner::Sandbox(1, 8), Rate::default())];
         assert_eq!(taken(&buckets, &other, 1, start, 30), 8);
+    }
+
+    #[test]
+    fn what_had_no_limit_has_no_debts() {
+        let (buckets, start) = (Buckets::default(), clock::now());
+        let owner = Owner::Workspace(1);
+        let rate = |messages, bytes| Rate { messages, bytes };
+        for _ in 0..1_000 {
+            buckets.take(&[(owner, rate(10_000, 0))], 1_000_000, start).unwrap();
+        }
+        buckets.take(&[(owner, rate(10_000, 1_000))], 10, start).unwrap();
+        buckets.take(&[(owner, rate(0, 1_000))], 1_000_000_000, start).unwrap();
+        let refused = buckets.take(&[(owner, rate(0, 1_000))], 1, start + Duration::from_millis(1)).unwrap_err();
+        assert!(refused.retry_ms <= 60_001, "nobody waits for ever: {refused:?}");
+        buckets.take(&[(owner, rate(5, 0))], 1, start).unwrap();
     }
 
     #[test]

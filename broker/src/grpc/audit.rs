@@ -120,7 +120,8 @@ impl Edge {
         if workspace.is_empty() { self.first_shard() } else { Ok(self.shards.of(workspace)) }
     }
 
-    async fn note(&self, workspace: &str, entries: Vec<Noted>) -> Result<(), RequestError> {
+    async fn note(&self, workspace: &str, mut entries: Vec<Noted>) -> Result<(), RequestError> {
+        entries.iter_mut().for_each(bound);
         let bytes = entries.iter().map(|entry| entry.text.len() + 128).sum();
         let verb = Verb::Note(Note { workspace: workspace.to_owned(), entries });
         match self.shard_to_note(workspace)?.batcher.call(verb, bytes).await? {
@@ -132,14 +133,17 @@ impl Edge {
     /// Tells the audit now and then who was turned away here, for as long as the node runs.
     pub(crate) async fn report_refusals(self: Arc<Self>) {
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(REPORT_EVERY) => {}
-                () = self.stopped() => return,
-            }
+            let stopping = tokio::select! {
+                () = tokio::time::sleep(REPORT_EVERY) => false,
+                () = self.stopped() => true,
+            };
             for (workspace, notes) in self.door.refusals().take() {
                 if !self.report_notes(&workspace, notes.clone()).await {
                     self.door.refusals().put_back(&workspace, notes);
                 }
+            }
+            if stopping {
+                return;
             }
         }
     }
@@ -163,7 +167,20 @@ impl Edge {
     }
 }
 
-fn told(note: Noted) -> AuditRecord {
+/// What came from outside is not longer than a record may hold.
+fn bound(note: &mut Noted) {
+    let Origin { by, address, request_id } = &mut note.origin;
+    for text in [by, address, request_id, &mut note.about] {
+        text.truncate(text.floor_char_boundary(field::MAX_NAME_BYTES));
+    }
+    if note.text.len() > MAX_TEXT_BYTES {
+        let text = String::from_utf8_lossy(&note.text).into_owned();
+        note.text = Bytes::copy_from_slice(&text.as_bytes()[..text.floor_char_boundary(MAX_TEXT_BYTES)]);
+    }
+}
+
+fn told(mut note: Noted) -> AuditRecord {
+    bound(&mut note);
     let Noted { kind, origin: Origin { by, address, request_id }, about, count, text } = note;
     let text = String::from_utf8_lossy(&text).into_owned();
     AuditRecord { kind: kind as i32, by, address, request_id, about, count, text, ..AuditRecord::default() }
@@ -175,6 +192,9 @@ fn noted(record: AuditRecord) -> Result<Noted, Rejection> {
         field::name(field, value)?;
     }
     let kind = kind(record.kind)?;
+    if !matches!(kind, Kind::CallRefused | Kind::AuthenticationFailed | Kind::ClusterChanged) {
+        return Err(Rejection::field("kind", format!("{} is noted by the command that does it", kind.name())));
+    }
     if text.len() > MAX_TEXT_BYTES {
         return Err(Rejection::field(
             "text",

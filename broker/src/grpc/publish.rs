@@ -33,6 +33,9 @@ use crate::{
     shard::Shard,
 };
 
+/// For the audit.
+const PUBLISH_STREAM: &str = "/aintandem.messaging.v1.PublishService/PublishStream";
+
 /// A batch whose good messages are on their way.
 struct Checked {
     records: Bytes,
@@ -159,7 +162,8 @@ async fn submit(
             return Err(Rejection::field("workspace_id", text).into());
         }
         None => {
-            let workspace = caller.workspace(&request.workspace_id)?;
+            let told = |why: &Rejection| edge.turned_away(caller, PUBLISH_STREAM, why);
+            let workspace = caller.workspace(&request.workspace_id).inspect_err(told)?;
             place.of_workspace = edge.workspace_place(workspace)?;
             target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
         }
@@ -202,18 +206,24 @@ fn check(edge: &Edge, context: &mut PublishContext<'_>, request: &PublishStreamR
     }
     let mut records = BytesMut::with_capacity(bytes + messages.len() * 64);
     let mut refused = Vec::new();
+    // Whether all that is refused is so because it is too much.
+    let mut over = true;
     for (position, message) in messages.iter().enumerate() {
         let before = records.len();
         let producer = (producer, first + position as u64);
         if let Err(error) = edge.encode(context, message, producer, 0, &mut records) {
             let RequestError::Rejected(rejection) = error else { return Err(unreadable(&error)) };
+            edge.turned_away(context.caller, PUBLISH_STREAM, &rejection);
+            over &= matches!(rejection.reason, Reason::RateLimited | Reason::QuotaExceeded);
             records.truncate(before);
             // It takes its place among what the producer sends, or what follows would be missing something.
             Record { producer, ..Record::void() }.encode(&mut records);
             refused.push((position as u32, rejection));
         }
     }
-    let count = if refused.len() == messages.len() && producer == 0 { 0 } else { messages.len() as u32 };
+    // What is too much as a whole costs the log nothing, and takes no positions.
+    let nothing = refused.len() == messages.len() && (producer == 0 || over);
+    let count = if nothing { 0 } else { messages.len() as u32 };
     Ok(Checked { records: records.freeze(), count, refused })
 }
 

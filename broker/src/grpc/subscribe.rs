@@ -52,6 +52,9 @@ const ACK_DEADLINE_MS: u64 = 30_000;
 /// Requests handled before deliveries get a turn.
 const MAX_REQUESTS_A_TURN: usize = 64;
 
+/// For the audit.
+const SUBSCRIBE: &str = "/aintandem.messaging.v1.SubscribeService/Subscribe";
+
 #[tonic::async_trait]
 impl SubscribeService for Edge {
     type SubscribeStream = Subscribed;
@@ -233,9 +236,10 @@ impl SubscriptionStream {
     }
 
     fn open(&mut self, open: &wire::Open) -> Result<(), Status> {
-        let workspace = self.caller.workspace(&open.workspace_id)?;
+        let told = |why: &Rejection| self.edge.turned_away(&self.caller, SUBSCRIBE, why);
+        let workspace = self.caller.workspace(&open.workspace_id).inspect_err(told)?;
         let sandbox = field::id("sandbox_id", &open.sandbox_id)?;
-        self.caller.acts_as("sandbox_id", sandbox)?;
+        self.caller.acts_as("sandbox_id", sandbox).inspect_err(told)?;
         let options = options(open)?;
         let place = self.edge.workspace_place(workspace)?;
         let shard = self.edge.shards.of(workspace);

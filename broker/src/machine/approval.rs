@@ -292,7 +292,10 @@ pub(super) fn decide(state: &mut State, verb: &Decide) -> Result<Result<Decided,
         return Ok(Err(Rejection::unknown_approval(verb.number)));
     };
     if approval.state == ApprovalState::Waiting && approval.deadline_ms <= state.now_ms() {
+        // Not what this one asks for.
+        let asks = std::mem::take(&mut state.origin);
         end(state, workspace, verb.number, &mut approval, ApprovalState::Expired, "nobody decided in time".into())?;
+        state.origin = asks;
     }
     // A call that is repeated finds what it has done.
     if approval.has_said(verb) {

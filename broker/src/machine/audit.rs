@@ -13,8 +13,9 @@ use super::{
 use crate::{
     audit::{GENESIS, Hash, Kind, Record, link},
     batch::Batch,
-    command::{Attributed, Note, Noted, Origin, Outcome, Verb},
+    command::{Attributed, Note, Noted, Origin, Outcome, Verb, create_workspace::Settings},
     encoding::{Field as _, encoded},
+    quotas::{Quotas, Rate},
     rejection::Rejection,
 };
 
@@ -208,11 +209,9 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
         }
         Verb::UpdateWorkspace(verb) => {
             let entry = Entry::new(Kind::WorkspaceUpdated, &*verb.workspace);
-            within(&verb.workspace, entry.saying(format!("{:?}", verb.settings)))
+            within(&verb.workspace, entry.saying(settings(&verb.settings)))
         }
-        Verb::SetQuotas(verb) => {
-            within(&verb.workspace, Entry::new(Kind::QuotasSet, "").saying(format!("{:?}", verb.quotas)))
-        }
+        Verb::SetQuotas(verb) => within(&verb.workspace, Entry::new(Kind::QuotasSet, "").saying(quotas(&verb.quotas))),
         Verb::RegisterSandbox(verb) => {
             let text = format!("capabilities: {}", verb.capabilities.join(", "));
             within(&verb.workspace, Entry::new(Kind::SandboxRegistered, &*verb.sandbox).saying(text))
@@ -226,7 +225,7 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
         }
         Verb::CreateKey(verb) => {
             let text = format!(
-                "for {:?}, roles {:#010b}, workspace {:?}, sandbox {:?}",
+                "for {}, roles {}, workspace {}, sandbox {}",
                 verb.subject, verb.roles, verb.workspace, verb.sandbox
             );
             at_shard(Entry::new(Kind::KeyCreated, format!("{:016x}", verb.id)).saying(text))
@@ -239,6 +238,27 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
     })
 }
 
+/// Settings in words. Part of the format: every node, of every version, must say the same.
+fn settings(settings: &Settings) -> String {
+    let Settings { default_ttl_ms, retention_age_ms, retention_bytes, max_hops } = settings;
+    format!(
+        "default_ttl_ms {default_ttl_ms}, retention_age_ms {retention_age_ms}, retention_bytes {retention_bytes}, max_hops {max_hops}"
+    )
+}
+
+/// Quotas in words; as above.
+fn quotas(quotas: &Quotas) -> String {
+    let rate = |rate: &Rate| format!("{} messages and {} bytes a second", rate.messages, rate.bytes);
+    let Quotas { workspace, sandbox, caller, max_stored_bytes, max_message_bytes, max_sandboxes, max_streams } = quotas;
+    format!(
+        "workspace {}, sandbox {}, caller {}, max_stored_bytes {max_stored_bytes}, max_message_bytes {max_message_bytes}, \
+         max_sandboxes {max_sandboxes}, max_streams {max_streams}",
+        rate(workspace),
+        rate(sandbox),
+        rate(caller)
+    )
+}
+
 /// Notes an act that was done.
 pub(super) fn done(state: &mut State, act: Act, outcome: &Outcome) -> Result<(), StateError> {
     let Act { place, entry } = act;
@@ -246,7 +266,7 @@ pub(super) fn done(state: &mut State, act: Act, outcome: &Outcome) -> Result<(),
         Outcome::SetPolicy(Ok(set)) => entry.numbered(set.revision),
         Outcome::Redrive(Ok(redriven)) if redriven.redriven > 0 => entry.counting(redriven.redriven),
         Outcome::Purge(Ok(purged)) if purged.purged > 0 => entry.counting(purged.purged),
-        Outcome::Replay(Ok(replayed)) => entry.counting(replayed.replayed),
+        Outcome::Replay(Ok(replayed)) if replayed.replayed > 0 => entry.counting(replayed.replayed),
         // What changed nothing is no act.
         Outcome::RegisterSandbox(Ok(registered)) if !registered.created => return Ok(()),
         Outcome::CreateTopic(Ok(topic)) if !topic.created => return Ok(()),

@@ -149,23 +149,33 @@ fn apply_from(state: &mut State, verb: Publish, origin: Origin) -> Result<Result
     Ok(Ok(published))
 }
 
-/// Notes what a policy has refused: once for all messages of a batch, however many they are.
+/// Senders whose refused messages are told apart in one command.
+const MAX_SENDERS: usize = 16;
+
+/// Notes what a policy has refused: once for each sender of a command, however many messages they are.
 fn note_denied(
     state: &mut State,
     workspace: u32,
     batch: &Batch,
     exceptions: &[(u32, Exception)],
 ) -> Result<(), StateError> {
-    let denied = exceptions.iter().filter_map(|(index, exception)| match exception {
-        Exception::Refused(rejection) if rejection.reason == Reason::PolicyDenied => Some((*index, rejection)),
-        _ => None,
-    });
-    let mut denied = denied.peekable();
-    let Some((first, why)) = denied.peek().copied() else { return Ok(()) };
-    let record = batch.record(first as usize);
-    let origin = Asked { by: record.from.into(), ..Asked::default() };
-    let entry = Entry::new(Kind::MessagesRefused, record.to).saying(why.text.clone());
-    audit::note_from(state, workspace, origin, entry.counting(denied.count() as u64))
+    let mut by_sender: BTreeMap<&str, (String, Bytes, u64)> = BTreeMap::new();
+    for (index, exception) in exceptions {
+        let Exception::Refused(why) = exception else { continue };
+        if why.reason != Reason::PolicyDenied {
+            continue;
+        }
+        let record = batch.record(*index as usize);
+        let others = by_sender.len() >= MAX_SENDERS && !by_sender.contains_key(record.from);
+        let entry = by_sender.entry(if others { "" } else { record.from });
+        entry.or_insert_with(|| (record.to.to_owned(), why.text.clone().into(), 0)).2 += 1;
+    }
+    for (from, (to, text, count)) in by_sender {
+        let origin = Asked { by: from.into(), ..Asked::default() };
+        let entry = Entry::new(Kind::MessagesRefused, to).saying(text).counting(count);
+        audit::note_from(state, workspace, origin, entry)?;
+    }
+    Ok(())
 }
 
 impl Routes {

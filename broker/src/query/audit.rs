@@ -85,6 +85,8 @@ impl StateReader {
         }
         let mut bytes = 0;
         let mut failure = None;
+        // Whether the record before the next one was seen.
+        let mut linked = false;
         // One before it, for its hash; where that is gone, the first one is not to be linked and the next one is.
         let begin = keys::audit(workspace, from.saturating_sub(1));
         let end = keys::audit(workspace, head.number.saturating_add(1));
@@ -98,9 +100,13 @@ impl StateReader {
                 return ControlFlow::Break(());
             }
             match read(value) {
-                Ok(Stored { hash, .. }) if number < page.first => page.previous = hash,
-                Ok(Stored { hash, .. }) if number == page.first && number > 1 && page.previous == GENESIS => {
-                    // The oldest that is kept: the chain begins behind it.
+                Ok(Stored { hash, .. }) if number < page.first => {
+                    page.previous = hash;
+                    linked = true;
+                    return ControlFlow::Continue(());
+                }
+                Ok(Stored { hash, .. }) if !linked && number > 1 => {
+                    // The oldest that is kept, or is still there: what can be shown begins behind it.
                     (page.first, page.previous) = (number + 1, hash);
                 }
                 Ok(Stored { hash, record }) if filter.matches(&record) => {
@@ -113,6 +119,7 @@ impl StateReader {
                     return ControlFlow::Break(());
                 }
             }
+            linked = true;
             ControlFlow::Continue(())
         })?;
         failure.map_or(Ok(page), |error| Err(error.into()))

@@ -95,6 +95,10 @@ async fn export(context: &Context, audit: &Audit, chain: String, from_record: u6
     let line = |document: &dyn erased::Json| context.output.line(&document.text());
     loop {
         let page = audit.page(&query, PAGE).await?;
+        if written > 0 && page.first_record != query.from_record {
+            let text = "records were trimmed while they were exported; export again, and more often";
+            return Err(Failure::failed("AUDIT_TRIMMED", text));
+        }
         if written == 0 {
             let (first, previous) = (page.first_record, hex(&page.previous_hash));
             line(&Start { audit: 1, chain: chain.clone(), first, previous })?;
