@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     audit::{self, Entry},
     events::{self, EventKind},
-    keys::{self, DueKind, RECORDS},
+    keys::{self, DUE, DueKind, RECORDS},
     notice::Notice,
     policy::Held,
     publish, request,
@@ -209,7 +209,7 @@ pub(super) fn known_by_now(state: &State, workspace: u32, known: Exception) -> R
 pub(super) fn hold(
     state: &mut State,
     workspace: u32,
-    time_ms: u64,
+    (time_ms, window_ms): (u64, u64),
     record: &Record<'_>,
     held: &Held,
 ) -> Result<Result<u64, Rejection>, StateError> {
@@ -231,7 +231,8 @@ pub(super) fn hold(
 
     let now_ms = state.now_ms();
     let expires_ms = record.expires_ms(time_ms);
-    let mut deadline_ms = now_ms.saturating_add(held.terms.timeout_ms);
+    // Not for longer than its id is remembered: one that is sent again must find it.
+    let mut deadline_ms = now_ms.saturating_add(held.terms.timeout_ms.min(window_ms));
     if expires_ms > 0 {
         deadline_ms = deadline_ms.min(expires_ms);
     }
@@ -307,6 +308,14 @@ pub(super) fn decide(state: &mut State, verb: &Decide) -> Result<Result<Decided,
     }
     if verb.sandbox == approval.from {
         let text = format!("sandbox {:?} has sent the message; somebody else must decide on it", approval.from);
+        return Ok(Err(Rejection::new(Reason::OwnMessage, text)));
+    }
+    if !verb.sandbox.is_empty()
+        && let Some(held) = message(state, workspace, verb.number)?
+        && publish::chain(state, workspace, &held.record(0))?.contains(&verb.sandbox)
+    {
+        let text =
+            format!("the message is sent on behalf of sandbox {:?}; somebody else must decide on it", verb.sandbox);
         return Ok(Err(Rejection::new(Reason::OwnMessage, text)));
     }
     let (by, comment) = (verb.by.clone(), verb.comment.clone());
@@ -412,6 +421,8 @@ fn end(
     counters.waiting_bytes = counters.waiting_bytes.saturating_sub(bytes);
     counters.last_ended += 1;
     state.delete(RECORDS, keys::approval_waiting(workspace, number));
+    let due_ms = approval.deadline_ms.max(approval.create_ms);
+    state.delete(DUE, keys::due(due_ms, workspace, DueKind::Approval { number }));
     state.put(RECORDS, keys::approval_ended(workspace, counters.last_ended), number.to_bytes());
     if ended == ApprovalState::Approved {
         // It is in the log.

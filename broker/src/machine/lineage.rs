@@ -13,7 +13,7 @@ const MAX_PRINCIPALS: usize = 32;
 /// What everybody may have received.
 pub(super) const EVERYBODY: u32 = u32::MAX;
 /// Has no name, and so may nothing.
-const UNKNOWN: u32 = 0;
+pub(super) const UNKNOWN: u32 = 0;
 
 encoded! {
     /// What is known of one conversation: for each sandbox the others on whose behalf it speaks, both rising.

@@ -88,7 +88,11 @@ pub(super) fn publish(state: &mut State, notice: Notice) -> Result<(), StateErro
     } else {
         (wire::MessageType::Notification, NOTIFICATION)
     };
-    let from = if notice.sandbox.is_empty() { record.from } else { &notice.sandbox };
+    // Whoever is gone says nothing any more; how an approval ended its sender hears all the same.
+    let gone = notice.approval.is_some() && state.sandbox_number(notice.workspace, &notice.sandbox)?.is_none();
+    let from = if notice.sandbox.is_empty() || gone { record.from } else { &notice.sandbox };
+    // A word about an approval is no step of the conversation, unless it stands for the response.
+    let correlation = if notice.is_response() { record.correlation } else { 0 };
     let destination = wire::destination::Kind::SandboxId(record.from.into());
     let body = wire::Message {
         from_sandbox_id: from.into(),
@@ -115,7 +119,7 @@ pub(super) fn publish(state: &mut State, notice: Notice) -> Result<(), StateErro
         message_type,
         from,
         to: record.from,
-        correlation: record.correlation,
+        correlation,
         body: &body,
         ..Record::default()
     }

@@ -147,6 +147,19 @@ pub(crate) enum Judged {
     Denied(Rejection),
 }
 
+impl Judged {
+    /// Held as well, by the stricter terms of both: more approvals, and less time for them.
+    pub(super) fn and_held(self, other: Held) -> Self {
+        let Self::Held(own) = self else { return Self::Held(other) };
+        let terms = ApprovalTerms {
+            approvals: own.terms.approvals.max(other.terms.approvals),
+            timeout_ms: own.terms.timeout_ms.min(other.terms.timeout_ms),
+        };
+        let stricter = if other.terms.approvals > own.terms.approvals { other } else { own };
+        Self::Held(Held { terms, ..stricter })
+    }
+}
+
 /// Why a message waits, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -194,8 +207,8 @@ impl Judging<'_> {
                     let text = format!("{}, for {principal:?}, on whose behalf it is sent", rejection.text);
                     return Judged::Denied(Rejection { text, ..rejection });
                 }
-                Judged::Held(held) if least == Judged::Allowed => least = Judged::Held(held),
-                Judged::Held(_) | Judged::Allowed => {}
+                Judged::Held(held) => least = least.and_held(held),
+                Judged::Allowed => {}
             }
         }
         least

@@ -259,8 +259,16 @@ impl Routes {
         };
         match known.map(|known| dedupe::repeated(record, known)) {
             Some(Exception::Duplicate { sequence, time_ms }) => {
-                let refused = request::wait_on(state, self.workspace.number, record, sequence)?;
-                Ok(Some(refused.map_or(Exception::Duplicate { sequence, time_ms }, Exception::Refused)))
+                let workspace = self.workspace.number;
+                let known = approval::known_by_now(state, workspace, Exception::Duplicate { sequence, time_ms })?;
+                let wait_as = match &known {
+                    Exception::Duplicate { sequence, .. } => *sequence,
+                    Exception::Held { .. } => sequence,
+                    // Nobody waits for the response to what was not approved.
+                    Exception::Refused(_) => return Ok(Some(known)),
+                };
+                let refused = request::wait_on(state, workspace, record, wait_as)?;
+                Ok(Some(refused.map_or(known, Exception::Refused)))
             }
             Some(known) => Ok(Some(known)),
             None => Ok(not_accepted),
@@ -345,9 +353,9 @@ pub(super) fn received(state: &mut State, workspace: u32, sandbox: u32, record: 
     let mut conversation = known.unwrap_or_default();
     conversation.receive(sandbox, record.hops);
     state.remember(&workspace, Remembered::Conversation, record.correlation, &conversation);
-    if policy::in_force(state, workspace.number)?.is_some_and(|policy| policy.follows_chains())
-        && let Some(sender) = state.sandbox_number(workspace.number, record.from)?
-    {
+    if policy::in_force(state, workspace.number)?.is_some_and(|policy| policy.follows_chains()) {
+        // Who is gone may nothing any more, also through others.
+        let sender = state.sandbox_number(workspace.number, record.from)?.unwrap_or(lineage::UNKNOWN);
         let known: Option<Lineage> = state.remembered(&workspace, Remembered::Lineage, record.correlation)?;
         let mut lineage = known.unwrap_or_default();
         if lineage.receive(sandbox, sender) {

@@ -23,6 +23,8 @@ use crate::{
 
 /// Messages that one tick looks at, about: a tick must not hold up publishes.
 const MAX_MESSAGES: usize = 4_096;
+/// What an approval that expires counts for: its whole message is read, to tell its sender.
+const APPROVAL_WEIGHT: usize = 64;
 /// How long a message is left alone that should expire and cannot yet, in milliseconds.
 const AGAIN_MS: u64 = 10_000;
 
@@ -77,7 +79,10 @@ fn happen(
         DueKind::Assign { sandbox } => return wanted::assign(state, workspace, sandbox, &value),
         DueKind::Key { id } => api_key::forget(state, id)?,
         DueKind::Audit => audit::due(state, workspace)?,
-        DueKind::Approval { number } => approval::expire(state, workspace, number)?,
+        DueKind::Approval { number } => {
+            approval::expire(state, workspace, number)?;
+            return Ok(APPROVAL_WEIGHT);
+        }
         DueKind::Request { sandbox, correlation } => request::end(state, workspace, sandbox, correlation)?,
     }
     Ok(1)

@@ -105,7 +105,7 @@ impl StateReader {
                     linked = true;
                     return ControlFlow::Continue(());
                 }
-                Ok(Stored { hash, .. }) if !linked && number > 1 => {
+                Ok(Stored { hash, .. }) if !linked && page.first > 1 => {
                     // The oldest that is kept, or is still there: what can be shown begins behind it.
                     (page.first, page.previous) = (number + 1, hash);
                 }

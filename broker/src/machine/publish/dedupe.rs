@@ -7,6 +7,7 @@ use crate::{
     command::publish::Exception,
     encoding::encoded,
     machine::{
+        approval,
         keys::Remembered,
         state::{KnownId, State, StateError},
         workspace::Workspace,
@@ -141,10 +142,12 @@ pub(super) fn repeated(record: &Record<'_>, known: KnownId) -> Exception {
     if known.digest == record.digest {
         return Exception::Duplicate { sequence: known.sequence, time_ms: known.time_ms };
     }
-    let text = format!(
-        "message id {:?} was used for another message, with sequence {}; choose a new id for new content",
-        record.id, known.sequence
-    );
+    let known_as = match approval::in_log(known.sequence) {
+        0 => "one that was held for approval".to_owned(),
+        sequence => format!("with sequence {sequence}"),
+    };
+    let text =
+        format!("message id {:?} was used for another message, {known_as}; choose a new id for new content", record.id);
     Exception::Refused(Rejection::new(Reason::MessageIdReused, text))
 }
 

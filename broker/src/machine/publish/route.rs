@@ -140,13 +140,15 @@ impl Routes {
             Kind::Topic => Recipient::Topic(record.to),
             Kind::Broadcast => Recipient::Broadcast,
             Kind::Several if self.origin == Origin::Clients => {
+                let mut all = Judged::Allowed;
                 for recipient in record.recipients() {
-                    let judged = policy::judge_for(state, self.workspace.number, Some(judging), recipient)?;
-                    if matches!(judged, Judged::Held(_)) {
-                        return Ok(judged);
+                    if let Judged::Held(held) =
+                        policy::judge_for(state, self.workspace.number, Some(judging), recipient)?
+                    {
+                        all = all.and_held(held);
                     }
                 }
-                return Ok(Judged::Allowed);
+                return Ok(all);
             }
             Kind::Several | Kind::Void => return Ok(Judged::Allowed),
         };
@@ -165,7 +167,8 @@ impl Routes {
             }
             _ => {}
         }
-        let approval = match approval::hold(state, workspace, batch.time_ms, record, held)? {
+        let times = (batch.time_ms, self.workspace.window_ms);
+        let approval = match approval::hold(state, workspace, times, record, held)? {
             Ok(approval) => approval,
             Err(rejection) => return refused(rejection),
         };
@@ -227,7 +230,9 @@ impl Routes {
                 Judged::Allowed | Judged::Held(_) => admit(state, workspace, *recipient, &record, too_often)?.err(),
             };
             if let Some(rejection) = refused {
-                first_refusal = first_refusal.or(Some(rejection));
+                // What is approved is not given up because of one recipient while another is only full.
+                let may_pass = self.origin == Origin::Approved && rejection.reason == Reason::InboxFull;
+                first_refusal = first_refusal.filter(|_| !may_pass).or(Some(rejection));
                 continue;
             }
             if too_often && !self.may_bury(state, *recipient, &record, batch.sequence(index))? {
@@ -391,7 +396,10 @@ fn repeated_request(
     }
     let Some(known) = request::find(state, workspace, sender, record.correlation)? else { return Ok(None) };
     if known.digest == record.digest {
-        return Ok(Some(Exception::Duplicate { sequence: known.sequence, time_ms: 0 }));
+        // Whatever became of what was held: its caller has an answer.
+        let answered = known.response.is_some();
+        let sequence = if answered { approval::in_log(known.sequence) } else { known.sequence };
+        return Ok(Some(Exception::Duplicate { sequence, time_ms: 0 }));
     }
     let text = format!(
         "another request of sandbox {:?} waits under the same correlation id; give each request its own",
