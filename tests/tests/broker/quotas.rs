@@ -66,7 +66,7 @@ async fn a_rate_lets_through_what_it_says_and_tells_how_long_to_wait() {
     let shop = Shop::with(&["alice", "bob"], Quotas { workspace: rate(50, 0), ..Quotas::default() }).await;
     let messages: Vec<_> = (0..300).map(|number| direct("alice", "bob", format!("{number}"))).collect();
     let receipt = shop.batch(&messages).await;
-    assert!((50..=60).contains(&receipt.accepted), "{}", receipt.accepted);
+    assert!((50..=100).contains(&receipt.accepted), "{}", receipt.accepted);
     let refused = refusals(&receipt);
     assert!(refused.iter().all(|error| error.reason() == "RATE_LIMITED" && error.is_retryable()), "{refused:?}");
     assert!(refused[0].to_string().contains("workspace is 50 messages a second"), "{}", refused[0]);
@@ -84,7 +84,9 @@ async fn a_rate_lets_through_what_it_says_and_tells_how_long_to_wait() {
         accepted += shop.batch(&messages[..20]).await.accepted;
     }
     let expected = 50.0 * started.elapsed().as_secs_f64();
-    assert!((f64::from(accepted) - expected).abs() < 15.0, "{accepted} instead of {expected}");
+    // What a busy machine does not ask for in time is gone.
+    let within = expected / 2.0..expected + 60.0;
+    assert!(within.contains(&f64::from(accepted)), "{accepted} instead of {expected}");
 }
 
 #[tokio::test]
@@ -93,14 +95,14 @@ async fn a_loud_sandbox_leaves_the_others_their_part() {
     let shop = Shop::with(&["alice", "bob", "carol"], quotas).await;
     let messages: Vec<_> = (0..50).map(|number| direct("alice", "bob", format!("{number}"))).collect();
     let receipt = shop.batch(&messages).await;
-    assert!((10..=12).contains(&receipt.accepted), "{}", receipt.accepted);
+    assert!((10..=20).contains(&receipt.accepted), "{}", receipt.accepted);
     assert!(refusals(&receipt)[0].to_string().contains("sandbox is 10 messages"));
     shop.publish("carol", "mine").await.unwrap();
     // Bytes of all of them together.
-    shop.publish("carol", "x".repeat(50_000)).await.unwrap();
+    shop.publish("carol", "x".repeat(200_000)).await.unwrap();
     let error = shop.publish("carol", "x").await.unwrap_err();
     assert!(error.to_string().contains("workspace is 20000 bytes a second"), "{error}");
-    assert!(error.retry_delay().unwrap() > Duration::from_millis(1_000), "what was too much is paid for");
+    assert!(error.retry_delay().unwrap() > Duration::from_secs(3), "what was too much is paid for");
 }
 
 #[tokio::test]
