@@ -43,8 +43,6 @@ const SCHEME: &str = "bearer ";
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
-/// What only nodes call.
-const NODES_METHOD: &str = "/ReportAudit";
 /// What only nodes say to each other.
 const NODES_ONLY: [&str; 3] = [forward::FORWARDED, moving::SUBSCRIPTION_ID, moving::FIRST_DELIVERY];
 
@@ -130,8 +128,7 @@ impl Door {
             }
         };
         match roles::find(path) {
-            // A client would say what others have done.
-            Some(rule) if known.from == Source::Client && rule.path.ends_with(NODES_METHOD) => {
+            Some(rule) if known.from == Source::Client && rule.is_for_nodes() => {
                 return Err(Rejection::new(Reason::RoleMissing, "only nodes of the cluster say this to each other"));
             }
             Some(rule) => {

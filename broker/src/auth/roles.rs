@@ -119,6 +119,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether only nodes say it to each other: a client would say what others have done. Where everyone may do everything, nobody
+    /// can be told apart.
+    pub fn is_for_nodes(&self) -> bool {
+        self.path.ends_with("/ReportAudit")
+    }
+
     /// Whether it is about the nodes, and so not for who is bound to a workspace.
     pub fn concerns_all(&self) -> bool {
         self.path.starts_with("/aintandem.cluster.")

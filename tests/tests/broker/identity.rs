@@ -171,6 +171,7 @@ async fn every_rpc_lets_in_the_roles_of_its_row_and_nobody_else() {
             let body = naming(rule.path, there).unwrap_or_default();
             let refused = closed.refused(rule, Some(&token), body).await;
             let reason = match role {
+                _ if rule.is_for_nodes() => Some("ROLE_MISSING"),
                 // It is bound to a workspace.
                 Role::Sandbox if rule.concerns_all() => Some("OTHER_WORKSPACE"),
                 _ => (!rule.roles.meets(Roles::of(role))).then_some("ROLE_MISSING"),
@@ -196,7 +197,8 @@ async fn no_rpc_serves_who_is_nobody_or_belongs_elsewhere() {
         bound += 1;
         let body = body.unwrap_or_default();
         let refused = closed.refused(rule, Some(&foreign), body).await;
-        assert_eq!(refused, Some((Code::PermissionDenied, "OTHER_WORKSPACE".to_owned())), "{}", rule.path);
+        let reason = if rule.is_for_nodes() { "ROLE_MISSING" } else { "OTHER_WORKSPACE" };
+        assert_eq!(refused, Some((Code::PermissionDenied, reason.to_owned())), "{}", rule.path);
     }
     assert!(bound > 25, "{bound} RPCs are about a workspace, or about all");
 }
