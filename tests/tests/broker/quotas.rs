@@ -36,7 +36,7 @@ impl Shop {
         stream.finish();
         let receipt = stream.next().await.unwrap().unwrap();
         // To its end: many that are broken off look like an attack.
-        while stream.next().await.is_some() {}
+        while stream.next().await.unwrap().is_some() {}
         receipt
     }
 
