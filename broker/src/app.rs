@@ -88,7 +88,7 @@ impl Broker {
             Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, (routing, door.clone()), stopping.clone());
         let reporting = edge.clone().report_key_use_of(Arc::clone(door.keys()));
         tasks.push(tokio::spawn(reporting));
-        tasks.push(tokio::spawn(Arc::new(edge.clone()).report_refusals()));
+        tasks.push(tokio::spawn(edge.clone().report_refusals()));
         let servers = vec![
             tokio::spawn(serve::grpc(grpc, tls, edge, stopping.clone())),
             tokio::spawn(http::serve(metrics_http, operators, metrics, shards.clone(), fatal.clone(), stopping)),

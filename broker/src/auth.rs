@@ -75,8 +75,8 @@ impl Caller {
     }
 
     /// The same one, as this request shows him.
-    pub(crate) fn seen_as(self, seen: Seen) -> Self {
-        Self { seen: Arc::new(seen), ..self }
+    pub(crate) fn seen_as(self, seen: Arc<Seen>) -> Self {
+        Self { seen, ..self }
     }
 
     pub(crate) fn seen(&self) -> &Seen {

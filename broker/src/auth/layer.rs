@@ -116,7 +116,12 @@ impl Door {
     }
 
     /// Who makes a request; None where that does not matter.
-    fn admit(&self, path: &str, headers: &HeaderMap, seen: &Seen) -> Result<Option<Known>, Rejection> {
+    fn admit(
+        &self,
+        (path, rule): (&str, Option<&'static Rule>),
+        headers: &HeaderMap,
+        seen: &Seen,
+    ) -> Result<Option<Known>, Rejection> {
         if path == HEALTH {
             return Ok(None);
         }
@@ -127,7 +132,7 @@ impl Door {
                 known.inspect_err(|why| self.0.refusals.add(("", ""), seen, path, why))?
             }
         };
-        match roles::find(path) {
+        match rule {
             Some(rule) if known.from == Source::Client && rule.is_for_nodes() => {
                 return Err(Rejection::new(Reason::RoleMissing, "only nodes of the cluster say this to each other"));
             }
@@ -168,7 +173,7 @@ impl Door {
     }
 
     /// What becomes of a request whose caller is known.
-    fn prepare(&self, request: &mut Request<Body>, known: Option<Known>, seen: Seen) {
+    fn prepare(&self, request: &mut Request<Body>, known: Option<Known>, seen: Arc<Seen>) {
         let headers = request.headers_mut();
         // No further than here: what is passed on says who, and not how that was proven.
         headers.remove(AUTHORIZATION);
@@ -269,27 +274,28 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let seen = seen(&request);
-        let known = match self.door.admit(request.uri().path(), request.headers(), &seen) {
+        // Once for all that asks: this runs for each message that is published alone.
+        let rule = roles::find(request.uri().path());
+        let seen = Arc::new(seen(&request));
+        let known = match self.door.admit((request.uri().path(), rule), request.headers(), &seen) {
             Ok(known) => known,
             Err(rejection) => {
                 return Box::pin(async move { Ok(named(Status::from(rejection).into_http(), &seen)) });
             }
         };
         let asked = known.as_ref().filter(|known| known.from != Source::Node).map(|known| known.caller.clone());
-        let (door, path) = (self.door.clone(), request.uri().path().to_owned());
+        let (door, path) = (self.door.clone(), rule.map_or("", |rule| rule.path));
         // What is answered at once is let through to its end: its caller could not know what came of it.
-        let waits =
-            roles::find(request.uri().path()).is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
+        let waits = rule.is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
         let end = known.as_ref().filter(|_| waits).and_then(|known| end_of(&known.caller));
-        self.door.prepare(&mut request, known, seen.clone());
+        self.door.prepare(&mut request, known, Arc::clone(&seen));
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let calling = inner.call(request);
         let calling = async move {
             let answered = calling.await?;
             if let Some((caller, why)) = asked.zip(refused(&answered)) {
-                door.turned_away(&caller, &seen, &path, &why);
+                door.turned_away(&caller, &seen, path, &why);
             }
             Ok(named(answered, &seen))
         };

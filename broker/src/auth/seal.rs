@@ -8,6 +8,8 @@
 //! The token itself goes no further than the first node, and may expire while a subscription is followed from leader to leader
 //! no later than it would have there.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -86,7 +88,7 @@ impl Seal {
         let roles: Roles = said.roles.iter().filter_map(|role| role.parse().ok()).collect();
         let Said { subject, workspace, sandbox, ends_s, address, request_id, .. } = said;
         let caller = Caller::new(Identity { subject, roles, workspace, sandbox, ends_s });
-        let caller = caller.seen_as(Seen { address, request_id });
+        let caller = caller.seen_as(Arc::new(Seen { address, request_id }));
         caller.in_time()?;
         Ok(caller)
     }
@@ -111,7 +113,7 @@ mod tests {
             sandbox: Some("a".into()),
             ends_s: Some(u64::MAX),
         });
-        let caller = caller.seen_as(Seen { address: "10.0.0.7:1".into(), request_id: "r1".into() });
+        let caller = caller.seen_as(Arc::new(Seen { address: "10.0.0.7:1".into(), request_id: "r1".into() }));
         let value = seal.put(&caller).unwrap();
         let opened = seal.open(&value).unwrap();
         assert_eq!((opened.identity(), opened.seen()), (caller.identity(), caller.seen()));

@@ -1,6 +1,6 @@
 //! The audit: what was done, and by whom. What the edge itself sees goes there through the leader of its shard.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_proto::audit::v1::{
@@ -131,7 +131,7 @@ impl Edge {
     }
 
     /// Tells the audit now and then who was turned away here, for as long as the node runs.
-    pub(crate) async fn report_refusals(self: Arc<Self>) {
+    pub(crate) async fn report_refusals(self) {
         loop {
             let stopping = tokio::select! {
                 () = tokio::time::sleep(REPORT_EVERY) => false,

@@ -53,9 +53,6 @@ impl Edge {
         if most > 0 && *count >= most {
             let text =
                 format!("workspace {workspace:?} has {count} streams open here, and its quota is {most}; close one");
-            if *count == 0 {
-                streams.remove(workspace);
-            }
             return Err(used_up(text).into());
         }
         *count += 1;

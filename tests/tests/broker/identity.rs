@@ -344,7 +344,7 @@ async fn turned_away(client: &Client, chain: AuditChain, wanted: u64) -> Vec<Aud
 }
 
 #[tokio::test]
-async fn who_is_turned_away_is_in_the_audit_and_a_flood_of_them_is_counted() {
+async fn promise_10_who_is_turned_away_is_in_the_audit_and_a_flood_of_them_is_counted() {
     let closed = Closed::start().await;
     let endpoint = format!("http://{}", closed.broker.grpc_address());
     let wrong =

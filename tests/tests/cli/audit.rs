@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::desk::{Desk, column};
 
 #[tokio::test]
-async fn a_chain_is_listed_exported_and_checked() {
+async fn promise_10_a_chain_is_listed_exported_and_checked() {
     let desk = Desk::with(&["alice", "bob"]).await;
     desk.text(&["topic", "create", "news"]).await;
     desk.publish(&["--from", "alice", "--to", "bob", "one"]).await;

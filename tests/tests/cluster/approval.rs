@@ -50,7 +50,7 @@ async fn held(publisher: &Client, id: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_decisions_come_to_one_outcome_across_a_failover() {
+async fn promise_3_a_hundred_decisions_come_to_one_outcome_across_a_failover() {
     let mut closed = Closed::start().await;
     let admin = closed.client(0, &["--role", "admin"]).await;
     for id in ["alice", "bob"] {

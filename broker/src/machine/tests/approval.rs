@@ -92,7 +92,7 @@ fn pair(key: &str, value: &str) -> (String, String) {
 }
 
 #[test]
-fn what_is_approved_is_delivered_once_and_its_sender_told() {
+fn promise_3_what_is_approved_is_delivered_once_and_its_sender_told() {
     let mut shard = holding();
     assert_eq!(publish(&mut shard, direct("a", "b")), held(1));
     assert_eq!(publish(&mut shard, direct("a", "c")), Ok(1), "what is held is not in the log");
@@ -199,7 +199,7 @@ fn several_have_to_approve_and_one_may_deny() {
 }
 
 #[test]
-fn the_policy_of_the_moment_judges_what_is_let_go() {
+fn promise_6_the_policy_of_the_moment_judges_what_is_let_go() {
     let mut shard = holding();
     for number in 1..=3 {
         assert_eq!(publish(&mut shard, direct("a", "b")), held(number));
@@ -231,7 +231,7 @@ fn who_approves_what_has_no_room_may_try_again() {
 }
 
 #[test]
-fn a_message_that_is_sent_again_is_held_once() {
+fn promise_2_a_message_that_is_sent_again_is_held_once() {
     let mut shard = holding();
     let named = Record { id: "m", digest: 5, ..direct("a", "b") };
     let seen = shard.publish_records(&[named, named]).exceptions;
@@ -398,7 +398,7 @@ fn what_is_approved_for_a_capability_goes_to_who_needs_that_approval() {
 }
 
 #[test]
-fn commands_come_to_the_same_however_they_are_cut() {
+fn promise_9_commands_come_to_the_same_however_they_are_cut() {
     let run = |together: bool| {
         let mut shard = holding();
         let batch = shard.publish_verb(&[Draft::direct("a", "b"), Draft::direct("c", "b")]);

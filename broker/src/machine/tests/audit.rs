@@ -61,7 +61,7 @@ fn topic(name: &str) -> Verb {
 }
 
 #[test]
-fn every_act_is_in_the_chain_with_who_did_it() {
+fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     let mut shard = TestShard::new();
     shard.apply(&[asks(create())]);
     shard.apply(&[asks(register("a")), asks(register("b")), asks(register("b"))]);
@@ -158,7 +158,7 @@ fn a_chain_goes_on_after_a_restart_and_is_bounded() {
 }
 
 #[test]
-fn a_record_that_is_edited_dropped_or_moved_in_the_state_is_found() {
+fn promise_10_a_record_that_is_edited_dropped_or_moved_in_the_state_is_found() {
     let mut shard = TestShard::with_sandboxes();
     for number in 0..8 {
         shard.apply(&[topic(&format!("t{number}"))]);

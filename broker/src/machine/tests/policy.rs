@@ -159,7 +159,7 @@ fn allow(pairs: &[(&str, &str)]) -> Value {
 }
 
 #[test]
-fn whoever_speaks_for_another_may_no_more_than_that_one() {
+fn promise_6_whoever_speaks_for_another_may_no_more_than_that_one() {
     let mut shard = TestShard::with_sandboxes();
     let pairs = [("a", "b"), ("b", "c"), ("c", "b"), ("b", "a")];
     set(&mut shard, &allow(&pairs));

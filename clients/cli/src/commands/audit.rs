@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tandem_broker::audit::{Hash, Kind, Line, Record, Start, hex, verify};
 use tandem_client::{Audit, AuditChain, AuditKind, AuditQuery, AuditRecord};
@@ -92,7 +93,6 @@ async fn head(context: &Context, audit: &Audit) -> Result<(), Failure> {
 async fn export(context: &Context, audit: &Audit, chain: String, from_record: u64) -> Result<(), Failure> {
     let mut query = AuditQuery { from_record, ..AuditQuery::default() };
     let mut written = 0_u64;
-    let line = |document: &dyn erased::Json| context.output.line(&document.text());
     loop {
         let page = audit.page(&query, PAGE).await?;
         if written > 0 && page.first_record != query.from_record {
@@ -101,10 +101,10 @@ async fn export(context: &Context, audit: &Audit, chain: String, from_record: u6
         }
         if written == 0 {
             let (first, previous) = (page.first_record, hex(&page.previous_hash));
-            line(&Start { audit: 1, chain: chain.clone(), first, previous })?;
+            line(context, &Start { audit: 1, chain: chain.clone(), first, previous })?;
         }
         for record in &page.records {
-            line(&whole(record)?)?;
+            line(context, &whole(record)?)?;
             written += 1;
             if written.is_multiple_of(REPORT_EVERY) {
                 context.output.note(&format!("{written} records"));
@@ -119,19 +119,9 @@ async fn export(context: &Context, audit: &Audit, chain: String, from_record: u6
     }
 }
 
-/// What can be written as a line.
-mod erased {
-    use serde::Serialize;
-
-    pub(super) trait Json {
-        fn text(&self) -> String;
-    }
-
-    impl<T: Serialize> Json for T {
-        fn text(&self) -> String {
-            serde_json::to_string(self).unwrap_or_default()
-        }
-    }
+/// Prints a document of an export.
+fn line(context: &Context, document: &impl Serialize) -> Result<(), Failure> {
+    context.output.line(&serde_json::to_string(document).unwrap_or_default())
 }
 
 fn check(context: &Context, args: &VerifyAuditArgs) -> Result<(), Failure> {
