@@ -20,7 +20,7 @@ const RAW_FIELDS: [(&str, &str); 10] = [
     ("DeadLetter", "message"),
 ];
 
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "google/rpc/error_details.proto",
     "aintandem/messaging/v1/message.proto",
     "aintandem/messaging/v1/publish_service.proto",
@@ -37,6 +37,7 @@ const FILES: [&str; 17] = [
     "aintandem/policy/v1/policy_service.proto",
     "aintandem/registry/v1/registry_service.proto",
     "aintandem/server/v1/server_service.proto",
+    "aintandem/token/v1/token_service.proto",
     "aintandem/workspace/v1/workspace_service.proto",
 ];
 

@@ -12,7 +12,13 @@ use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptio
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    auth::{api_keys::KeyRing, layer::Door, token::Verifier},
+    auth::{
+        api_keys::KeyRing,
+        certificates::Certificates,
+        issue::Signer,
+        layer::{Door, Proofs},
+        token::Verifier,
+    },
     clock,
     cluster::{Membership, Routing, Seat},
     command::{CreateWorkspace, Outcome, Verb, create_workspace::Settings},
@@ -61,7 +67,8 @@ impl Broker {
         // Who looks after the broker has no certificate to show.
         let operators = TlsConfig { client_ca_file: PathBuf::new(), ..config.tls.clone() };
         let operators = ServerTls::new(&operators, HTTP_1)?;
-        let verifier = if config.auth.open { None } else { Some(Verifier::new(&config.auth)?) };
+        let proofs = proofs(&config)?;
+        let jwks = proofs.as_ref().and_then(|proofs| proofs.tokens.jwks().cloned());
         let seal = membership.as_ref().and_then(Membership::seal);
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
@@ -75,7 +82,8 @@ impl Broker {
         }
 
         let keys = shards.iter().next().map(|shard| KeyRing::new(shard.reader.clone()));
-        let door = Door::new(verifier, seal, keys.unwrap_or_else(|| KeyRing::new(StateReader::default())));
+        let door = Door::new(proofs, seal, keys.unwrap_or_else(|| KeyRing::new(StateReader::default())));
+        tasks.extend(jwks.map(|jwks| tokio::spawn(jwks.keep())));
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
             node_id: config.node_id,
@@ -86,6 +94,7 @@ impl Broker {
         let (grpc_address, metrics_address) = (address(&grpc), address(&metrics_http));
         let edge =
             Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, (routing, door.clone()), stopping.clone());
+        tasks.push(tokio::spawn(Arc::clone(door.keys()).watch_revocations()));
         let reporting = edge.clone().report_key_use_of(Arc::clone(door.keys()));
         tasks.push(tokio::spawn(reporting));
         tasks.push(tokio::spawn(edge.clone().report_refusals()));
@@ -154,6 +163,16 @@ impl Broker {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// What proves who somebody is; None: the broker is open to everyone.
+fn proofs(config: &Config) -> Result<Option<Proofs>, StartError> {
+    if config.auth.open {
+        return Ok(None);
+    }
+    let (tokens, certificates) = (Verifier::new(&config.auth)?, Certificates::new(&config.auth)?);
+    let signer = Signer::new(&config.auth, &tokens)?;
+    Ok(Some(Proofs { tokens, certificates, signer }))
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

@@ -108,6 +108,10 @@ kinds! {
     ClusterChanged = 24, "cluster_changed";
     /// The quotas of a workspace were set.
     QuotasSet = 25, "quotas_set";
+    /// A token was made.
+    TokenCreated = 26, "token_created";
+    /// A token was revoked.
+    TokenRevoked = 27, "token_revoked";
 }
 
 encoded! {

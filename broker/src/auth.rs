@@ -7,17 +7,20 @@
 //! [`Caller::acts_as`]. A request without a caller is refused.
 
 pub(crate) mod api_keys;
+pub(crate) mod certificates;
+pub(crate) mod issue;
+pub(crate) mod jwks;
 pub(crate) mod layer;
 pub(crate) mod refusals;
 pub mod roles;
 pub(crate) mod seal;
 pub(crate) mod token;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tonic::Request;
 
-use self::api_keys::KeyRing;
+use self::api_keys::{KeyRing, Shown};
 pub use self::roles::{Role, Roles};
 use crate::{
     clock,
@@ -44,8 +47,8 @@ pub(crate) struct Identity {
 #[derive(Clone)]
 pub(crate) struct Caller {
     identity: Arc<Identity>,
-    /// The key that was shown; what it says may be taken back.
-    key: Option<(Arc<KeyRing>, u64)>,
+    /// The key or token that was shown, where it may be taken back.
+    shown: Option<(Arc<KeyRing>, Shown)>,
     seen: Arc<Seen>,
 }
 
@@ -59,19 +62,19 @@ pub(crate) struct Seen {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.key.as_ref().map(|(_, id)| id);
-        f.debug_struct("Caller").field("identity", &self.identity).field("key", &key).finish()
+        let shown = self.shown.as_ref().map(|(_, shown)| shown);
+        f.debug_struct("Caller").field("identity", &self.identity).field("shown", &shown).finish()
     }
 }
 
 impl Caller {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity: Arc::new(identity), key: None, seen: Arc::default() }
+        Self { identity: Arc::new(identity), shown: None, seen: Arc::default() }
     }
 
-    /// Somebody who has shown a key.
-    pub(crate) fn with_key(identity: Identity, ring: Arc<KeyRing>, id: u64) -> Self {
-        Self { identity: Arc::new(identity), key: Some((ring, id)), seen: Arc::default() }
+    /// Somebody who has shown what may be taken back.
+    pub(crate) fn revocable(identity: Identity, ring: Arc<KeyRing>, shown: Shown) -> Self {
+        Self { identity: Arc::new(identity), shown: Some((ring, shown)), seen: Arc::default() }
     }
 
     /// The same one, as this request shows him.
@@ -94,10 +97,18 @@ impl Caller {
         Verb::Attributed(Attributed { origin: self.origin(), verb: Box::new(verb) })
     }
 
-    /// Resolves when the key that was shown does not hold any more, with the reason; None: there was none.
-    pub(crate) fn key_ended(&self) -> Option<impl Future<Output = Rejection> + Send + use<>> {
-        let (ring, id) = self.key.clone()?;
-        Some(async move { ring.ended(id).await })
+    /// The hash of the id of the token that was shown; None: he has shown something else, or it has no id.
+    pub(crate) fn token(&self) -> Option<u128> {
+        match self.shown {
+            Some((_, Shown::Token(hash))) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// Resolves when what was shown does not hold any more, with the reason; None: it cannot be taken back.
+    pub(crate) fn ended(&self, expires: Option<Instant>) -> Option<impl Future<Output = Rejection> + Send + use<>> {
+        let (ring, shown) = self.shown.clone()?;
+        Some(async move { ring.ended(shown, expires).await })
     }
 
     /// Whoever comes, where the settings open the broker to everyone.
@@ -118,8 +129,8 @@ impl Caller {
 
     /// Whether what the caller has proven still holds.
     pub(crate) fn in_time(&self) -> Result<(), Rejection> {
-        if let Some((ring, id)) = &self.key {
-            ring.still_holds(*id)?;
+        if let Some((ring, shown)) = &self.shown {
+            ring.still_holds(*shown)?;
         }
         let now_s = clock::unix_ms() / 1_000;
         match self.identity.ends_s {

@@ -25,6 +25,7 @@ pub(crate) mod register_sandbox;
 pub(crate) mod replay;
 pub(crate) mod set_quotas;
 pub(crate) mod tick;
+pub(crate) mod tokens;
 pub(crate) mod topics;
 pub(crate) mod trim;
 pub(crate) mod unregister_sandbox;
@@ -49,6 +50,7 @@ pub(crate) use self::{
     replay::{Replay, Replayed},
     set_quotas::SetQuotas,
     tick::{Tick, Ticked},
+    tokens::{CreateToken, RevokeToken},
     topics::{CreateTopic, DeleteTopic, FollowTopics, Followed, TopicCreated, UnfollowTopics},
     trim::{Trim, Trimmed},
     unregister_sandbox::{UnregisterSandbox, Unregistered},
@@ -147,6 +149,8 @@ verbs! {
     Attributed = 27 @ 2 -> ();
     Note = 28 @ 2 -> ();
     SetQuotas = 29 @ 2 -> ();
+    CreateToken = 30 @ 2 -> ();
+    RevokeToken = 31 @ 2 -> ();
 }
 
 const PUBLISH: u8 = 1;

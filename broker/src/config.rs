@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod cluster;
+pub(crate) mod encryption;
 mod layers;
 mod tls;
 
@@ -9,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{auth::AuthConfig, cluster::ClusterConfig, tls::TlsConfig};
+pub use self::{auth::AuthConfig, cluster::ClusterConfig, encryption::EncryptionConfig, tls::TlsConfig};
 
 /// Everything. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Encryption of what clients say.
     pub tls: TlsConfig,
+    /// Encryption of what is stored.
+    pub encryption: EncryptionConfig,
     /// The other nodes, if there are any.
     pub cluster: ClusterConfig,
     /// Replication and storage.
@@ -112,6 +115,9 @@ pub struct Limits {
     /// API keys that are bound to one workspace, and as many that are bound to none; those that ended count for 30 days. At most
     /// 10,000, default 1,000.
     pub max_api_keys: u32,
+    /// Tokens made by the broker that are bound to one workspace, and as many that are bound to none; those that ended count for a
+    /// day. Default 100,000.
+    pub max_tokens: u32,
     /// Patterns that one sandbox follows. Default 256.
     pub max_follows_per_sandbox: u32,
     /// Sandboxes in one workspace. Default 100,000.
@@ -155,6 +161,7 @@ impl Default for Config {
             default_workspace: "default".into(),
             auth: AuthConfig::default(),
             tls: TlsConfig::default(),
+            encryption: EncryptionConfig::default(),
             cluster: ClusterConfig::default(),
             storage: StorageConfig::default(),
             limits: Limits::default(),
@@ -197,6 +204,7 @@ impl Default for Limits {
             dedupe_window_ms: 7 * 24 * 3_600_000,
             max_topics_per_workspace: 10_000,
             max_api_keys: 1_000,
+            max_tokens: 100_000,
             max_follows_per_sandbox: 256,
             max_sandboxes_per_workspace: 100_000,
             max_workspaces_per_shard: 10_000,
@@ -276,8 +284,15 @@ impl Config {
             })?;
         }
         self.tls.validate([self.listen, self.metrics_listen], !self.cluster.members.is_empty())?;
+        self.encryption.validate()?;
         self.auth.validate()?;
-        Ok(())
+        let certificates = self.auth.certificates.is_empty() || !self.tls.client_ca_file.as_os_str().is_empty();
+        check(
+            "tls.client_ca_file",
+            "not set",
+            certificates,
+            "set where auth.certificates is: it says which certificates count",
+        )
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     metrics::EventMetrics,
     query::{QueryError, StateReader},
     rejection::{Reason, Rejection},
+    sealing::Sealer,
 };
 
 /// An inbox that somebody is subscribed to.
@@ -53,6 +54,8 @@ pub(crate) type Holds = Box<dyn Fn(u64) -> bool + Send + Sync>;
 /// The deliveries of one shard.
 pub(crate) struct Delivery {
     reader: StateReader,
+    /// Opens what is handed out.
+    sealer: Arc<Sealer>,
     cache: Arc<BatchCache>,
     table: RwLock<Table>,
     stopping: AtomicBool,
@@ -73,6 +76,7 @@ impl Delivery {
     pub(crate) fn new(reader: StateReader, events: EventMetrics) -> Self {
         Self {
             reader,
+            sealer: Arc::new(Sealer::none()),
             cache: Arc::default(),
             table: RwLock::default(),
             stopping: AtomicBool::new(false),
@@ -83,6 +87,16 @@ impl Delivery {
             signals: Arc::default(),
             events,
         }
+    }
+
+    /// The same, where messages are encrypted.
+    pub(crate) fn with_sealer(self, sealer: Arc<Sealer>) -> Self {
+        Self { sealer, ..self }
+    }
+
+    /// Opens what is handed out, and seals what comes in.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Passes on what applied commands have caused. Called when their changes can be read.

@@ -20,6 +20,7 @@ mod server;
 pub(crate) mod status;
 mod subscribe;
 mod time;
+mod tokens;
 mod topics;
 mod workspace;
 
@@ -42,6 +43,7 @@ use tandem_proto::{
     },
     registry::v1::registry_service_server::RegistryServiceServer,
     server::v1::server_service_server::ServerServiceServer,
+    token::v1::token_service_server::TokenServiceServer,
     workspace::v1::workspace_service_server::WorkspaceServiceServer,
 };
 use tokio::sync::watch;
@@ -172,6 +174,7 @@ impl Edge {
             .add_service(DeadLetterServiceServer::new(self.clone()))
             .add_service(EventServiceServer::new(self.clone()))
             .add_service(KeyServiceServer::new(self.clone()))
+            .add_service(TokenServiceServer::new(self.clone()))
             .add_service(ApprovalServiceServer::new(self.clone()))
             .add_service(AuditServiceServer::new(self.clone()))
             .add_service(PolicyServiceServer::new(self.clone()))

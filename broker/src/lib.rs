@@ -48,6 +48,7 @@ mod random;
 mod rejection;
 mod retention;
 mod running;
+mod sealing;
 mod serve;
 mod shard;
 #[cfg(test)]
@@ -57,7 +58,8 @@ mod tls;
 
 pub use app::Broker;
 pub use config::{
-    AuthConfig, ClusterConfig, Config, ConfigError, EngineKind, Limits, LogConfig, LogFormat, StorageConfig, TlsConfig,
+    AuthConfig, ClusterConfig, Config, ConfigError, EncryptionConfig, EngineKind, Limits, LogConfig, LogFormat,
+    StorageConfig, TlsConfig,
 };
 pub use error::StartError;
 pub use rejection::{Reason, Rejection};

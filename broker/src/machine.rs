@@ -27,6 +27,7 @@ mod remembered_filter;
 pub(crate) mod request;
 pub(crate) mod state;
 mod tick;
+pub(crate) mod token;
 pub(crate) mod topic;
 mod trim;
 pub(crate) mod wanted;
@@ -166,6 +167,8 @@ impl Machine {
             Verb::Answered(verb) => Outcome::Answered(request::answered(state, &verb)?),
             Verb::CreateKey(verb) => Outcome::CreateKey(api_key::create(state, verb)?),
             Verb::RevokeKey(verb) => Outcome::RevokeKey(api_key::revoke(state, &verb)?),
+            Verb::CreateToken(verb) => Outcome::CreateToken(token::create(state, verb)?),
+            Verb::RevokeToken(verb) => Outcome::RevokeToken(token::revoke(state, verb)?),
             Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
             Verb::SetQuotas(verb) => Outcome::SetQuotas(workspace::set_quotas(state, &verb)?),
             Verb::Note(verb) => Outcome::Note(audit::noted(state, verb)?),

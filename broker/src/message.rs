@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 pub(crate) use self::said::Said;
+pub(crate) use self::wire::put_varint;
 use self::wire::{Fields, Value};
 use crate::{
     batch::{Kind, Record},
@@ -20,6 +21,7 @@ use crate::{
         notice::{APPROVAL_KEY, ERROR_KEY},
     },
     rejection::{Reason, Rejection},
+    sealing::content_bytes,
 };
 
 /// Message ids that begin so are given by the broker; the sequence follows.
@@ -96,8 +98,39 @@ const MAX_WAIT_MS: u64 = 366 * 24 * 3_600_000;
 
 /// The field `traceparent`.
 const TRACEPARENT: u64 = 16;
+/// The field `content`.
+pub(crate) const CONTENT: u64 = 7;
+/// A field that the broker stores in place of the content where that is encrypted. No client sends it or sees it.
+pub(crate) const SEALED: u64 = 99;
 /// The priority of a message that names none.
 const DEFAULT_PRIORITY: u64 = 5;
+
+/// Whether the content of a stored message is encrypted.
+pub(crate) fn is_sealed(body: &[u8]) -> bool {
+    // The tag of the field, which is the first one then.
+    body.starts_with(&[0x9a, 0x06])
+}
+
+/// A field of a message, as it is last, and all others.
+pub(crate) fn without(body: &[u8], number: u64) -> Result<(&[u8], Vec<u8>), Rejection> {
+    let (mut found, mut others) = (&[][..], Vec::with_capacity(body.len()));
+    let mut fields = Fields::new("message", body);
+    loop {
+        let before = fields.rest();
+        match fields.next().transpose()? {
+            None => return Ok((found, others)),
+            Some((at, value)) if at == number => found = value.bytes("content")?,
+            Some(_) => others.extend_from_slice(&before[..before.len() - fields.rest().len()]),
+        }
+    }
+}
+
+/// Appends a field of bytes.
+pub(crate) fn put_field(out: &mut BytesMut, number: u64, bytes: &[u8]) {
+    put_varint(out, number << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
 
 /// Checks a message that a client sends.
 pub(crate) fn check<'a>(body: &'a [u8], limits: &Limits, now_ms: u64) -> Result<MessageView<'a>, Rejection> {
@@ -108,6 +141,9 @@ pub(crate) fn check<'a>(body: &'a [u8], limits: &Limits, now_ms: u64) -> Result<
             limits.max_message_bytes
         );
         return Err(Rejection { reason: Reason::MessageTooLarge, text, field: "message".into(), retry_ms: 0 });
+    }
+    if is_sealed(body) {
+        return Err(Rejection::unsupported("message", "the message has a field 99 that this version does not know"));
     }
     let view = read(body)?;
     view.check()?;
@@ -202,6 +238,8 @@ fn digest(body: &[u8]) -> Result<u64, Rejection> {
             continue;
         }
         sum = sum.wrapping_add(match value {
+            // Anything more would tell what it says.
+            Value::Bytes(bytes) if number == SEALED => content_bytes(bytes) as u64,
             Value::Varint(value) => xxh3_64_with_seed(&value.to_be_bytes(), number),
             Value::Bytes(bytes) => xxh3_64_with_seed(bytes, number),
             Value::Fixed64 | Value::Fixed32 => 0,
@@ -230,7 +268,8 @@ pub(crate) fn read(body: &[u8]) -> Result<MessageView<'_>, Rejection> {
             }
             5 => view.to_agent = value.text("to_agent")?,
             6 => view.message_type = value.varint("type")?,
-            7 => view.content_bytes = value.bytes("content")?.len(),
+            CONTENT => view.content_bytes = value.bytes("content")?.len(),
+            SEALED if is_sealed(body) => view.content_bytes = content_bytes(value.bytes("content")?),
             8 => drop(field::name("content_type", value.text("content_type")?)?),
             9 => view.priority = Some(value.varint("priority")?),
             10 => view.requires_response = value.varint("requires_response")? != 0,

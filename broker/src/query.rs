@@ -11,6 +11,7 @@ mod policy;
 mod quotas;
 pub(crate) mod registry;
 pub(crate) mod retention;
+mod tokens;
 mod topics;
 
 use std::{ops::ControlFlow, sync::Arc};

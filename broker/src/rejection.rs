@@ -162,6 +162,18 @@ reasons! {
     RateLimited = 65, "RATE_LIMITED";
     /// A quota of the workspace is used up.
     QuotaExceeded = 66, "QUOTA_EXCEEDED";
+    /// The broker has nothing to sign tokens with.
+    NoSigningKey = 67, "NO_SIGNING_KEY";
+    /// No token has this id.
+    UnknownToken = 68, "UNKNOWN_TOKEN";
+    /// The token was revoked.
+    TokenRevoked = 69, "TOKEN_REVOKED";
+    /// There are as many tokens as there may be.
+    TooManyTokens = 70, "TOO_MANY_TOKENS";
+    /// What the caller has shown is no token that this broker has made.
+    TokenNotRenewable = 71, "TOKEN_NOT_RENEWABLE";
+    /// The content of a message is encrypted with a key that is not there, or damaged.
+    ContentUnreadable = 72, "CONTENT_UNREADABLE";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.
@@ -213,6 +225,12 @@ impl Rejection {
     /// No API key has this id, or none that the caller may see.
     pub fn unknown_key(id: u64) -> Self {
         Self::new(Reason::UnknownKey, format!("there is no key {id:016x}"))
+    }
+
+    /// No token has this id, or none that the caller may see.
+    pub fn unknown_token(token_id: &str) -> Self {
+        let text = format!("there is no token {token_id}; for one that was made elsewhere say when it ends");
+        Self::new(Reason::UnknownToken, text)
     }
 
     /// No message was held under this number, or it is forgotten.

@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     query::StateReader,
     retention::Retention,
+    sealing::Sealer,
     shard::{Applier, Shard, Shards},
     ticker::Ticker,
     tls::TowardsNodes,
@@ -85,10 +86,12 @@ async fn start_node(
         interval: Duration::from_millis(config.storage.scrub_interval_ms),
         metrics: metrics.scrub.clone(),
     };
+    let sealer = Arc::new(Sealer::new(&config.encryption)?);
     let (mut readers, mut deliveries) = (Vec::new(), Vec::new());
     let applier = |shard| {
         let reader = StateReader::default();
-        let delivery = Arc::new(Delivery::new(reader.clone(), metrics.events.clone()));
+        let delivery = Delivery::new(reader.clone(), metrics.events.clone()).with_sealer(Arc::clone(&sealer));
+        let delivery = Arc::new(delivery);
         readers.push(reader.clone());
         deliveries.push(Arc::clone(&delivery));
         Applier::new(shard, reader, delivery)

@@ -217,7 +217,8 @@ fn load(settings: &TlsConfig, protocol: &[u8]) -> Result<Arc<ServerConfig>, Conf
         builder.with_no_client_auth()
     } else {
         let authority = Arc::new(authority("tls.client_ca_file", client_ca_file)?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(authority, provider).build();
+        let verifier = WebPkiClientVerifier::builder_with_provider(authority, provider);
+        let verifier = if settings.client_certs_optional { verifier.allow_unauthenticated() } else { verifier }.build();
         let expected = "certificates of an authority as PEM";
         builder.with_client_cert_verifier(
             verifier.map_err(|error| wrong("tls.client_ca_file", client_ca_file, &error, expected))?,

@@ -73,6 +73,12 @@ mod aintandem {
             include!(concat!(env!("OUT_DIR"), "/plain/aintandem.server.v1.rs"));
         }
     }
+    /// Tokens that the broker signs.
+    pub mod token {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/plain/aintandem.token.v1.rs"));
+        }
+    }
     /// Tenants.
     pub mod workspace {
         pub mod v1 {
@@ -81,7 +87,7 @@ mod aintandem {
     }
 }
 
-pub use aintandem::{approval, audit, cluster, key, messaging, policy, registry, server, workspace};
+pub use aintandem::{approval, audit, cluster, key, messaging, policy, registry, server, token, workspace};
 
 /// The messaging package as the broker reads it: messages inside requests and deliveries stay encoded.
 pub mod raw {

@@ -1,4 +1,4 @@
-//! API keys: what their secrets look like, and who shows one.
+//! API keys: what their secrets look like, and who shows one; and what of keys and tokens was revoked.
 //!
 //! ```text
 //! tandem_<id, 16 hex digits>_<43 letters of base64url: 32 random bytes>
@@ -7,17 +7,23 @@
 //! The state of shard 0 holds a hash of each secret, and every node has that state: a key is looked up where it is shown. A fast
 //! hash is enough, because nobody can guess 256 random bits.
 
-use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::{Caller, Identity, Roles};
 use crate::{
     clock,
-    machine::api_key::ApiKey,
+    machine::{api_key::ApiKey, token::TokenRecord},
     query::{QueryError, StateReader},
     random,
     rejection::{Reason, Rejection},
@@ -25,8 +31,18 @@ use crate::{
 
 /// How every secret begins, so that it is found where it should not be.
 pub(crate) const PREFIX: &str = "tandem_";
-/// How often it is looked whether the key of an open stream was revoked.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often it is looked whether anything was revoked. Once for all streams of a node: those that are open look only when
+/// something was.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What somebody has shown, as far as it can be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// An API key, by its id.
+    Key(u64),
+    /// A token, by the hash of its id.
+    Token(u128),
+}
 
 /// A new key: its id, its secret, and what is kept of that.
 pub(crate) struct NewKey {
@@ -63,12 +79,14 @@ pub(crate) struct KeyRing {
     reader: StateReader,
     /// Since it was told last.
     used: Mutex<BTreeSet<u64>>,
+    /// How much was revoked.
+    revocations: watch::Sender<u64>,
 }
 
 impl KeyRing {
     /// With the state of shard 0.
     pub(crate) fn new(reader: StateReader) -> Self {
-        Self { reader, used: Mutex::default() }
+        Self { reader, used: Mutex::default(), revocations: watch::channel(0).0 }
     }
 
     /// Who shows this secret.
@@ -83,29 +101,70 @@ impl KeyRing {
         }
         holds(&key)?;
         self.used.lock().insert(id);
-        Ok(Caller::with_key(identity(&key), Arc::clone(self), id))
+        Ok(Caller::revocable(identity(&key), Arc::clone(self), Shown::Key(id)))
     }
 
     fn find(&self, id: u64) -> Result<Option<ApiKey>, Rejection> {
-        let failed = |error: QueryError| {
-            tracing::error!(%error, "API keys cannot be read");
-            Rejection::new(Reason::TokenInvalid, "the key cannot be looked up right now")
+        self.reader.api_key(id).map_err(|error| unread(&error))
+    }
+
+    /// What is known of a token.
+    pub(crate) fn token(&self, hash: u128) -> Result<Option<TokenRecord>, Rejection> {
+        self.reader.token(hash).map_err(|error| unread(&error))
+    }
+
+    /// Whether what was good when it was shown still is.
+    pub(crate) fn still_holds(&self, shown: Shown) -> Result<(), Rejection> {
+        match shown {
+            Shown::Key(id) => {
+                let gone = || Rejection::new(Reason::KeyRevoked, "the key is gone");
+                self.find(id)?.ok_or_else(gone).and_then(|key| holds(&key))
+            }
+            // Of most tokens nothing is known, and what they say is all.
+            Shown::Token(hash) => self.token(hash)?.map_or(Ok(()), |token| token_holds(&token)),
+        }
+    }
+
+    /// Resolves when something that was shown does not hold any more, with the reason.
+    pub(crate) async fn ended(&self, shown: Shown, expires: Option<Instant>) -> Rejection {
+        let mut revocations = self.revocations.subscribe();
+        let expired = async {
+            match expires {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
         };
-        self.reader.api_key(id).map_err(failed)
+        tokio::pin!(expired);
+        loop {
+            revocations.borrow_and_update();
+            if let Err(rejection) = self.still_holds(shown) {
+                return rejection;
+            }
+            tokio::select! {
+                biased;
+                // It lives as long as this does.
+                changed = revocations.changed() => drop(changed),
+                () = &mut expired => {
+                    let text = "what was shown when this stream was opened has expired; open it again with a new token";
+                    return Rejection::new(Reason::TokenExpired, text);
+                }
+            }
+        }
     }
 
-    /// Whether a key that was good still is.
-    pub(crate) fn still_holds(&self, id: u64) -> Result<(), Rejection> {
-        let gone = || Rejection::new(Reason::KeyRevoked, "the key is gone");
-        self.find(id)?.ok_or_else(gone).and_then(|key| holds(&key))
-    }
-
-    /// Resolves when a key does not hold any more, with the reason.
-    pub(crate) async fn ended(&self, id: u64) -> Rejection {
+    /// Tells all that wait in `ended` when something was revoked, for as long as the node runs.
+    pub(crate) async fn watch_revocations(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK).await;
-            if let Err(rejection) = self.still_holds(id) {
-                return rejection;
+            match self.reader.revocations() {
+                Ok(count) => {
+                    self.revocations.send_if_modified(|known| mem::replace(known, count) != count);
+                }
+                // The next look may find it; whoever waits meanwhile looks himself.
+                Err(error) => {
+                    tracing::warn!(%error, "revocations cannot be read");
+                    self.revocations.send_modify(|_| {});
+                }
             }
         }
     }
@@ -119,6 +178,18 @@ impl KeyRing {
     pub(crate) fn not_told(&self, ids: Vec<u64>) {
         self.used.lock().extend(ids);
     }
+}
+
+fn unread(error: &QueryError) -> Rejection {
+    tracing::error!(%error, "keys and tokens cannot be read");
+    Rejection::new(Reason::TokenInvalid, "what was shown cannot be looked up right now")
+}
+
+fn token_holds(token: &TokenRecord) -> Result<(), Rejection> {
+    if token.revoked_ms > 0 {
+        return Err(Rejection::new(Reason::TokenRevoked, "the token was revoked; get another one"));
+    }
+    Ok(())
 }
 
 fn holds(key: &ApiKey) -> Result<(), Rejection> {

@@ -8,19 +8,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 use tonic::{
     Status,
     body::Body,
-    codegen::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
+    codegen::http::{HeaderValue, Request, Response, header::AUTHORIZATION},
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tonic_types::StatusExt as _;
-use tower::{Layer, Service};
+use tower::{Layer, Service, ServiceExt as _};
 
 use super::{
     Caller, Seen,
     api_keys::{self, KeyRing},
+    certificates::Certificates,
+    issue::Signer,
     refusals::Refusals,
     roles::{self, Rule},
     seal::{CALLER, Seal},
@@ -63,14 +64,15 @@ enum Source {
 
 /// Resolves when what a caller has proven does not hold any more, with the reason; None: it holds for ever.
 fn end_of(caller: &Caller) -> Option<BoxFuture<'static, Status>> {
-    if let Some(ended) = caller.key_ended() {
+    let left_ms = caller.identity().ends_s.map(|s| s.saturating_mul(1_000).saturating_sub(clock::unix_ms()));
+    // Beyond what clocks can say is never.
+    let end = left_ms.and_then(|left_ms| clock::now().checked_add(Duration::from_millis(left_ms)));
+    if let Some(ended) = caller.ended(end) {
         return Some(Box::pin(async move { ended.await.into() }));
     }
-    let left_ms = caller.identity().ends_s?.saturating_mul(1_000).saturating_sub(clock::unix_ms());
-    // Beyond what clocks can say is never.
-    let end = clock::now().checked_add(Duration::from_millis(left_ms)).map(Instant::from_std)?;
+    let end = end?;
     Some(Box::pin(async move {
-        tokio::time::sleep_until(end).await;
+        tokio::time::sleep_until(end.into()).await;
         let text = "the token of this stream has expired; open it again with a new one";
         Rejection::new(Reason::TokenExpired, text).into()
     }))
@@ -80,9 +82,17 @@ fn end_of(caller: &Caller) -> Option<BoxFuture<'static, Status>> {
 #[derive(Clone)]
 pub(crate) struct Door(Arc<Inner>);
 
+/// What the settings say of who may come in.
+pub(crate) struct Proofs {
+    pub(crate) tokens: Verifier,
+    pub(crate) certificates: Certificates,
+    /// None: the broker signs no tokens.
+    pub(crate) signer: Option<Signer>,
+}
+
 struct Inner {
     /// None: the broker is open to everyone.
-    verifier: Option<Verifier>,
+    proofs: Option<Proofs>,
     /// For what other nodes pass on; None on a node that is alone.
     seal: Option<Seal>,
     keys: Arc<KeyRing>,
@@ -91,8 +101,13 @@ struct Inner {
 
 impl Door {
     /// With what the settings say, and the API keys that there are.
-    pub(crate) fn new(verifier: Option<Verifier>, seal: Option<Seal>, keys: KeyRing) -> Self {
-        Self(Arc::new(Inner { verifier, seal, keys: Arc::new(keys), refusals: Refusals::default() }))
+    pub(crate) fn new(proofs: Option<Proofs>, seal: Option<Seal>, keys: KeyRing) -> Self {
+        Self(Arc::new(Inner { proofs, seal, keys: Arc::new(keys), refusals: Refusals::default() }))
+    }
+
+    /// Signs tokens; None: the settings name no key for that.
+    pub(crate) fn signer(&self) -> Option<&Signer> {
+        self.0.proofs.as_ref()?.signer.as_ref()
     }
 
     /// Who was turned away.
@@ -107,7 +122,7 @@ impl Door {
 
     /// Whether everyone may do everything.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.verifier.is_none()
+        self.0.proofs.is_none()
     }
 
     /// What other nodes are told with; None on a node that is alone, or open.
@@ -115,35 +130,35 @@ impl Door {
         self.0.seal.as_ref()
     }
 
-    /// Who makes a request; None where that does not matter.
-    fn admit(
-        &self,
-        (path, rule): (&str, Option<&'static Rule>),
-        headers: &HeaderMap,
-        seen: &Seen,
-    ) -> Result<Option<Known>, Rejection> {
-        if path == HEALTH {
-            return Ok(None);
+    /// Who makes a request.
+    fn known(&self, request: &Request<Body>) -> Result<Known, Rejection> {
+        match &self.0.proofs {
+            None => Ok(Known { caller: Caller::anyone(), from: Source::Anyone }),
+            Some(proofs) => self.identify(proofs, request),
         }
-        let known = match &self.0.verifier {
-            None => Known { caller: Caller::anyone(), from: Source::Anyone },
-            Some(verifier) => {
-                let known = self.identify(verifier, headers);
-                known.inspect_err(|why| self.0.refusals.add(("", ""), seen, path, why))?
-            }
-        };
+    }
+
+    /// Where a token is signed with a key that its issuer may have by now and this broker not yet: resolves when that is clear.
+    fn look_again(&self, request: &Request<Body>) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let proofs = self.0.proofs.as_ref()?;
+        let headers = request.headers();
+        let token = headers.get(AUTHORIZATION)?.to_str().ok().and_then(bearer)?;
+        proofs.tokens.look_again(token).filter(|_| self.0.seal.is_none() || !headers.contains_key(CALLER))
+    }
+
+    /// Whether somebody may call this.
+    fn admit(&self, known: &Known, (path, rule): (&str, Option<&'static Rule>), seen: &Seen) -> Result<(), Rejection> {
         match rule {
             Some(rule) if known.from == Source::Client && rule.is_for_nodes() => {
-                return Err(Rejection::new(Reason::RoleMissing, "only nodes of the cluster say this to each other"));
+                Err(Rejection::new(Reason::RoleMissing, "only nodes of the cluster say this to each other"))
             }
             Some(rule) => {
-                permit(&known.caller, rule).inspect_err(|why| self.turned_away(&known.caller, seen, path, why))?;
+                permit(&known.caller, rule).inspect_err(|why| self.turned_away(&known.caller, seen, path, why))
             }
             // Reflection; and what does not exist, which says so itself.
-            None if path.starts_with("/grpc.reflection.") || !path.starts_with("/aintandem.") => {}
-            None => return Err(Rejection::unsupported("", "there is no such method")),
+            None if path.starts_with("/grpc.reflection.") || !path.starts_with("/aintandem.") => Ok(()),
+            None => Err(Rejection::unsupported("", "there is no such method")),
         }
-        Ok(Some(known))
     }
 
     /// Somebody who is known asked for what he may not have.
@@ -153,23 +168,26 @@ impl Door {
         self.0.refusals.add((&identity.subject, workspace), seen, path, why);
     }
 
-    fn identify(&self, verifier: &Verifier, headers: &HeaderMap) -> Result<Known, Rejection> {
+    fn identify(&self, proofs: &Proofs, request: &Request<Body>) -> Result<Known, Rejection> {
+        let headers = request.headers();
         if let (Some(seal), Some(value)) = (&self.0.seal, headers.get(CALLER)) {
             return seal.open(value).map(|caller| Known { caller, from: Source::Node });
         }
+        let client = |caller| Known { caller, from: Source::Client };
         let mut shown = headers.get_all(AUTHORIZATION).iter();
-        let missing = "send a token: authorization: Bearer …";
-        let value = shown.next().ok_or_else(|| Rejection::new(Reason::TokenMissing, missing))?;
+        let missing = || Rejection::new(Reason::TokenMissing, "send a token: authorization: Bearer …");
+        let Some(value) = shown.next() else {
+            let caller = proofs.certificates.identify(request.extensions())?;
+            return caller.map(client).ok_or_else(missing);
+        };
         if shown.next().is_some() {
             return Err(Rejection::new(Reason::TokenInvalid, "authorization is there twice; send it once"));
         }
-        let token = value.to_str().ok().and_then(bearer);
-        let token = token.ok_or_else(|| Rejection::new(Reason::TokenMissing, missing))?;
+        let token = value.to_str().ok().and_then(bearer).ok_or_else(missing)?;
         if token.starts_with(api_keys::PREFIX) {
-            let caller = self.0.keys.verify(token)?;
-            return Ok(Known { caller, from: Source::Client });
+            return self.0.keys.verify(token).map(client);
         }
-        verifier.verify(token).map(|caller| Known { caller, from: Source::Client })
+        proofs.tokens.verify(token, &self.0.keys).map(client)
     }
 
     /// What becomes of a request whose caller is known.
@@ -277,7 +295,25 @@ where
         // Once for all that asks: this runs for each message that is published alone.
         let rule = roles::find(request.uri().path());
         let seen = Arc::new(seen(&request));
-        let known = match self.door.admit((request.uri().path(), rule), request.headers(), &seen) {
+        let path = request.uri().path();
+        let known = match (path == HEALTH).then_some(()) {
+            Some(()) => Ok(None),
+            None => self.door.known(&request).map(Some),
+        };
+        if known.is_err()
+            && let Some(clear) = self.door.look_again(&request)
+        {
+            let again = self.clone();
+            return Box::pin(async move {
+                clear.await;
+                again.oneshot(request).await
+            });
+        }
+        let known = known.inspect_err(|why| self.door.refusals().add(("", ""), &seen, path, why));
+        let admitted = known.and_then(|known| {
+            known.as_ref().map_or(Ok(()), |known| self.door.admit(known, (path, rule), &seen)).map(|()| known)
+        });
+        let known = match admitted {
             Ok(known) => known,
             Err(rejection) => {
                 return Box::pin(async move { Ok(named(Status::from(rejection).into_http(), &seen)) });

@@ -2,8 +2,14 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::query::StateReader;
 
 const SECRET: &str = "a secret that is long enough for it";
+
+/// What was revoked: nothing. Tokens without an id are not even looked up.
+fn ring() -> Arc<KeyRing> {
+    Arc::new(KeyRing::new(StateReader::default()))
+}
 
 struct Keys {
     dir: tempfile::TempDir,
@@ -70,7 +76,7 @@ fn tokens_of_every_kind_of_key_are_accepted() {
     for token in &tokens {
         // Also from memory.
         for _ in 0..2 {
-            let caller = verifier.verify(token).unwrap();
+            let caller = verifier.verify(token, &ring()).unwrap();
             let identity = caller.identity();
             assert_eq!((identity.subject.as_str(), identity.workspace.as_deref()), ("zoe", Some("w")));
             assert_eq!(identity.roles, Roles::of(Role::Developer));
@@ -78,8 +84,8 @@ fn tokens_of_every_kind_of_key_are_accepted() {
     }
     let only = Verifier::new(&keys.config(&["hs=HS256:@hs"])).unwrap();
     let nameless = signed(Algorithm::HS256, None, &EncodingKey::from_secret(SECRET.as_bytes()), &claims());
-    assert!(only.verify(&nameless).is_ok(), "there is one key only");
-    assert!(verifier.verify(&nameless).unwrap_err().text.contains("kid"));
+    assert!(only.verify(&nameless, &ring()).is_ok(), "there is one key only");
+    assert!(verifier.verify(&nameless, &ring()).unwrap_err().text.contains("kid"));
 }
 
 /// A token with a header of its own, signed as the algorithm there says or not at all.
@@ -116,14 +122,15 @@ fn a_token_does_not_choose_its_algorithm() {
         signed(Algorithm::HS256, Some("nobody"), &EncodingKey::from_secret(SECRET.as_bytes()), &claims()),
     ];
     for (number, token) in attacks.iter().enumerate() {
-        assert_eq!(verifier.verify(token).unwrap_err().reason, Reason::TokenInvalid, "attack {number}");
+        assert_eq!(verifier.verify(token, &ring()).unwrap_err().reason, Reason::TokenInvalid, "attack {number}");
     }
 }
 
 #[test]
 fn what_a_token_says_must_hold() {
     let verifier = Keys::new().verifier();
-    let code = |token: String| verifier.verify(&token).map_or_else(|rejection| rejection.reason.code(), |_| "OK");
+    let code =
+        |token: String| verifier.verify(&token, &ring()).map_or_else(|rejection| rejection.reason.code(), |_| "OK");
     let late = now() - 31;
     for (name, value, expected) in [
         ("exp", json!(now() - 29), "OK"),
@@ -153,7 +160,7 @@ fn what_a_token_says_must_hold() {
     let nowhere = json!({"sub": "zoe", "aud": "aintandem", "exp": now() + 60, "sandbox": "a", "roles": ["sandbox"]});
     assert_eq!(code(hs(&nowhere)), "TOKEN_INVALID", "a sandbox of no workspace");
     let nothing = json!({"sub": "zoe", "aud": "aintandem", "exp": now() + 60});
-    assert!(verifier.verify(&hs(&nothing)).unwrap().identity().roles.is_empty());
+    assert!(verifier.verify(&hs(&nothing), &ring()).unwrap().identity().roles.is_empty());
 }
 
 #[test]
@@ -161,23 +168,23 @@ fn an_issuer_that_is_asked_for_must_have_made_it() {
     let keys = Keys::new();
     let config = AuthConfig { issuer: "the lead".into(), ..keys.config(&["hs=HS256:@hs"]) };
     let verifier = Verifier::new(&config).unwrap();
-    assert!(verifier.verify(&with("iss", json!("the lead"))).is_ok());
-    assert!(verifier.verify(&with("iss", json!("the leader"))).is_err());
-    assert!(verifier.verify(&hs(&claims())).is_err());
+    assert!(verifier.verify(&with("iss", json!("the lead")), &ring()).is_ok());
+    assert!(verifier.verify(&with("iss", json!("the leader")), &ring()).is_err());
+    assert!(verifier.verify(&hs(&claims()), &ring()).is_err());
 }
 
 #[test]
 fn a_remembered_token_expires_like_any_other() {
     let verifier = Keys::new().verifier();
     let token = with("exp", json!(now() - 29));
-    verifier.verify(&token).unwrap();
-    let mut outcome = verifier.verify(&token);
+    verifier.verify(&token, &ring()).unwrap();
+    let mut outcome = verifier.verify(&token, &ring());
     for _ in 0..50 {
         if outcome.is_err() {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
-        outcome = verifier.verify(&token);
+        outcome = verifier.verify(&token, &ring());
     }
     assert_eq!(outcome.unwrap_err().reason, Reason::TokenExpired);
 }
@@ -189,20 +196,20 @@ fn bytes_that_are_no_token_are_refused() {
     for garbage in
         ["", ".", "..", "a.b.c", "\u{1F980}.x.y", &good[..good.len() - 4], &format!("{good}."), &"x".repeat(1 << 20)]
     {
-        assert_eq!(verifier.verify(garbage).unwrap_err().reason, Reason::TokenInvalid);
+        assert_eq!(verifier.verify(garbage, &ring()).unwrap_err().reason, Reason::TokenInvalid);
     }
     let mut bytes = good.clone().into_bytes();
     for place in 0..bytes.len() {
         let before = bytes[place];
         bytes[place] = if before == b'A' { b'B' } else { b'A' };
         let changed = String::from_utf8(bytes.clone()).unwrap();
-        assert!(verifier.verify(&changed).is_err(), "byte {place}");
+        assert!(verifier.verify(&changed, &ring()).is_err(), "byte {place}");
         bytes[place] = before;
     }
     let critical = Header { kid: Some("hs".into()), ..Header::new(Algorithm::HS256) };
     let mut header = serde_json::to_value(critical).unwrap();
     header["crit"] = json!(["b64"]);
-    assert!(verifier.verify(&forged(&header, &[0; 32])).unwrap_err().text.contains("crit"));
+    assert!(verifier.verify(&forged(&header, &[0; 32]), &ring()).unwrap_err().text.contains("crit"));
 }
 
 #[test]

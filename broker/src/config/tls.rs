@@ -22,6 +22,8 @@ pub struct TlsConfig {
     /// Certificates of an authority as PEM: clients of the gRPC port must show one that it has signed. Empty: they need none. In
     /// a cluster the certificates of the nodes must be signed by it, too. The port of `/metrics` asks for none.
     pub client_ca_file: PathBuf,
+    /// Whether clients may come without a certificate nevertheless, so that some have one and others a token. Default false.
+    pub client_certs_optional: bool,
     /// Whether the broker may listen beyond loopback without TLS. Whoever can read the network then reads messages and
     /// tokens. Default false.
     pub allow_plain: bool,

@@ -17,7 +17,9 @@ use crate::{
     config::Limits,
     leader_time::LeaderTime,
     machine::StateError,
+    message::put_varint,
     rejection::{Reason, Rejection},
+    sealing::Sealer,
 };
 
 #[cfg(test)]
@@ -157,15 +159,21 @@ impl Subscription {
         self.last_batch_len = self.taken.len() as u64;
         let deadline_ms = self.elapsed_ms() + self.options.ack_deadline_ms;
         let mut out = BytesMut::with_capacity(self.taken.len() * 384);
+        let mut unreadable = None;
         for (item, lease) in self.taken.drain(..) {
             let id = self.leases.push(lease, deadline_ms);
-            let message_bytes = encode_delivery(id, item.attempt, &item.message, &self.workspace_name, &mut out);
-            self.credit_messages -= 1;
-            // The subscriber gives back what it sees: the length of the message, not of its frame.
-            self.credit_bytes -= message_bytes as i64;
+            match encode_delivery(id, &item, (self.delivery.sealer(), &self.workspace_name), &mut out) {
+                Ok(message_bytes) => {
+                    self.credit_messages -= 1;
+                    // The subscriber gives back what it sees: the length of the message, not of its frame.
+                    self.credit_bytes -= message_bytes as i64;
+                }
+                // What is lent goes back with the subscription.
+                Err(rejection) => unreadable = Some(rejection),
+            }
         }
         self.leases.end_batch(self.last_batch_len, deadline_ms);
-        Ok(Some(out.freeze()))
+        unreadable.map_or(Ok(Some(out.freeze())), |rejection| Err(Stop::Unreadable(rejection)))
     }
 
     /// How many deliveries the newest batch has.
@@ -325,14 +333,23 @@ pub(crate) enum Stop {
     Ended(Ended),
     /// The state cannot be read.
     State(StateError),
+    /// The content of a message cannot be decrypted.
+    Unreadable(Rejection),
 }
 
 /// Appends one `deliveries` field of a `DeliveryBatch`. By hand, because the message is bytes already: its fields, and
 /// behind them those of the broker, which protobuf reads as one message. Returns the length of the message.
-fn encode_delivery(id: u64, attempt: u32, message: &MessageRef, workspace: &str, out: &mut BytesMut) -> usize {
+fn encode_delivery(
+    id: u64,
+    item: &Item,
+    (sealer, workspace): (&Sealer, &str),
+    out: &mut BytesMut,
+) -> Result<usize, Rejection> {
+    let (attempt, message) = (item.attempt, &item.message);
     let record = message.record();
+    let body = sealer.open(workspace, record.body)?;
     let tail = broker_fields(message, &record, workspace);
-    let message_length = record.body.len() + tail.len();
+    let message_length = body.len() + tail.len();
     let attempt_length = 1 + varint_length(u64::from(attempt));
     let length = 1 + varint_length(id) + attempt_length + 1 + varint_length(message_length as u64) + message_length;
     out.put_u8(0x0a); // deliveries, length-delimited
@@ -343,19 +360,19 @@ fn encode_delivery(id: u64, attempt: u32, message: &MessageRef, workspace: &str,
     put_varint(out, u64::from(attempt));
     out.put_u8(0x1a); // message, length-delimited
     put_varint(out, message_length as u64);
-    out.put_slice(record.body);
+    out.put_slice(&body);
     out.put_slice(&tail);
-    message_length
+    Ok(message_length)
 }
 
 /// A message as it is handed out: its own bytes and the fields of the broker.
-pub(crate) fn encode_message(message: &MessageRef, workspace: &str) -> Bytes {
+pub(crate) fn encode_message(sealer: &Sealer, message: &MessageRef, workspace: &str) -> Result<Bytes, Rejection> {
     let record = message.record();
-    let (body, tail) = (record.body, broker_fields(message, &record, workspace));
+    let (body, tail) = (sealer.open(workspace, record.body)?, broker_fields(message, &record, workspace));
     let mut out = BytesMut::with_capacity(body.len() + tail.len());
-    out.put_slice(body);
+    out.put_slice(&body);
     out.put_slice(&tail);
-    out.freeze()
+    Ok(out.freeze())
 }
 
 fn broker_fields(message: &MessageRef, record: &Record<'_>, workspace: &str) -> BytesMut {
@@ -392,14 +409,6 @@ fn broker_fields(message: &MessageRef, record: &Record<'_>, workspace: &str) -> 
 
 fn varint_length(value: u64) -> usize {
     ((u64::BITS - (value | 1).leading_zeros()) as usize).div_ceil(7)
-}
-
-fn put_varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@ use prost::Message as _;
 use tandem_proto::messaging::v1 as wire;
 
 use super::*;
-use crate::batch::{Batch, Kind, Record, encode_header};
+use crate::{
+    batch::{Batch, Kind, Record, encode_header},
+    command::{Lane, Source},
+};
 
 fn message(id: &str, time_ms: u64) -> MessageRef {
     let body =
@@ -15,11 +18,16 @@ fn message(id: &str, time_ms: u64) -> MessageRef {
     MessageRef { batch: Arc::new(Batch::decode(300, out.freeze()).unwrap()), index: 0 }
 }
 
+fn item(attempt: u32, message: MessageRef) -> Item {
+    Item { message, lane: Lane { source: Source::Direct, priority: 5 }, after: 0, attempt, expires_ms: 0 }
+}
+
 #[test]
 fn a_delivery_is_a_message_with_the_fields_of_the_broker() {
     for (id, time_ms, nanos) in [("", 1_700_000_000_123, 123_000_000), ("m1", 1_700_000_000_000, 0)] {
         let mut out = BytesMut::new();
-        let message_bytes = encode_delivery(200, 300, &message(id, time_ms), "team", &mut out);
+        let message_bytes =
+            encode_delivery(200, &item(300, message(id, time_ms)), (&Sealer::none(), "team"), &mut out).unwrap();
         let batch = wire::DeliveryBatch::decode(out.freeze()).unwrap();
         let delivery = &batch.deliveries[0];
         assert_eq!((batch.deliveries.len(), delivery.delivery_id, delivery.attempt), (1, 200, 300));

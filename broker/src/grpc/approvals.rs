@@ -69,7 +69,8 @@ impl ApprovalService for Edge {
         };
         let message = match shard.reader.approval_message(workspace, number)? {
             Some(held) => {
-                let read = Message::decode(held.record(0).body);
+                let body = shard.delivery.sealer().open(name, held.record(0).body)?;
+                let read = Message::decode(body.as_ref());
                 Some(read.map_err(|error| RequestError::internal(format!("approval {number}: {error}")))?)
             }
             None => None,

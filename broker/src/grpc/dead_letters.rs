@@ -29,6 +29,7 @@ use crate::{
         dead_letters::{DeadFilter, DeadPage, Found, Position},
     },
     rejection::{Reason, Rejection},
+    sealing::Sealer,
     shard::Shard,
 };
 
@@ -59,7 +60,11 @@ impl DeadLetterService for Edge {
         let number = shard.reader.workspace(name)?.number;
         let page = shard.reader.dead_letters(number, from, &filter, limit)?;
         Ok(Response::new(ListDeadLettersResponse {
-            dead_letters: page.found.into_iter().map(|found| on_wire(found, name)).collect(),
+            dead_letters: page
+                .found
+                .into_iter()
+                .map(|found| on_wire(shard.delivery.sealer(), found, name))
+                .collect::<Result<_, _>>()?,
             next_page_token: page.next.map(|(sandbox, sequence)| format!("d{sandbox}-{sequence}")).unwrap_or_default(),
         }))
     }
@@ -82,7 +87,7 @@ impl DeadLetterService for Edge {
             let text = format!("sandbox {sandbox:?} has no dead letter with the sequence {}", request.sequence);
             return Err(Rejection::new(Reason::UnknownDeadLetter, text).into());
         };
-        Ok(Response::new(GetDeadLetterResponse { dead_letter: Some(on_wire(found, name)) }))
+        Ok(Response::new(GetDeadLetterResponse { dead_letter: Some(on_wire(shard.delivery.sealer(), found, name)?) }))
     }
 
     type RedriveDeadLettersStream = BoxStream<'static, Result<RedriveDeadLettersResponse, Status>>;
@@ -336,20 +341,20 @@ fn page_token(token: &str) -> Result<Position, Rejection> {
     })
 }
 
-fn on_wire(found: Found, workspace: &str) -> DeadLetter {
+fn on_wire(sealer: &Sealer, found: Found, workspace: &str) -> Result<DeadLetter, Rejection> {
     let attempts = found.letter.history.iter().map(|failed| FailedAttempt {
         attempt: failed.attempt,
         time: Some(timestamp(failed.time_ms)),
         error: failed.error as i32,
         text: String::from_utf8_lossy(&failed.text).into_owned(),
     });
-    DeadLetter {
-        message: encode_message(&found.message, workspace),
+    Ok(DeadLetter {
+        message: encode_message(sealer, &found.message, workspace)?,
         reason: found.letter.reason as i32,
         reason_text: String::from_utf8_lossy(&found.letter.text).into_owned(),
         dead_time: Some(timestamp(found.letter.time_ms)),
         attempts: attempts.collect(),
         sandbox_id: found.letter.sandbox,
         chain: found.letter.chain,
-    }
+    })
 }

@@ -46,7 +46,7 @@ pub(crate) const FORWARDED: &str = "aintandem-forwarded";
 /// The reason of an error, where it is found without decoding.
 pub(crate) const REASON: &str = "aintandem-reason";
 /// What is kept by shard 0, whatever workspace it is about.
-const KEYS: &str = "/aintandem.key.";
+const OF_SHARD_0: [&str; 2] = ["/aintandem.key.", "/aintandem.token."];
 /// A hint: who leads. The id in an error; id and address in an answer that came from there.
 pub(crate) const LEADER: &str = "aintandem-leader";
 
@@ -106,9 +106,8 @@ fn kind(path: &str) -> Kind {
         return Kind::Local;
     };
     match (service, method) {
-        ("server.v1.ServerService" | "cluster.v1.ClusterService", _) | (_, "Subscribe" | "ListWorkspaces") => {
-            Kind::Local
-        }
+        ("server.v1.ServerService" | "cluster.v1.ClusterService", _)
+        | (_, "Subscribe" | "ListWorkspaces" | "RenewToken") => Kind::Local,
         (_, "PublishStream") => Kind::Many,
         _ => Kind::Single,
     }
@@ -269,7 +268,7 @@ impl ForwardLayer {
     }
 
     fn shard(&self, path: &str, peeked: &Peeked) -> Option<u32> {
-        if path.starts_with(KEYS) {
+        if OF_SHARD_0.iter().any(|service| path.starts_with(service)) {
             return Some(0);
         }
         peeked.workspace().map(|workspace| self.shards.of(workspace).group.shard())
@@ -317,7 +316,8 @@ mod tests {
                     let first = message.field.iter().find(|field| field.number() == 1);
                     let names_workspace = first.is_some_and(|field| field.name() == "workspace_id");
                     let expected = match (method.client_streaming(), names_workspace) {
-                        _ if path.starts_with(KEYS) => Kind::Single,
+                        _ if path.ends_with("/RenewToken") => Kind::Local,
+                        _ if OF_SHARD_0.iter().any(|service| path.starts_with(service)) => Kind::Single,
                         (true, true) => Kind::Many,
                         (false, true) => Kind::Single,
                         _ => Kind::Local,

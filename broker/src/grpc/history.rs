@@ -1,7 +1,5 @@
 //! Reads of the log.
 
-use std::cell::RefCell;
-
 use bytes::{Buf as _, Bytes};
 use futures_util::{
     StreamExt as _,
@@ -66,7 +64,8 @@ impl HistoryService for Edge {
             let text = format!("message {id:?} does not exist in workspace {name:?}");
             return Err(Rejection::new(Reason::UnknownMessage, text).into());
         };
-        Ok(Response::new(GetMessageResponse { message: encode_message(&message, name) }))
+        let message = encode_message(shard.delivery.sealer(), &message, name)?;
+        Ok(Response::new(GetMessageResponse { message }))
     }
 
     async fn list_messages(
@@ -94,7 +93,8 @@ impl HistoryService for Edge {
         let shard = self.shards.of(name);
         shard.group.read_barrier().await.map_err(RequestError::from)?;
         let workspace = shard.reader.workspace(name)?;
-        let page = shard.reader.history(&workspace, span, &filter, limit, &|message| encode_message(message, name))?;
+        let encode = |message: &MessageRef| Ok(encode_message(shard.delivery.sealer(), message, name)?);
+        let page = shard.reader.history(&workspace, span, &filter, limit, &encode)?;
         Ok(Response::new(ListMessagesResponse {
             messages: page.messages,
             next_page_token: page.next.map(|sequence| format!("m{sequence}")).unwrap_or_default(),
@@ -186,20 +186,14 @@ fn replayable(
     filter: &Filter,
 ) -> Result<Page, QueryError> {
     let lanes = shard.reader.lanes(workspace, sandbox)?;
-    let failure = RefCell::new(None);
-    let alone = |message: &MessageRef| match lanes.hold(message) {
-        Ok(true) => Bytes::new(),
-        Ok(false) => {
-            let alone = message.batch.alone(usize::from(message.index));
-            [message.sequence().to_be_bytes().as_slice(), &alone].concat().into()
+    let alone = |message: &MessageRef| {
+        if lanes.hold(message)? {
+            return Ok(Bytes::new());
         }
-        Err(error) => {
-            failure.replace(Some(error));
-            Bytes::new()
-        }
+        let alone = message.batch.alone(usize::from(message.index));
+        Ok([message.sequence().to_be_bytes().as_slice(), &alone].concat().into())
     };
-    let page = shard.reader.history(workspace, span, filter, MAX_REPLAYED, &alone)?;
-    failure.into_inner().map_or(Ok(page), |error| Err(error.into()))
+    shard.reader.history(workspace, span, filter, MAX_REPLAYED, &alone)
 }
 
 /// A stream of the history under way.
@@ -227,7 +221,7 @@ impl Reading {
             }
             let last = workspace.last_sequence.min(self.span.to);
             if self.span.from <= last {
-                let encode = |message: &MessageRef| encode_message(message, &self.name);
+                let encode = |message: &MessageRef| Ok(encode_message(shard.delivery.sealer(), message, &self.name)?);
                 let page = shard.reader.history(&workspace, self.span, &self.filter, MAX_STREAMED, &encode)?;
                 let next_sequence = page.next.unwrap_or(last + 1);
                 self.span.from = next_sequence;

@@ -45,7 +45,8 @@ impl KeyService for Edge {
         }
         let request = request.into_inner();
         let lives_ms = milliseconds("expires_in", request.expires_in, 1_000..=MAX_LIFE_MS)?;
-        let roles = roles(&caller, &request)?;
+        let (subject, workspace, sandbox) = (&request.subject, &request.workspace_id, &request.sandbox_id);
+        let roles = roles(&caller, &Wanted { subject, roles: &request.roles, workspace, sandbox })?;
         let drawn = NewKey::draw();
         let verb = CreateKey {
             id: drawn.id,
@@ -175,37 +176,45 @@ impl Edge {
     }
 }
 
-/// The roles of a new key, if the caller may give them.
-fn roles(caller: &Caller, request: &CreateKeyRequest) -> Result<Roles, Rejection> {
+/// What a new key or token is to be.
+pub(super) struct Wanted<'a> {
+    pub(super) subject: &'a str,
+    pub(super) roles: &'a [String],
+    pub(super) workspace: &'a str,
+    pub(super) sandbox: &'a str,
+}
+
+/// The roles of a new key or token, if the caller may give them.
+pub(super) fn roles(caller: &Caller, wanted: &Wanted<'_>) -> Result<Roles, Rejection> {
     let own = caller.identity();
     if own.sandbox.is_some() {
-        let text = format!("{:?} is bound to a sandbox, and makes no keys", own.subject);
+        let text = format!("{:?} is bound to a sandbox, and makes no keys and no tokens", own.subject);
         return Err(Rejection::new(Reason::OtherSandbox, text));
     }
-    if let Some(workspace) = own.workspace.as_ref().filter(|workspace| **workspace != request.workspace_id) {
-        let text = format!("{:?} is bound to workspace {workspace:?}, and so are the keys that he makes", own.subject);
+    if let Some(workspace) = own.workspace.as_ref().filter(|workspace| workspace.as_str() != wanted.workspace) {
+        let text = format!("{:?} is bound to workspace {workspace:?}, and so is what he makes", own.subject);
         return Err(Rejection { reason: Reason::OtherWorkspace, text, field: "workspace_id".into(), retry_ms: 0 });
     }
-    if request.subject.is_empty() {
-        return Err(Rejection::field("subject", "subject is empty; say whose key it is"));
+    if wanted.subject.is_empty() {
+        return Err(Rejection::field("subject", "subject is empty; say whose it is"));
     }
-    field::name("subject", &request.subject)?;
-    let parsed: Result<Roles, _> = request.roles.iter().map(|role| role.parse::<Role>()).collect();
+    field::name("subject", wanted.subject)?;
+    let parsed: Result<Roles, _> = wanted.roles.iter().map(|role| role.parse::<Role>()).collect();
     let roles = parsed.map_err(|error| Rejection::field("roles", error.to_string()))?;
     if roles.is_empty() {
-        return Err(Rejection::field("roles", "roles is empty, and the key could do nothing"));
+        return Err(Rejection::field("roles", "roles is empty, and it could do nothing"));
     }
-    if !request.workspace_id.is_empty() {
-        field::id("workspace_id", &request.workspace_id)?;
+    if !wanted.workspace.is_empty() {
+        field::id("workspace_id", wanted.workspace)?;
     }
-    if !request.sandbox_id.is_empty() {
-        field::id("sandbox_id", &request.sandbox_id)?;
-        if request.workspace_id.is_empty() {
-            return Err(Rejection::field("workspace_id", "a key that is bound to a sandbox needs its workspace"));
+    if !wanted.sandbox.is_empty() {
+        field::id("sandbox_id", wanted.sandbox)?;
+        if wanted.workspace.is_empty() {
+            return Err(Rejection::field("workspace_id", "what is bound to a sandbox needs its workspace"));
         }
     }
-    if roles.meets(Roles::of(Role::Sandbox)) && request.sandbox_id.is_empty() {
-        return Err(Rejection::field("sandbox_id", "the role sandbox needs the sandbox that the key acts as"));
+    if roles.meets(Roles::of(Role::Sandbox)) && wanted.sandbox.is_empty() {
+        return Err(Rejection::field("sandbox_id", "the role sandbox needs the sandbox that it acts as"));
     }
     Ok(roles)
 }

@@ -255,6 +255,8 @@ pub(super) struct PublishContext<'a> {
     /// Of the workspace.
     pub(super) name_hash: u128,
     pub(super) now_ms: u64,
+    /// The name of the workspace, where its messages are encrypted.
+    seals_for: Option<Box<str>>,
     /// By capability, as far as messages were addressed to one.
     pub(super) capable: HashMap<String, Capable>,
 }
@@ -289,6 +291,7 @@ impl Edge {
             name_hash: if quotas.is_some() { keys::text_hash(workspace) } else { 0 },
             quotas,
             now_ms: shard.time.now_ms(),
+            seals_for: shard.delivery.sealer().seals(workspace).then(|| workspace.into()),
             capable: HashMap::new(),
         })
     }
@@ -305,11 +308,15 @@ impl Edge {
         let view = message::check(body, &self.limits, context.now_ms)?;
         context.caller.acts_as("message.from_sandbox_id", view.from_sandbox_id)?;
         self.within_quotas(context, view.from_sandbox_id, body.len())?;
+        let stored = match &context.seals_for {
+            Some(workspace) => context.shard.delivery.sealer().seal(workspace, body)?,
+            None => body.into(),
+        };
         let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
         let (Destination::Capability(wanted), Some(_)) = (view.to, &context.workspace) else {
-            return Ok(view.encode(body, &envelope, out)?);
+            return Ok(view.encode(&stored, &envelope, out)?);
         };
         let choice = self.choose(context, wanted, (&view, body))?;
         envelope.chosen = match &choice {
@@ -317,7 +324,7 @@ impl Edge {
             Choice::Several(numbers) => Chosen::Several(numbers),
             Choice::Nobody => Chosen::Nobody,
         };
-        Ok(view.encode(body, &envelope, out)?)
+        Ok(view.encode(&stored, &envelope, out)?)
     }
 }
 

@@ -72,7 +72,8 @@ impl RequestService for Edge {
             };
             if let Some((sequence, stored)) = &waiting.response {
                 let batch = Batch::decode(*sequence, stored.clone()).map_err(|error| internal(error.into()))?;
-                let message = encode_message(&MessageRef { batch: batch.into(), index: 0 }, &name);
+                let message =
+                    encode_message(shard.delivery.sealer(), &MessageRef { batch: batch.into(), index: 0 }, &name)?;
                 if !waiting.answered {
                     let answered =
                         Verb::Answered(Answered { workspace: workspace.number, sandbox: sender, correlation });

@@ -43,6 +43,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TokenInvalid
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
+        | Reason::TokenRevoked
         | Reason::KeyRevoked => Code::Unauthenticated,
         Reason::RoleMissing
         | Reason::OtherWorkspace
@@ -60,6 +61,7 @@ fn code(reason: Reason) -> Code {
         | Reason::UnknownDeadLetter
         | Reason::UnknownNode
         | Reason::UnknownKey
+        | Reason::UnknownToken
         | Reason::UnknownApproval
         | Reason::UnknownShard => Code::NotFound,
         Reason::WorkspaceExists | Reason::MessageIdReused | Reason::NodeExists | Reason::NodeIdReused => {
@@ -73,6 +75,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TooManyFollows
         | Reason::TooManyRequests
         | Reason::TooManyKeys
+        | Reason::TooManyTokens
         | Reason::TooManyHeld
         | Reason::RateLimited
         | Reason::QuotaExceeded
@@ -90,6 +93,9 @@ fn code(reason: Reason) -> Code {
         | Reason::PolicyChanged
         | Reason::ApprovalEnded
         | Reason::BrokerOpen
+        | Reason::NoSigningKey
+        | Reason::ContentUnreadable
+        | Reason::TokenNotRenewable
         | Reason::NotACluster
         | Reason::ChangeInProgress
         | Reason::QuorumAtRisk
@@ -302,6 +308,7 @@ mod tests {
                     | Reason::TooManyTopics
                     | Reason::TooManyFollows
                     | Reason::TooManyKeys
+                    | Reason::TooManyTokens
                     | Reason::QuotaExceeded
             );
             assert!(!full || details.retry_info().is_some() || permanent);

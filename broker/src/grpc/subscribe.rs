@@ -357,6 +357,7 @@ fn stopped(stop: Stop) -> Status {
         Stop::Ended(Ended::ShuttingDown) => status::shutting_down(),
         Stop::Ended(Ended::FollowsChanged) => status::follows_changed(),
         Stop::Ended(Ended::AckFailed) => RequestError::Unavailable(tandem_raft::ProposeError::Unsettled).into(),
+        Stop::Unreadable(rejection) => rejection.into(),
         Stop::State(error) => RequestError::internal(error.to_string()).into(),
     }
 }

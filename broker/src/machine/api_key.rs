@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     keys::{self, DueKind, RECORDS},
     state::{State, StateError},
+    token,
 };
 use crate::{
     command::{CreateKey, KeysUsed, RevokeKey},
@@ -79,6 +80,7 @@ pub(super) fn revoke(state: &mut State, verb: &RevokeKey) -> Result<Result<(), R
     if record.revoked_ms == 0 {
         record.revoked_ms = state.now_ms().max(1);
         state.put(RECORDS, key, record.to_bytes());
+        token::revoked(state)?;
         forget_later(state, verb.id, record.revoked_ms)?;
     }
     Ok(Ok(()))

@@ -231,6 +231,17 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
             at_shard(Entry::new(Kind::KeyCreated, format!("{:016x}", verb.id)).saying(text))
         }
         Verb::RevokeKey(verb) => at_shard(Entry::new(Kind::KeyRevoked, format!("{:016x}", verb.id))),
+        Verb::CreateToken(verb) => {
+            let text = format!(
+                "for {}, roles {}, workspace {}, sandbox {}, until {}",
+                verb.subject, verb.roles, verb.workspace, verb.sandbox, verb.ends_ms
+            );
+            at_shard(Entry::new(Kind::TokenCreated, &*verb.token_id).saying(text))
+        }
+        Verb::RevokeToken(verb) => {
+            let text = if verb.issuer.is_empty() { String::new() } else { format!("of issuer {}", verb.issuer) };
+            at_shard(Entry::new(Kind::TokenRevoked, &*verb.token_id).saying(text))
+        }
         Verb::Redrive(verb) => within(&verb.workspace, Entry::new(Kind::DeadLettersRedriven, &*verb.to_sandbox)),
         Verb::Purge(verb) => within(&verb.workspace, Entry::new(Kind::DeadLettersPurged, "")),
         Verb::Replay(verb) => within(&verb.workspace, Entry::new(Kind::MessagesReplayed, &*verb.sandbox)),
@@ -278,6 +289,8 @@ pub(super) fn done(state: &mut State, act: Act, outcome: &Outcome) -> Result<(),
         | Outcome::UpdateWorkspace(Ok(()))
         | Outcome::SetQuotas(Ok(()))
         | Outcome::DeleteWorkspace(Ok(()))
+        | Outcome::CreateToken(Ok(()))
+        | Outcome::RevokeToken(Ok(()))
         | Outcome::CreateKey(Ok(()))
         | Outcome::RevokeKey(Ok(())) => entry,
         _ => return Ok(()),

@@ -27,7 +27,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tandem_storage::{Space, SpaceOptions};
 
 pub(crate) use self::administration::{
-    api_key, api_key_count, api_keys_behind, audit, audit_head, policy, quotas, workspace_name,
+    api_key, api_key_count, api_keys_behind, audit, audit_head, policy, quotas, revocations, token, token_count,
+    token_of, tokens_behind, workspace_name,
 };
 pub(crate) use self::approvals::{
     approval, approval_ended, approval_message, approval_waiting, approvals, approvals_through,
@@ -113,6 +114,12 @@ mod tag {
     pub(super) const AUDIT_HEAD: u8 = 23;
     /// workspace u32 -> its quotas
     pub(super) const QUOTAS: u8 = 24;
+    /// hash u128 -> what is known of a token; on shard 0
+    pub(super) const TOKEN: u8 = 25;
+    /// name of a workspace or nothing -> how many tokens are bound to it u32
+    pub(super) const TOKENS: u8 = 26;
+    /// -> how many keys and tokens were revoked u64
+    pub(super) const REVOCATIONS: u8 = 27;
 }
 
 /// Kinds of REMEMBERED.

@@ -26,6 +26,10 @@ fn keys_have_these_bytes() {
     assert_eq!(audit_head(NO_WORKSPACE).as_ref(), [23, 0, 0, 0, 0]);
     assert_eq!(due(1, 2, DueKind::Audit)[8..], [0, 0, 0, 2, 9]);
     assert_eq!(due(1, 2, DueKind::Approval { number: 3 })[8..], [0, 0, 0, 2, 8, 0, 0, 0, 0, 0, 0, 0, 3]);
+    assert_eq!((token(2)[0], token(2)[16], token(2).len()), (25, 2, 17));
+    assert_eq!((token_of(&token(7)), token_count("a").as_ref()), (Ok(7), &[26, b'a'][..]));
+    assert_eq!(revocations().as_ref(), [27]);
+    assert_eq!(due(1, NO_WORKSPACE, DueKind::Token { hash: 2 })[8..13], [0, 0, 0, 0, 10]);
     assert_eq!(heartbeat(1, 2).as_ref(), [4, 0, 0, 0, 1, 0, 0, 0, 2]);
 }
 

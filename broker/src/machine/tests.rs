@@ -12,4 +12,5 @@ mod semantics;
 mod subscription;
 mod table;
 mod time;
+mod tokens;
 mod topics;

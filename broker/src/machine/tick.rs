@@ -11,7 +11,7 @@ use super::{
     publish::{self, Expiring},
     registry, request,
     state::{State, StateError},
-    wanted,
+    token, wanted,
 };
 use bytes::Bytes;
 
@@ -78,6 +78,7 @@ fn happen(
         DueKind::Liveness { sandbox } => registry::check_alive(state, workspace, sandbox, verb.heartbeat_timeout_ms)?,
         DueKind::Assign { sandbox } => return wanted::assign(state, workspace, sandbox, &value),
         DueKind::Key { id } => api_key::forget(state, id)?,
+        DueKind::Token { hash } => token::forget(state, hash)?,
         DueKind::Audit => audit::due(state, workspace)?,
         DueKind::Approval { number } => {
             approval::expire(state, workspace, number)?;

@@ -1,6 +1,10 @@
 //! What a message that was accepted says of itself, for those who decide on it.
 
-use super::wire::{Fields, Value};
+use super::{
+    CONTENT, SEALED,
+    wire::{Fields, Value},
+};
+use crate::sealing::content_bytes;
 
 /// Fields that a policy may look at. Read where a message is applied, so this is the same for every version: what is not known
 /// here is passed over, and a field that comes twice is what it was last.
@@ -22,7 +26,8 @@ impl<'a> Said<'a> {
                 (3, value) => said.from_agent = text(value),
                 (4, Value::Bytes(destination)) => said.capability = capability(destination),
                 (5, value) => said.to_agent = text(value),
-                (7, Value::Bytes(content)) => said.content_bytes = content.len() as u64,
+                (CONTENT, Value::Bytes(content)) => said.content_bytes = content.len() as u64,
+                (SEALED, Value::Bytes(envelope)) => said.content_bytes = content_bytes(envelope) as u64,
                 (13, Value::Bytes(entry)) => said.note(entry),
                 _ => {}
             }

@@ -1,6 +1,17 @@
 //! The protobuf wire format, read in place.
 
+use bytes::{BufMut as _, BytesMut};
+
 use crate::rejection::Rejection;
+
+/// Appends a number.
+pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
 
 /// The fields of an encoded message, in the order in which they stand.
 pub(crate) struct Fields<'a> {
@@ -20,6 +31,11 @@ pub(crate) enum Value<'a> {
 impl<'a> Fields<'a> {
     pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Self {
         Self { what, rest: bytes }
+    }
+
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     fn malformed(&self, how: &str) -> Rejection {

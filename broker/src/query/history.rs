@@ -53,7 +53,8 @@ pub(crate) struct Span {
 }
 
 struct Collector<'a> {
-    encode: &'a dyn Fn(&MessageRef) -> Bytes,
+    encode: &'a dyn Fn(&MessageRef) -> Result<Bytes, QueryError>,
+    failed: Option<QueryError>,
     filter: &'a Filter,
     span: Span,
     limit: usize,
@@ -70,7 +71,7 @@ impl StateReader {
         mut span: Span,
         filter: &Filter,
         limit: usize,
-        encode: &dyn Fn(&MessageRef) -> Bytes,
+        encode: &dyn Fn(&MessageRef) -> Result<Bytes, QueryError>,
     ) -> Result<Page, QueryError> {
         span.to = span.to.min(workspace.last_sequence);
         if span.from == 0 {
@@ -85,7 +86,7 @@ impl StateReader {
             span.to = span.to.min(self.first_sequence_since(workspace, end_ms)?.saturating_sub(1));
         }
         let page = Page { messages: Vec::new(), next: None };
-        let mut collector = Collector { encode, filter, span, limit, examined: 0, bytes: 0, page };
+        let mut collector = Collector { encode, failed: None, filter, span, limit, examined: 0, bytes: 0, page };
         if span.from > span.to {
             return Ok(collector.page);
         }
@@ -107,6 +108,9 @@ impl StateReader {
                 ControlFlow::Break(())
             }
         })?;
+        if let Some(error) = collector.failed {
+            return Err(error);
+        }
         failure.map_or(Ok(collector.page), |error| Err(error.into()))
     }
 
@@ -194,7 +198,13 @@ impl Collector<'_> {
             if self.filter.matches(batch.record(index).body) {
                 self.bytes += batch.record(index).body.len();
                 let message = MessageRef { batch: std::sync::Arc::clone(&batch), index: index as u16 };
-                self.page.messages.push((self.encode)(&message));
+                match (self.encode)(&message) {
+                    Ok(encoded) => self.page.messages.push(encoded),
+                    Err(error) => {
+                        self.failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
             }
         }
         ControlFlow::Continue(())

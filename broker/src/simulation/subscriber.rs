@@ -127,7 +127,7 @@ impl Stream {
             );
             match wait.await {
                 Ok(Ok(bytes)) => self.delivered(&bytes, draining),
-                Ok(Err(Stop::Ended(_) | Stop::State(_))) => return,
+                Ok(Err(Stop::Ended(_) | Stop::State(_) | Stop::Unreadable(_))) => return,
                 Err(_) => {}
             }
             if let Some(ack) = self.subscription.dropped() {

@@ -41,7 +41,7 @@ pub use self::{
         WorkspaceSettingsArgs,
     },
     subscribe::{NackArgs, SubArgs},
-    token::{CreateTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},
+    token::{CreateTokenArgs, IssueTokenArgs, RevokeTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},
 };
@@ -128,7 +128,7 @@ pub enum Command {
     Events(EventsArgs),
     /// Look at a cluster
     Cluster(ClusterArgs),
-    /// Make tokens that say who somebody is
+    /// Make, renew, list and revoke tokens that say who somebody is
     Token(TokenArgs),
     /// Make, list and revoke API keys
     Key(KeyArgs),

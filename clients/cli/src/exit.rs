@@ -147,7 +147,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "NODE_ID_REUSED" | "NODE_EXISTS" => Some("choose an id that no node ever had: tandem cluster status"),
         "UNKNOWN_NODE" | "CHANGE_IN_PROGRESS" | "QUORUM_AT_RISK" | "NODE_NOT_READY" => Some("tandem cluster status"),
         "UNKNOWN_KEY" => Some("tandem key list"),
-        "TOKEN_MISSING" | "TOKEN_INVALID" | "TOKEN_EXPIRED" | "KEY_REVOKED" => {
+        "UNKNOWN_TOKEN" => Some("tandem token list, or give the token itself: tandem token revoke --token FILE"),
+        "TOKEN_MISSING" | "TOKEN_INVALID" | "TOKEN_EXPIRED" | "TOKEN_REVOKED" | "KEY_REVOKED" => {
             Some("get a token, and say where it is: --token-file FILE, or TANDEM_TOKEN_FILE")
         }
         "POLICY_DENIED" => Some("tandem policy test --from ID --to ID says which rule it is"),

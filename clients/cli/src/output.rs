@@ -1,6 +1,5 @@
 //! What the command says, to people and to programs.
 
-pub(crate) mod base64;
 mod closed;
 pub(crate) mod dead_letter;
 pub(crate) mod message;

@@ -1,6 +1,6 @@
 //! From the arguments to the exit code.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser as _, error::ErrorKind};
 use tandem_client::{Client, Settings, Token};
@@ -20,6 +20,8 @@ const PUBLISH_ATTEMPTS: u32 = 6;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) server: String,
+    /// Where the caller's token is.
+    pub(crate) token_file: Option<PathBuf>,
     /// Who the caller is, and whom he trusts.
     pub(crate) settings: Settings,
     pub(crate) workspace: String,
@@ -56,8 +58,13 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let output = Output { json: cli.global.json, quiet: cli.global.quiet };
-    let context =
-        Context { settings: settings(&cli.global), server: cli.global.server, workspace: cli.global.workspace, output };
+    let context = Context {
+        settings: settings(&cli.global),
+        token_file: cli.global.token_file,
+        server: cli.global.server,
+        workspace: cli.global.workspace,
+        output,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&Failure::failed("START_FAILED", format!("no runtime: {error}"))),
@@ -85,7 +92,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::ReplayRange(args) => commands::replay_range::run(context, args).await,
         Command::Events(args) => commands::events::run(context, args).await,
         Command::Cluster(args) => commands::cluster::run(context, args).await,
-        Command::Token(args) => commands::token::run(context, &args),
+        Command::Token(args) => commands::token::run(context, &args).await,
         Command::Key(args) => commands::key::run(context, args).await,
         Command::Policy(args) => commands::policy::run(context, args).await,
         Command::Approval(args) => commands::approval::run(context, args).await,

@@ -6,8 +6,8 @@ use tonic::{Request, Status, transport::Channel};
 
 use crate::{
     Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies,
-    Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Topics, Workspaces, leaders::Leaders,
-    server,
+    Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Tokens, Topics, Workspaces,
+    leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -74,6 +74,11 @@ impl Client {
     /// Topics of a workspace, and who follows them.
     pub fn topics(&self, workspace_id: impl Into<String>) -> Topics {
         Topics::new(self.clone(), workspace_id.into())
+    }
+
+    /// The tokens that the broker signs.
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new(self.clone())
     }
 
     /// The API keys of the broker.

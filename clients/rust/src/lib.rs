@@ -50,6 +50,7 @@ mod server;
 mod settings;
 mod subscribe;
 mod token;
+mod tokens;
 mod topics;
 mod wire;
 mod workspaces;
@@ -93,9 +94,11 @@ pub use tandem_proto::{
     policy::v1::Policy,
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
     server::v1::{GetServerInfoResponse as ServerInfo, Limits, Member},
+    token::v1::Token as KnownToken,
     workspace::v1::{Quotas, Rate, Workspace, WorkspaceSettings},
 };
 pub use token::Token;
+pub use tokens::{NewToken, Renewed, Tokens};
 pub use tonic::Code;
 pub use topics::{FollowFrom, Topics};
 pub use wire::{wire_duration, wire_time};

@@ -20,6 +20,8 @@ mod quotas;
 mod registry;
 mod restart;
 mod retention;
+mod secrets;
 mod semantics;
 mod stage;
 mod stranger;
+mod tokens;

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{behind, named, tag};
+use crate::encoding::{DecodeError, Reader};
 
 /// A record of the audit.
 pub(crate) fn audit(workspace: u32, number: u64) -> Bytes {
@@ -44,6 +45,37 @@ pub(crate) fn api_keys_behind(id: Option<u64>) -> (Bytes, Bytes) {
 /// How many API keys are bound to a workspace; empty: to none.
 pub(crate) fn api_key_count(workspace: &str) -> Bytes {
     named(&[tag::API_KEYS], workspace)
+}
+
+/// A token.
+pub(crate) fn token(hash: u128) -> Bytes {
+    let mut key = BytesMut::with_capacity(17);
+    key.put_u8(tag::TOKEN);
+    key.put_u128(hash);
+    key.freeze()
+}
+
+/// Which token a key is of.
+pub(crate) fn token_of(key: &[u8]) -> Result<u128, DecodeError> {
+    let mut reader = Reader::new(Bytes::copy_from_slice(key), "key of a token");
+    reader.u8()?;
+    crate::encoding::Field::get(&mut reader)
+}
+
+/// Tokens behind this one: from, to.
+pub(crate) fn tokens_behind(hash: Option<u128>) -> (Bytes, Bytes) {
+    let from = hash.map_or_else(|| Bytes::from_static(&[tag::TOKEN]), |hash| behind(&token(hash)));
+    (from, Bytes::from_static(&[tag::TOKEN + 1]))
+}
+
+/// How many tokens are bound to a workspace; empty: to none.
+pub(crate) fn token_count(workspace: &str) -> Bytes {
+    named(&[tag::TOKENS], workspace)
+}
+
+/// How many keys and tokens were revoked.
+pub(crate) fn revocations() -> Bytes {
+    Bytes::from_static(&[tag::REVOCATIONS])
 }
 
 pub(crate) fn workspace_name(workspace: u32) -> Bytes {

@@ -28,6 +28,8 @@ pub(crate) enum DueKind {
     Approval { number: u64 },
     /// Batches that wait for a record of the audit have waited long enough.
     Audit,
+    /// A token that ended long ago may be forgotten.
+    Token { hash: u128 },
 }
 
 pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
@@ -69,6 +71,10 @@ pub(crate) fn due(time_ms: u64, workspace: u32, kind: DueKind) -> Bytes {
             key.put_u64(id);
         }
         DueKind::Audit => key.put_u8(9),
+        DueKind::Token { hash } => {
+            key.put_u8(10);
+            key.put_u128(hash);
+        }
         DueKind::Approval { number } => {
             key.put_u8(8);
             key.put_u64(number);
@@ -96,6 +102,7 @@ pub(crate) fn due_parts(key: &Bytes) -> Result<(u64, u32, DueKind), DecodeError>
         6 => DueKind::Assign { sandbox: reader.u32()? },
         7 => DueKind::Key { id: reader.u64()? },
         9 => DueKind::Audit,
+        10 => DueKind::Token { hash: u128::get(&mut reader)? },
         8 => DueKind::Approval { number: reader.u64()? },
         value => return Err(DecodeError::Unknown { what: "due kind", value }),
     };

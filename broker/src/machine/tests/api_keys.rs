@@ -9,7 +9,7 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
-fn create_key(shard: &mut TestShard, id: u64, workspace: &str, expires_ms: u64) -> Result<(), Rejection> {
+pub(super) fn create_key(shard: &mut TestShard, id: u64, workspace: &str, expires_ms: u64) -> Result<(), Rejection> {
     let verb = CreateKey {
         id,
         hash: Bytes::from_static(b"hash"),

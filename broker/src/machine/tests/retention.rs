@@ -116,7 +116,7 @@ fn what_was_cut_is_a_gap_for_readers() {
     let workspace = shard.reader.workspace(WORKSPACE).map_err(|error| error.to_string()).unwrap();
     let read = |from| {
         let span = Span { from, to: u64::MAX, descending: false };
-        let encode = |message: &crate::batch::MessageRef| message.sequence().to_string().into();
+        let encode = |message: &crate::batch::MessageRef| Ok(message.sequence().to_string().into());
         shard.reader.history(&workspace, span, &Filter::default(), 10, &encode)
     };
     let Err(QueryError::Rejected(gap)) = read(1) else { panic!("a part of it is gone") };

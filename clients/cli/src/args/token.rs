@@ -16,8 +16,67 @@ pub struct TokenArgs {
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Sign a token with a key of the broker's settings; asks no broker
+    /// Sign a token with a key of the broker's settings; asks no broker, and is not listed
     Create(Box<CreateTokenArgs>),
+    /// Have the broker make a token that can be renewed, and print it
+    Issue(Box<IssueTokenArgs>),
+    /// Have the broker make a later one of the token in --token-file, and print it
+    Renew(RenewTokenArgs),
+    /// List tokens that the broker has made, or that were revoked; those that ended too, for a day
+    List,
+    /// End a token for good, with all that it was renewed to; streams that were opened with it end within a second
+    Revoke(RevokeTokenArgs),
+}
+
+/// `tandem token issue`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The broker needs a key to sign with, auth.signing_key. Example, for the sandbox that a container is:
+
+  tandem token issue --subject build --role sandbox --bind-workspace default --bind-sandbox build > token
+  tandem --token-file token token renew --keep")]
+pub struct IssueTokenArgs {
+    /// Whose token it is
+    #[arg(long, value_name = "NAME")]
+    pub subject: String,
+    /// What he is there for; several are allowed
+    #[arg(long = "role", value_name = "ROLE", required = true)]
+    pub roles: Vec<Role>,
+    /// Bind the token to this workspace; without it, it holds for all
+    #[arg(long = "bind-workspace", value_name = "ID")]
+    pub bind_workspace: Option<String>,
+    /// Bind the token to this sandbox of the workspace
+    #[arg(long = "bind-sandbox", value_name = "ID", requires = "bind_workspace")]
+    pub bind_sandbox: Option<String>,
+    /// How long it holds before it is to be renewed, 10s to 1day
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "15m")]
+    pub lifetime: Duration,
+    /// For how long it can be renewed, at most 366days
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30days")]
+    pub renewable_for: Duration,
+}
+
+/// `tandem token renew`.
+#[derive(Debug, Args)]
+pub struct RenewTokenArgs {
+    /// Go on: write it to --token-file, and renew it again when two thirds of its time are over
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `tandem token revoke`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "token"]))]
+pub struct RevokeTokenArgs {
+    /// Its id, as `tandem token list` shows it, or what it says in `jti`
+    #[arg(value_name = "TOKEN_ID")]
+    pub id: Option<String>,
+    /// File with the token itself
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+    /// Who has signed it, `iss`, for one of auth.jwks_url
+    #[arg(long, value_name = "NAME")]
+    pub issuer: Option<String>,
 }
 
 /// `tandem token create`.

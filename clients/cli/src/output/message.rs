@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 use tandem_client::{CapabilityDestination, Message, MessageType, destination};
 
-use super::{base64, time};
+use super::time;
 
 /// The word for a type, as `tandem pub --type` takes it.
 pub(crate) fn type_name(message: &Message) -> &'static str {
@@ -68,7 +69,7 @@ pub(crate) fn json(message: &Message) -> Value {
     }
     match std::str::from_utf8(&message.content) {
         Ok(text) => fields.insert("content".into(), text.into()),
-        Err(_) => fields.insert("content_base64".into(), base64::encode(&message.content).into()),
+        Err(_) => fields.insert("content_base64".into(), STANDARD.encode(&message.content).into()),
     };
     Value::Object(fields)
 }
@@ -105,7 +106,7 @@ pub(crate) fn text(message: &Message) -> String {
     }
     let content = match std::str::from_utf8(&message.content) {
         Ok(text) => text.to_owned(),
-        Err(_) => format!("base64 {}", base64::encode(&message.content)),
+        Err(_) => format!("base64 {}", STANDARD.encode(&message.content)),
     };
     for line in content.lines() {
         head += "\n    ";

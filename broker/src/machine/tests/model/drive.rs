@@ -234,6 +234,8 @@ pub(super) fn answer(outcome: &Outcome) -> Answer {
         | Outcome::SetQuotas(Ok(()))
         | Outcome::CreateKey(Ok(()))
         | Outcome::RevokeKey(Ok(()))
+        | Outcome::CreateToken(Ok(()))
+        | Outcome::RevokeToken(Ok(()))
         | Outcome::KeysUsed(Ok(()))
         | Outcome::Answered(Ok(())) => Answer::Done,
         Outcome::Publish(Err(why))
@@ -249,6 +251,8 @@ pub(super) fn answer(outcome: &Outcome) -> Answer {
         | Outcome::SetQuotas(Err(why))
         | Outcome::CreateKey(Err(why))
         | Outcome::RevokeKey(Err(why))
+        | Outcome::CreateToken(Err(why))
+        | Outcome::RevokeToken(Err(why))
         | Outcome::KeysUsed(Err(why))
         | Outcome::Replay(Err(why))
         | Outcome::UnregisterSandbox(Err(why))

@@ -1,0 +1,349 @@
+//! Connections of clients: how many there may be, how long one may take to say what it speaks, and whose they are.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::{
+    auth::{Seen, refusals::Refusals},
+    metrics::Metrics,
+    rejection::{Reason, Rejection},
+};
+
+/// How long a client may take for the first bytes of HTTP/2; pings tell later whether it is still there.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The bytes that HTTP/2 begins with (RFC 9113).
+const GREETING_BYTES: usize = 24;
+/// What refusals of connections are about.
+const CONNECTION: &str = "connection";
+/// HTTP/2: a frame's header, the type of the last frame, and the error that is none.
+const FRAME_HEADER: usize = 9;
+const GOAWAY: u8 = 7;
+const NO_ERROR: u32 = 0;
+
+/// Places for connections.
+pub(crate) struct Connections {
+    most: usize,
+    open: AtomicUsize,
+    metrics: Arc<Metrics>,
+    refusals: Refusals,
+    /// Of each workspace, as far as who is bound to it has opened them.
+    of_workspaces: Mutex<HashMap<String, u32>>,
+}
+
+impl Connections {
+    pub(crate) fn new(most: usize, metrics: Arc<Metrics>, refusals: Refusals) -> Arc<Self> {
+        let (open, of_workspaces) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { most, open, metrics, refusals, of_workspaces })
+    }
+
+    /// A place for one more; None: there are as many as there may be.
+    pub(crate) fn enter(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
+        let place = Place { connections: Arc::clone(self), peer, workspaces: Mutex::default() };
+        self.metrics.connections.inc();
+        // The place gives back what it has taken, also one that is too many.
+        if self.open.fetch_add(1, Ordering::Relaxed) < self.most {
+            return Some(place);
+        }
+        let text = format!("there are {} connections, as many as there may be (limits.max_connections)", self.most);
+        place.refuse(&Rejection::new(Reason::TooManyConnections, text));
+        None
+    }
+}
+
+/// A place among the connections, for as long as one is open.
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    peer: SocketAddr,
+    /// Those that somebody on this connection is bound to. Few: who connects is mostly one.
+    workspaces: Mutex<Vec<String>>,
+}
+
+impl Place {
+    /// Something is wrong with the connection itself, whoever it is of.
+    fn refuse(&self, why: &Rejection) {
+        tracing::debug!(peer = %self.peer, why = %why, "a connection is refused");
+        self.connections.metrics.connections_refused.inc();
+        let seen = Seen { address: self.peer.to_string(), request_id: String::new() };
+        self.connections.refusals.add(("", ""), &seen, CONNECTION, why);
+    }
+
+    /// Somebody on this connection is bound to a workspace, which may have so many; 0: any number.
+    pub(crate) fn belongs_to(&self, workspace: &str, most: impl FnOnce() -> u32) -> Result<(), Rejection> {
+        let mut own = self.workspaces.lock();
+        if own.iter().any(|known| known == workspace) {
+            return Ok(());
+        }
+        let most = most();
+        let mut all = self.connections.of_workspaces.lock();
+        let count = all.entry(workspace.to_owned()).or_default();
+        if most > 0 && *count >= most {
+            let text = format!(
+                "workspace {workspace:?} has {count} connections open here, and its quota is {most}; close one"
+            );
+            return Err(Rejection::new(Reason::QuotaExceeded, text));
+        }
+        *count += 1;
+        own.push(workspace.to_owned());
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.metrics.connections.dec();
+        let mut all = self.connections.of_workspaces.lock();
+        for workspace in self.workspaces.get_mut() {
+            if let Some(count) = all.get_mut(workspace) {
+                *count -= 1;
+                if *count == 0 {
+                    all.remove(workspace);
+                }
+            }
+        }
+    }
+}
+
+/// What a request knows of its connection. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Arrived {
+    pub(crate) place: Arc<Place>,
+    /// Those that the client has shown, its own first; checked by then.
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
+}
+
+impl Arrived {
+    /// From where.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.place.peer
+    }
+}
+
+/// A connection of a client.
+pub(crate) struct Connection {
+    stream: Stream,
+    arrived: Arrived,
+    /// Bytes that are missing of the greeting, and for how long they may; None: it is said.
+    greeting: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Whether the next bytes that are written begin with a frame.
+    at_frame: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    /// Without TLS.
+    pub(crate) fn plain(stream: TcpStream, place: Place) -> Self {
+        Self::new(Stream::Plain(stream), place, Vec::new())
+    }
+
+    /// With TLS, after the handshake.
+    pub(crate) fn tls(stream: TlsStream<TcpStream>, place: Place) -> Self {
+        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let certificates = shown.into_iter().map(CertificateDer::into_owned).collect();
+        Self::new(Stream::Tls(Box::new(stream)), place, certificates)
+    }
+
+    fn new(stream: Stream, place: Place, certificates: Vec<CertificateDer<'static>>) -> Self {
+        let greeting = Some((GREETING_BYTES, Box::pin(tokio::time::sleep(GREETING_TIMEOUT))));
+        let arrived = Arrived { place: Arc::new(place), certificates: certificates.into() };
+        Self { stream, arrived, greeting, at_frame: true }
+    }
+
+    /// Looks for the frame with which the server ends a connection that did what it must not.
+    fn wrote(&mut self, bytes: &[u8], written: &Poll<io::Result<usize>>, offered: usize) {
+        let Poll::Ready(Ok(written)) = written else { return };
+        if self.at_frame
+            && let Some(error) = ends_with_error(bytes)
+        {
+            let text = format!("the connection did what HTTP/2 does not allow, or too much of it (error {error})");
+            self.arrived.place.refuse(&Rejection::new(Reason::ConnectionAbused, text));
+        }
+        self.at_frame = *written == offered;
+    }
+}
+
+/// The error of a frame that ends the connection, if there is one in what begins with a frame.
+fn ends_with_error(mut bytes: &[u8]) -> Option<u32> {
+    while let Some((header, rest)) = bytes.split_at_checked(FRAME_HEADER) {
+        let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+        let Some((payload, rest)) = rest.split_at_checked(length) else { return None };
+        if header[3] == GOAWAY {
+            let error = payload.get(4..8)?.first_chunk().copied().map(u32::from_be_bytes)?;
+            return Some(error).filter(|error| *error != NO_ERROR);
+        }
+        bytes = rest;
+    }
+    None
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arrived;
+
+    fn connect_info(&self) -> Arrived {
+        self.arrived.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
+        };
+        let Some((missing, late)) = &mut self.greeting else { return read };
+        if read.is_ready() {
+            *missing = missing.saturating_sub(into.filled().len() - before);
+            if *missing == 0 {
+                self.greeting = None;
+            }
+            return read;
+        }
+        ready!(late.as_mut().poll(context));
+        let text = format!("the client did not say within {} s that it speaks HTTP/2", GREETING_TIMEOUT.as_secs());
+        self.arrived.place.refuse(&Rejection::new(Reason::RequestTooSlow, text));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        };
+        self.wrote(bytes, &written, bytes.len());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        };
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        self.wrote(slices.first().map_or(&[], |slice| slice), &written, offered);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, 0, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn the_frame_that_ends_a_connection_is_found() {
+        let calm = frame(GOAWAY, &[0, 0, 0, 1, 0, 0, 0, 11]);
+        let settings = frame(4, &[7; 12]);
+        assert_eq!(ends_with_error(&[settings.clone(), calm.clone()].concat()), Some(11));
+        assert_eq!(ends_with_error(&frame(GOAWAY, &[0; 8])), None, "an end in order");
+        assert_eq!(ends_with_error(&settings), None);
+        for cut in 0..calm.len() {
+            assert_eq!(ends_with_error(&calm[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    async fn pair(place: Place) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Connection::plain(listener.accept().await.unwrap().0, place), client)
+    }
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_ends() {
+        let connections = Connections::new(2, Metrics::new(), Refusals::default());
+        let (mut silent, _client) = pair(connections.enter(peer()).unwrap()).await;
+        let (mut slow, mut talking) = pair(connections.enter(peer()).unwrap()).await;
+        assert!(connections.enter(peer()).is_none(), "there are two");
+        tokio::time::pause();
+        talking.write_all(&[1; GREETING_BYTES]).await.unwrap();
+        let mut greeting = [0; GREETING_BYTES];
+        slow.read_exact(&mut greeting).await.unwrap();
+        let ended = silent.read(&mut greeting).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        drop(silent);
+        assert!(connections.enter(peer()).is_some());
+        // Who has said it may be silent for as long as he answers pings.
+        let waiting = tokio::time::timeout(10 * GREETING_TIMEOUT, slow.read(&mut greeting)).await;
+        assert!(waiting.is_err());
+        assert_eq!(connections.metrics.connections_refused.get(), 2);
+    }
+
+    #[test]
+    fn connections_of_a_workspace_are_counted_once_and_given_back() {
+        let connections = Connections::new(10, Metrics::new(), Refusals::default());
+        let (one, two) = (connections.enter(peer()).unwrap(), connections.enter(peer()).unwrap());
+        for _ in 0..3 {
+            one.belongs_to("w", || 1).unwrap();
+        }
+        assert_eq!(two.belongs_to("w", || 1).unwrap_err().reason, Reason::QuotaExceeded);
+        two.belongs_to("v", || 1).unwrap();
+        drop(one);
+        two.belongs_to("w", || 1).unwrap();
+        drop(two);
+        assert!(connections.of_workspaces.lock().is_empty());
+        assert_eq!(connections.open.load(Ordering::Relaxed), 0);
+    }
+}
