@@ -39,7 +39,9 @@ impl Anchors {
             return Ok(None);
         }
         let opened = fs::OpenOptions::new().create(true).append(true).open(&settings.anchor_file);
-        opened.map_err(|error| wrong("audit.anchor_file", &settings.anchor_file, &error, "a file that can be appended to"))?;
+        opened.map_err(|error| {
+            wrong("audit.anchor_file", &settings.anchor_file, &error, "a file that can be appended to")
+        })?;
         let key_file = &settings.anchor_key_file;
         let key = if key_file.as_os_str().is_empty() {
             None

@@ -12,6 +12,7 @@ use tandem_storage::{Engine, MemoryEngine, RocksEngine, RocksOptions, SpaceOptio
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
+    anchors::Anchors,
     auth::{
         api_keys::KeyRing,
         certificates::Certificates,
@@ -23,6 +24,7 @@ use crate::{
     cluster::{Membership, Routing, Seat},
     command::{CreateWorkspace, Outcome, Verb, create_workspace::Settings},
     config::{Config, EngineKind, StorageConfig, TlsConfig},
+    connections::Connections,
     data_dir::DataDir,
     error::StartError,
     grpc::{Edge, ServerInfo},
@@ -95,11 +97,15 @@ impl Broker {
         let edge =
             Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, (routing, door.clone()), stopping.clone());
         tasks.push(tokio::spawn(Arc::clone(door.keys()).watch_revocations()));
+        let anchored = (data_dir.identity.cluster_id.clone(), config.node_id);
+        let anchors = Anchors::new(&config.audit, anchored, shards.clone())?;
+        tasks.extend(anchors.map(|anchors| tokio::spawn(anchors.keep())));
+        let places = places(&config, &metrics, &door, shards.clone());
         let reporting = edge.clone().report_key_use_of(Arc::clone(door.keys()));
         tasks.push(tokio::spawn(reporting));
         tasks.push(tokio::spawn(edge.clone().report_refusals()));
         let servers = vec![
-            tokio::spawn(serve::grpc(grpc, tls, edge, stopping.clone())),
+            tokio::spawn(serve::grpc(grpc, (tls, places), edge, stopping.clone())),
             tokio::spawn(http::serve(metrics_http, operators, metrics, shards.clone(), fatal.clone(), stopping)),
         ];
         let grace = Duration::from_millis(config.shutdown_grace_ms);
@@ -173,6 +179,17 @@ fn proofs(config: &Config) -> Result<Option<Proofs>, StartError> {
     let (tokens, certificates) = (Verifier::new(&config.auth)?, Certificates::new(&config.auth)?);
     let signer = Signer::new(&config.auth, &tokens)?;
     Ok(Some(Proofs { tokens, certificates, signer }))
+}
+
+/// Places for connections, as many as the settings and the quotas of workspaces have it.
+fn places(config: &Config, metrics: &Arc<Metrics>, door: &Door, shards: Shards) -> Arc<Connections> {
+    let quota_of = move |workspace: &str| {
+        let reader = &shards.of(workspace).reader;
+        let found = reader.workspace(workspace).ok().and_then(|found| reader.quotas(found.number).ok().flatten());
+        found.map_or(0, |quotas| quotas.max_connections)
+    };
+    let refusals = Arc::clone(door.refusals());
+    Connections::new(config.limits.max_connections, Arc::clone(metrics), refusals, Box::new(quota_of))
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

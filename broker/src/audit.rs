@@ -9,12 +9,15 @@
 //!
 //! Read first: [`Record`], [`verify`].
 
+pub mod anchor;
+
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::anchor::Anchors;
 use crate::encoding::{DecodeError, Field, Reader, encoded};
 
 /// The hash behind which a chain begins.
@@ -296,6 +299,8 @@ pub struct Verified {
     pub head: Hash,
     /// The number of the record whose hash was asked for; what follows it is not covered by that hash.
     pub known: Option<u64>,
+    /// How many anchors are of records in here, and the number of the last such record.
+    pub anchored: (usize, Option<u64>),
 }
 
 /// Why an export cannot be believed.
@@ -308,11 +313,16 @@ pub struct Fault {
     pub text: String,
 }
 
-/// Checks an export line by line: every record follows the one before, and where `head` is given, it is the hash of one of them.
+/// Checks an export line by line: every record follows the one before, where `head` is given, it is the hash of one of them, and every
+/// anchor is the hash of its record.
 ///
 /// # Errors
 /// The first line that is not what it must be.
-pub fn verify<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, head: Option<Hash>) -> Result<Verified, Fault> {
+pub fn verify<L: AsRef<str>>(
+    lines: impl IntoIterator<Item = L>,
+    head: Option<Hash>,
+    anchors: &Anchors,
+) -> Result<Verified, Fault> {
     let mut lines = lines.into_iter();
     let fault = |line: u64, text: String| Fault { line, text };
     let first = lines.next().ok_or_else(|| fault(1, "it is missing: the export is empty".into()))?;
@@ -326,7 +336,8 @@ pub fn verify<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, head: Option<Ha
         return Err(fault(1, "a chain begins with record 1 behind a hash of zeros".into()));
     }
     let last = start.first - 1;
-    let mut verified = Verified { chain: start.chain, first: start.first, last, head: previous, known: None };
+    let (known, anchored) = (None, (0, None));
+    let mut verified = Verified { chain: start.chain, first: start.first, last, head: previous, known, anchored };
     if head == Some(previous) {
         verified.known = Some(last);
     }
@@ -343,15 +354,28 @@ pub fn verify<L: AsRef<str>>(lines: impl IntoIterator<Item = L>, head: Option<Ha
         if Hash::parse(&read.hash) != Some(hash) {
             return Err(fault(line, format!("record {number} does not have the hash that it says: it was changed")));
         }
+        if let Some(anchor) = anchors.0.get(&number) {
+            if *anchor != hash {
+                return Err(fault(line, format!("record {number} has another hash than its anchor: {anchor}")));
+            }
+            verified.anchored = (verified.anchored.0 + 1, Some(number));
+        }
         (verified.last, verified.head) = (number, hash);
         if head == Some(hash) {
             verified.known = Some(number);
         }
     }
+    let end = verified.last - verified.first + 3;
+    if let Some((number, _)) = anchors.0.last_key_value().filter(|(number, _)| **number > verified.last) {
+        return Err(fault(
+            end,
+            format!("record {number} has an anchor and is not here: records are missing at the end"),
+        ));
+    }
     match head {
         Some(head) if verified.known.is_none() => {
             let text = format!("no record has the hash {head}: records are missing at the end, or it is another chain");
-            Err(fault(verified.last - verified.first + 3, text))
+            Err(fault(end, text))
         }
         _ => Ok(verified),
     }

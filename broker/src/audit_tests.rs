@@ -38,14 +38,18 @@ fn export(first: u64, last: u64) -> (Vec<String>, Vec<Hash>) {
 #[test]
 fn what_was_not_touched_is_believed() {
     let (lines, hashes) = export(1, 30);
-    let seen = verify(&lines, Some(hashes[30])).unwrap();
+    let seen = verify(&lines, Some(hashes[30]), &Anchors::default()).unwrap();
     assert_eq!((seen.first, seen.last, seen.head, seen.known), (1, 30, hashes[30], Some(30)));
-    assert_eq!(verify(&lines, Some(hashes[12])).unwrap().known, Some(12), "an older head covers what came before it");
-    assert_eq!(verify(&lines, None).unwrap().known, None);
+    assert_eq!(
+        verify(&lines, Some(hashes[12]), &Anchors::default()).unwrap().known,
+        Some(12),
+        "an older head covers what came before it"
+    );
+    assert_eq!(verify(&lines, None, &Anchors::default()).unwrap().known, None);
     let (part, _) = export(11, 30);
-    let seen = verify(&part, Some(hashes[30])).unwrap();
+    let seen = verify(&part, Some(hashes[30]), &Anchors::default()).unwrap();
     assert_eq!((seen.first, seen.last), (11, 30));
-    assert_eq!(verify(&lines[..1], None).unwrap().last, 0, "an empty chain");
+    assert_eq!(verify(&lines[..1], None, &Anchors::default()).unwrap().last, 0, "an empty chain");
 }
 
 #[test]
@@ -83,21 +87,21 @@ fn any_record_that_is_edited_dropped_or_moved_is_found() {
     for at in 1..=20 {
         let mut dropped = lines.clone();
         dropped.remove(at);
-        assert!(verify(&dropped, head).is_err(), "record {at} is missing");
+        assert!(verify(&dropped, head, &Anchors::default()).is_err(), "record {at} is missing");
         let mut moved = lines.clone();
         moved.swap(at, if at == 20 { 1 } else { at + 1 });
-        assert!(verify(&moved, head).is_err(), "record {at} is elsewhere");
+        assert!(verify(&moved, head, &Anchors::default()).is_err(), "record {at} is elsewhere");
         let mut twice = lines.clone();
         twice.insert(at, lines[at].clone());
-        assert!(verify(&twice, head).is_err(), "record {at} is there twice");
+        assert!(verify(&twice, head, &Anchors::default()).is_err(), "record {at} is there twice");
     }
     // Renumbered after one was dropped, and hashed anew: only the head tells.
     let (forged, _) = export(1, 19);
-    assert!(verify(&forged, None).is_ok() && verify(&forged, head).is_err());
-    assert!(verify(&forged, head).unwrap_err().text.contains("missing at the end"));
-    assert!(verify(Vec::<String>::new(), None).is_err());
+    assert!(verify(&forged, None, &Anchors::default()).is_ok() && verify(&forged, head, &Anchors::default()).is_err());
+    assert!(verify(&forged, head, &Anchors::default()).unwrap_err().text.contains("missing at the end"));
+    assert!(verify(Vec::<String>::new(), None, &Anchors::default()).is_err());
     let headless = [&[lines[0].replace("\"previous\":\"00", "\"previous\":\"01")], &lines[1..]].concat();
-    assert!(verify(&headless, None).is_err(), "a chain begins with zeros");
+    assert!(verify(&headless, None, &Anchors::default()).is_err(), "a chain begins with zeros");
 }
 
 proptest::proptest! {
@@ -117,7 +121,7 @@ proptest::proptest! {
         let same = lines.iter().zip(&lines_now).all(|(one, other)| means(one) == means(other));
         // The name of the chain is no part of it.
         let renamed = serde_json::from_str::<Start>(lines_now[0]).is_ok_and(|start| start.chain != "w");
-        let seen = verify(&lines_now, Some(hashes[12]));
+        let seen = verify(&lines_now, Some(hashes[12]), &Anchors::default());
         proptest::prop_assert_eq!(seen.is_ok(), same || renamed, "{:?}", seen);
     }
 }
@@ -128,4 +132,77 @@ fn digits_are_read_as_they_are_written() {
     assert!(["0", "0g", "FF", " 1"].iter().all(|wrong| unhex(wrong).is_none()));
     assert_eq!(Hash::parse(&Hash::of(b"x").to_string()), Some(Hash::of(b"x")));
     assert_eq!(Hash::parse("00"), None);
+}
+
+fn anchor(number: u64, hash: &Hash) -> anchor::Anchor {
+    anchor::Anchor {
+        anchor: 1,
+        cluster: "c".into(),
+        chain: "team".into(),
+        number,
+        hash: hash.to_string(),
+        time_ms: 5,
+        node: 1,
+        signature: String::new(),
+    }
+}
+
+#[test]
+fn anchors_find_what_a_head_alone_cannot() {
+    let (lines, hashes) = export(1, 30);
+    let read = |anchors: &[anchor::Anchor]| {
+        let lines = anchors.iter().map(|anchor| serde_json::to_string(anchor).unwrap());
+        Anchors::read(lines, "team", None).unwrap()
+    };
+    let some = read(&[anchor(10, &hashes[10]), anchor(20, &hashes[20])]);
+    assert_eq!(verify(&lines, None, &some).unwrap().anchored, (2, Some(20)));
+    // A chain that was made anew from record 15 on, with sound hashes.
+    let forged = read(&[anchor(10, &hashes[10]), anchor(20, &hashes[21])]);
+    assert!(verify(&lines, None, &forged).unwrap_err().text.contains("record 20"));
+    assert!(verify(&lines[..15], None, &some).unwrap_err().text.contains("missing at the end"));
+    let other = anchor::Anchor { chain: "other".into(), ..anchor(20, &hashes[21]) };
+    assert_eq!(read(&[other]).len(), 0, "of another chain");
+    let again = read(&[anchor(20, &hashes[21]), anchor(1, &hashes[1])]);
+    assert_eq!(verify(&lines, None, &again).unwrap().anchored, (1, Some(1)), "the workspace was made anew");
+    for wrong in ["", "{}", "nonsense"] {
+        assert!(Anchors::read([wrong], "team", None).is_err());
+    }
+}
+
+#[test]
+fn a_signature_is_of_all_that_an_anchor_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let pair = |name: &str| {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let private = file(name, pair.serialize_pem());
+        let public = file(&format!("{name}.pub"), pair.public_key_pem());
+        (anchor::AnchorKey::read(&private).unwrap(), anchor::AnchorPublicKey::read(&public).unwrap())
+    };
+    let ((key, public), (_, other)) = (pair("one"), pair("other"));
+    let signed = anchor(7, &Hash::of(b"7")).signed(&key);
+    let read =
+        |anchor: &anchor::Anchor, key| Anchors::read([serde_json::to_string(anchor).unwrap()], "team", Some(key));
+    assert_eq!(read(&signed, &public).unwrap().len(), 1);
+    assert!(read(&signed, &other).unwrap_err().text.contains("not signed"));
+    assert!(read(&anchor(7, &Hash::of(b"7")), &public).is_err(), "nobody has signed it");
+    let changes: [fn(&mut anchor::Anchor); 6] = [
+        |anchor| anchor.cluster.push('x'),
+        |anchor| anchor.chain.push('x'),
+        |anchor| anchor.number += 1,
+        |anchor| anchor.hash = Hash::of(b"8").to_string(),
+        |anchor| anchor.time_ms += 1,
+        |anchor| anchor.node += 1,
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let mut changed = signed.clone();
+        change(&mut changed);
+        assert!(read(&changed, &public).is_err(), "change {at}");
+    }
+    let no_key = file("none", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".into());
+    assert!(anchor::AnchorKey::read(&no_key).is_err() && anchor::AnchorPublicKey::read(&no_key).is_err());
 }

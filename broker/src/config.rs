@@ -1,5 +1,6 @@
 //! What an operator can set: one structure per component, read once, from a TOML file, the environment and flags.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod cluster;
 pub(crate) mod encryption;
@@ -10,7 +11,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{auth::AuthConfig, cluster::ClusterConfig, encryption::EncryptionConfig, tls::TlsConfig};
+pub use self::{
+    audit::AuditConfig, auth::AuthConfig, cluster::ClusterConfig, encryption::EncryptionConfig, tls::TlsConfig,
+};
 
 /// Everything. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Encryption of what is stored.
     pub encryption: EncryptionConfig,
+    /// What becomes of heads of the audit.
+    pub audit: AuditConfig,
     /// The other nodes, if there are any.
     pub cluster: ClusterConfig,
     /// Replication and storage.
@@ -124,6 +129,8 @@ pub struct Limits {
     pub max_sandboxes_per_workspace: u32,
     /// Workspaces on one shard. Default 10,000.
     pub max_workspaces_per_shard: u32,
+    /// Connections of clients and nodes to the gRPC port at once; one that is too many is closed. Default 10,000.
+    pub max_connections: usize,
     /// Streams that the server serves at once. Default 20,000.
     pub max_streams: usize,
     /// A sandbox without a heartbeat for this many milliseconds counts as offline. Default 30,000.
@@ -162,6 +169,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             tls: TlsConfig::default(),
             encryption: EncryptionConfig::default(),
+            audit: AuditConfig::default(),
             cluster: ClusterConfig::default(),
             storage: StorageConfig::default(),
             limits: Limits::default(),
@@ -208,6 +216,7 @@ impl Default for Limits {
             max_follows_per_sandbox: 256,
             max_sandboxes_per_workspace: 100_000,
             max_workspaces_per_shard: 10_000,
+            max_connections: 10_000,
             max_streams: 20_000,
             heartbeat_timeout_ms: 30_000,
         }
@@ -275,6 +284,8 @@ impl Config {
         check("limits.max_stream_requests", limits.max_stream_requests, limits.max_stream_requests >= 1, "1 or more")?;
         let leases = limits.max_unacknowledged;
         check("limits.max_unacknowledged", leases, (1..=1 << 20).contains(&leases), "1 to 1,048,576")?;
+        let connections = limits.max_connections;
+        check("limits.max_connections", connections, connections >= 1, "1 or more")?;
         check("limits.max_streams", limits.max_streams, limits.max_streams >= 1, "1 or more")?;
         if !self.default_workspace.is_empty() {
             crate::field::id("default_workspace", &self.default_workspace).map_err(|rejection| ConfigError::Value {
@@ -285,6 +296,7 @@ impl Config {
         }
         self.tls.validate([self.listen, self.metrics_listen], !self.cluster.members.is_empty())?;
         self.encryption.validate()?;
+        self.audit.validate()?;
         self.auth.validate()?;
         let certificates = self.auth.certificates.is_empty() || !self.tls.client_ca_file.as_os_str().is_empty();
         check(

@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::Sleep,
 };
 use tokio_rustls::server::TlsStream;
@@ -27,10 +28,13 @@ use crate::{
     auth::{Seen, refusals::Refusals},
     metrics::Metrics,
     rejection::{Reason, Rejection},
+    tls::{self, ServerTls},
 };
 
 /// How long a client may take for the first bytes of HTTP/2; pings tell later whether it is still there.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The bytes that HTTP/2 begins with (RFC 9113).
 const GREETING_BYTES: usize = 24;
 /// What refusals of connections are about.
@@ -40,20 +44,24 @@ const FRAME_HEADER: usize = 9;
 const GOAWAY: u8 = 7;
 const NO_ERROR: u32 = 0;
 
+/// How many connections a workspace may have; 0: any number.
+type QuotaOf = Box<dyn Fn(&str) -> u32 + Send + Sync>;
+
 /// Places for connections.
 pub(crate) struct Connections {
     most: usize,
+    quota_of: QuotaOf,
     open: AtomicUsize,
     metrics: Arc<Metrics>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
     /// Of each workspace, as far as who is bound to it has opened them.
     of_workspaces: Mutex<HashMap<String, u32>>,
 }
 
 impl Connections {
-    pub(crate) fn new(most: usize, metrics: Arc<Metrics>, refusals: Refusals) -> Arc<Self> {
+    pub(crate) fn new(most: usize, metrics: Arc<Metrics>, refusals: Arc<Refusals>, quota_of: QuotaOf) -> Arc<Self> {
         let (open, of_workspaces) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { most, open, metrics, refusals, of_workspaces })
+        Arc::new(Self { most, quota_of, open, metrics, refusals, of_workspaces })
     }
 
     /// A place for one more; None: there are as many as there may be.
@@ -87,13 +95,13 @@ impl Place {
         self.connections.refusals.add(("", ""), &seen, CONNECTION, why);
     }
 
-    /// Somebody on this connection is bound to a workspace, which may have so many; 0: any number.
-    pub(crate) fn belongs_to(&self, workspace: &str, most: impl FnOnce() -> u32) -> Result<(), Rejection> {
+    /// Somebody on this connection is bound to a workspace, whose quota may be used up.
+    pub(crate) fn belongs_to(&self, workspace: &str) -> Result<(), Rejection> {
         let mut own = self.workspaces.lock();
         if own.iter().any(|known| known == workspace) {
             return Ok(());
         }
-        let most = most();
+        let most = (self.connections.quota_of)(workspace);
         let mut all = self.connections.of_workspaces.lock();
         let count = all.entry(workspace.to_owned()).or_default();
         if most > 0 && *count >= most {
@@ -124,6 +132,57 @@ impl Drop for Place {
     }
 }
 
+/// Where connections come from.
+enum From {
+    Plain(TcpListener),
+    Tls(tls::Connections),
+}
+
+impl From {
+    /// The next one; None: there will be no more.
+    async fn next(&mut self, places: &Arc<Connections>) -> Option<Connection> {
+        loop {
+            match self {
+                Self::Plain(listener) => match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement.
+                        stream.set_nodelay(true).ok();
+                        if let Some(place) = places.enter(peer) {
+                            return Some(Connection::plain(stream, place));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection of a client could not be taken");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                Self::Tls(connections) => {
+                    let (stream, peer) = connections.next().await?;
+                    if let Some(place) = places.enter(peer) {
+                        return Some(Connection::tls(stream, place));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Connections as they come.
+pub(crate) fn arriving(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    places: Arc<Connections>,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let from = match tls {
+        None => From::Plain(listener),
+        Some(tls) => From::Tls(tls.connections(listener)),
+    };
+    stream::unfold((from, places), |(mut from, places)| async move {
+        let connection = from.next(&places).await?;
+        Some((Ok(connection), (from, places)))
+    })
+}
+
 /// What a request knows of its connection. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Arrived {
@@ -141,7 +200,7 @@ impl Arrived {
 
 /// A connection of a client.
 pub(crate) struct Connection {
-    stream: Stream,
+    stream: Bytes,
     arrived: Arrived,
     /// Bytes that are missing of the greeting, and for how long they may; None: it is said.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
@@ -149,7 +208,7 @@ pub(crate) struct Connection {
     at_frame: bool,
 }
 
-enum Stream {
+enum Bytes {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -157,17 +216,17 @@ enum Stream {
 impl Connection {
     /// Without TLS.
     pub(crate) fn plain(stream: TcpStream, place: Place) -> Self {
-        Self::new(Stream::Plain(stream), place, Vec::new())
+        Self::new(Bytes::Plain(stream), place, Vec::new())
     }
 
     /// With TLS, after the handshake.
     pub(crate) fn tls(stream: TlsStream<TcpStream>, place: Place) -> Self {
         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
         let certificates = shown.into_iter().map(CertificateDer::into_owned).collect();
-        Self::new(Stream::Tls(Box::new(stream)), place, certificates)
+        Self::new(Bytes::Tls(Box::new(stream)), place, certificates)
     }
 
-    fn new(stream: Stream, place: Place, certificates: Vec<CertificateDer<'static>>) -> Self {
+    fn new(stream: Bytes, place: Place, certificates: Vec<CertificateDer<'static>>) -> Self {
         let greeting = Some((GREETING_BYTES, Box::pin(tokio::time::sleep(GREETING_TIMEOUT))));
         let arrived = Arrived { place: Arc::new(place), certificates: certificates.into() };
         Self { stream, arrived, greeting, at_frame: true }
@@ -190,7 +249,7 @@ impl Connection {
 fn ends_with_error(mut bytes: &[u8]) -> Option<u32> {
     while let Some((header, rest)) = bytes.split_at_checked(FRAME_HEADER) {
         let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
-        let Some((payload, rest)) = rest.split_at_checked(length) else { return None };
+        let (payload, rest) = rest.split_at_checked(length)?;
         if header[3] == GOAWAY {
             let error = payload.get(4..8)?.first_chunk().copied().map(u32::from_be_bytes)?;
             return Some(error).filter(|error| *error != NO_ERROR);
@@ -212,8 +271,8 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         let read = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, into),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, into),
+            Bytes::Plain(stream) => Pin::new(stream).poll_read(context, into),
+            Bytes::Tls(stream) => Pin::new(stream).poll_read(context, into),
         };
         let Some((missing, late)) = &mut self.greeting else { return read };
         if read.is_ready() {
@@ -233,8 +292,8 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Bytes::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Bytes::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         };
         self.wrote(bytes, &written, bytes.len());
         written
@@ -246,8 +305,8 @@ impl AsyncWrite for Connection {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Bytes::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Bytes::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
         let offered = slices.iter().map(|slice| slice.len()).sum();
         self.wrote(slices.first().map_or(&[], |slice| slice), &written, offered);
@@ -256,32 +315,29 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
+            Bytes::Plain(stream) => stream.is_write_vectored(),
+            Bytes::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Bytes::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Bytes::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Bytes::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Bytes::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -301,6 +357,10 @@ mod tests {
         }
     }
 
+    fn connections(most: usize) -> Arc<Connections> {
+        Connections::new(most, Metrics::new(), Arc::default(), Box::new(|_| 1))
+    }
+
     async fn pair(place: Place) -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -313,7 +373,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_says_nothing_ends() {
-        let connections = Connections::new(2, Metrics::new(), Refusals::default());
+        let connections = connections(2);
         let (mut silent, _client) = pair(connections.enter(peer()).unwrap()).await;
         let (mut slow, mut talking) = pair(connections.enter(peer()).unwrap()).await;
         assert!(connections.enter(peer()).is_none(), "there are two");
@@ -333,15 +393,15 @@ mod tests {
 
     #[test]
     fn connections_of_a_workspace_are_counted_once_and_given_back() {
-        let connections = Connections::new(10, Metrics::new(), Refusals::default());
+        let connections = connections(10);
         let (one, two) = (connections.enter(peer()).unwrap(), connections.enter(peer()).unwrap());
         for _ in 0..3 {
-            one.belongs_to("w", || 1).unwrap();
+            one.belongs_to("w").unwrap();
         }
-        assert_eq!(two.belongs_to("w", || 1).unwrap_err().reason, Reason::QuotaExceeded);
-        two.belongs_to("v", || 1).unwrap();
+        assert_eq!(two.belongs_to("w").unwrap_err().reason, Reason::QuotaExceeded);
+        two.belongs_to("v").unwrap();
         drop(one);
-        two.belongs_to("w", || 1).unwrap();
+        two.belongs_to("w").unwrap();
         drop(two);
         assert!(connections.of_workspaces.lock().is_empty());
         assert_eq!(connections.open.load(Ordering::Relaxed), 0);

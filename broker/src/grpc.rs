@@ -9,6 +9,7 @@ pub(crate) mod ending;
 mod events;
 pub(crate) mod forward;
 mod history;
+pub(crate) mod hurry;
 mod keys;
 pub(crate) mod moving;
 mod policy;

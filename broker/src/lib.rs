@@ -17,6 +17,7 @@
 //! Tested by table tests and a reference model of the machine, golden bytes for every key and record, property tests of the
 //! message reader, and end to end by the crates `tests` and `clients`.
 
+mod anchors;
 mod app;
 pub mod audit;
 pub mod auth;
@@ -26,6 +27,7 @@ mod clock;
 mod cluster;
 mod command;
 mod config;
+mod connections;
 mod data_dir;
 mod delivery;
 mod encoding;
@@ -58,8 +60,8 @@ mod tls;
 
 pub use app::Broker;
 pub use config::{
-    AuthConfig, ClusterConfig, Config, ConfigError, EncryptionConfig, EngineKind, Limits, LogConfig, LogFormat,
-    StorageConfig, TlsConfig,
+    AuditConfig, AuthConfig, ClusterConfig, Config, ConfigError, EncryptionConfig, EngineKind, Limits, LogConfig,
+    LogFormat, StorageConfig, TlsConfig,
 };
 pub use error::StartError;
 pub use rejection::{Reason, Rejection};

@@ -71,6 +71,8 @@ pub(crate) struct Metrics {
     pub(crate) leases_lapsed: Counter,
     pub(crate) events: EventMetrics,
     pub(crate) streams: Gauge,
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
     pub(crate) shards: ShardGauges,
 }
 
@@ -121,6 +123,11 @@ impl Metrics {
         registry.register("events", "What happened, by type: messages, or sandboxes", events.0.clone());
         let streams = Gauge::default();
         registry.register("streams", "Streams being served", streams.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Connections to the gRPC port", connections.clone());
+        let connections_refused = Counter::default();
+        let refused = "Connections to the gRPC port that were too many, too slow, or abused HTTP/2";
+        registry.register("connections_refused", refused, connections_refused.clone());
         let shards = ShardGauges::default();
         shards.register(&mut registry);
         Arc::new(Self {
@@ -136,6 +143,8 @@ impl Metrics {
             leases_lapsed,
             events,
             streams,
+            connections,
+            connections_refused,
             shards,
         })
     }

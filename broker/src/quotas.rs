@@ -36,6 +36,8 @@ encoded! {
         pub(crate) max_sandboxes: u32,
         /// On each node.
         pub(crate) max_streams: u32,
+        /// On each node, of those who are bound to the workspace.
+        pub(crate) max_connections: u32,
     }
 }
 

@@ -174,6 +174,12 @@ reasons! {
     TokenNotRenewable = 71, "TOKEN_NOT_RENEWABLE";
     /// The content of a message is encrypted with a key that is not there, or damaged.
     ContentUnreadable = 72, "CONTENT_UNREADABLE";
+    /// The server has as many connections as it may.
+    TooManyConnections = 73, "TOO_MANY_CONNECTIONS";
+    /// A connection did what HTTP/2 does not allow, or too much of it.
+    ConnectionAbused = 74, "CONNECTION_ABUSED";
+    /// A request did not come in time.
+    RequestTooSlow = 75, "REQUEST_TOO_SLOW";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 
 use tower::util::{MapResponseLayer, option_layer};
 
 use crate::{
+    connections::{Connections, arriving},
     grpc::{Edge, status},
     tls::ServerTls,
 };
@@ -26,7 +27,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves until told to stop, then until requests under way have ended.
 pub(crate) async fn grpc(
     listener: TcpListener,
-    tls: Option<Arc<ServerTls>>,
+    (tls, places): (Option<Arc<ServerTls>>, Arc<Connections>),
     edge: Edge,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -70,15 +71,7 @@ pub(crate) async fn grpc(
         }
         health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     };
-    // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement. The server's own setting does
-    // not reach connections that come from a listener.
-    let served = match tls {
-        None => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(incoming, stopped).await
-        }
-        Some(tls) => router.serve_with_incoming_shutdown(tls.connections(listener).stream(), stopped).await,
-    };
+    let served = router.serve_with_incoming_shutdown(arriving(listener, tls, places), stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "the gRPC server ended");
     }

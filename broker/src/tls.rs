@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use tokio::{
@@ -99,12 +98,9 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// One after the other.
-    pub(crate) fn stream(self) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
-        stream::unfold(self.connections, |mut connections| async move {
-            let (stream, _) = connections.recv().await?;
-            Some((Ok(stream), connections))
-        })
+    /// The next one that has shaken hands.
+    pub(crate) async fn next(&mut self) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
+        self.connections.recv().await
     }
 }
 

@@ -3,15 +3,13 @@
 
 use std::collections::HashMap;
 
-use tonic::{
-    codegen::http::Extensions,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::codegen::http::Extensions;
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
 use super::{Caller, Identity};
 use crate::{
     config::{AuthConfig, ConfigError, auth::CertificateName},
+    connections::Arrived,
     rejection::{Reason, Rejection},
 };
 
@@ -30,9 +28,8 @@ impl Certificates {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let shown = connection.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(|connection| connection.peer_certs());
-        let Some(end) = shown.as_ref().and_then(|chain| chain.first()) else { return Ok(None) };
-        self.whose(end)
+        let shown = connection.get::<Arrived>().and_then(|arrived| arrived.certificates.first());
+        shown.map_or(Ok(None), |end| self.whose(end))
     }
 
     fn whose(&self, der: &[u8]) -> Result<Option<Caller>, Rejection> {
@@ -97,7 +94,7 @@ mod tests {
 
     #[test]
     fn names_decide_who_somebody_is() {
-        let known = certificates(&["ops.example=operator", "spiffe://a/build=sandbox@w/build"]);
+        let known = certificates(&["ops.example=operator", "spiffe://a/build=sandbox@w,build"]);
         let ops = known.whose(&certificate(&["x.example", "ops.example"], 60)).unwrap().unwrap();
         assert_eq!((ops.identity().subject.as_str(), ops.identity().roles), ("ops.example", Roles::of(Role::Operator)));
         let build = known.whose(&certificate(&["spiffe://a/build"], 60)).unwrap().unwrap();

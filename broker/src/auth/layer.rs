@@ -12,7 +12,6 @@ use tonic::{
     Status,
     body::Body,
     codegen::http::{HeaderValue, Request, Response, header::AUTHORIZATION},
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service, ServiceExt as _};
@@ -29,9 +28,12 @@ use super::{
 };
 use crate::{
     clock,
+    connections::Arrived,
     grpc::{
         ending::{Ending, When},
-        forward, moving,
+        forward,
+        hurry::Hurried,
+        moving,
     },
     random,
     rejection::{Reason, Rejection},
@@ -96,13 +98,13 @@ struct Inner {
     /// For what other nodes pass on; None on a node that is alone.
     seal: Option<Seal>,
     keys: Arc<KeyRing>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
 }
 
 impl Door {
     /// With what the settings say, and the API keys that there are.
     pub(crate) fn new(proofs: Option<Proofs>, seal: Option<Seal>, keys: KeyRing) -> Self {
-        Self(Arc::new(Inner { proofs, seal, keys: Arc::new(keys), refusals: Refusals::default() }))
+        Self(Arc::new(Inner { proofs, seal, keys: Arc::new(keys), refusals: Arc::default() }))
     }
 
     /// Signs tokens; None: the settings name no key for that.
@@ -111,7 +113,7 @@ impl Door {
     }
 
     /// Who was turned away.
-    pub(crate) fn refusals(&self) -> &Refusals {
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
         &self.0.refusals
     }
 
@@ -209,8 +211,7 @@ impl Door {
 /// How a request shows itself. Its id is drawn where the client gives none that can be kept.
 fn seen(request: &Request<Body>) -> Seen {
     let extensions = request.extensions();
-    let plain = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    let address = plain.or_else(|| extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?.get_ref().remote_addr());
+    let address = extensions.get::<Arrived>().map(Arrived::peer);
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let given = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID_BYTES);
     // What is sent for each message has none unless it is given: nobody asks after it.
@@ -309,6 +310,14 @@ where
                 again.oneshot(request).await
             });
         }
+        let known = known.and_then(|known| {
+            let client = known.as_ref().filter(|known| known.from == Source::Client);
+            let workspace = client.and_then(|known| known.caller.identity().workspace.as_deref());
+            match workspace.zip(request.extensions().get::<Arrived>()) {
+                Some((workspace, arrived)) => arrived.place.belongs_to(workspace).map(|()| known),
+                None => Ok(known),
+            }
+        });
         let known = known.inspect_err(|why| self.door.refusals().add(("", ""), &seen, path, why));
         let admitted = known.and_then(|known| {
             known.as_ref().map_or(Ok(()), |known| self.door.admit(known, (path, rule), &seen)).map(|()| known)
@@ -325,6 +334,10 @@ where
         let waits = rule.is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
         let end = known.as_ref().filter(|_| waits).and_then(|known| end_of(&known.caller));
         self.door.prepare(&mut request, known, Arc::clone(&seen));
+        // A stream may be silent for as long as it likes.
+        if rule.is_some_and(|rule| !rule.streams) {
+            request = request.map(Hurried::body);
+        }
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let calling = inner.call(request);

@@ -70,10 +70,15 @@ pub(crate) fn kind(reason: Reason) -> Option<Kind> {
         | Reason::TokenInvalid
         | Reason::TokenExpired
         | Reason::TokenNotYetValid
+        | Reason::TokenRevoked
         | Reason::KeyRevoked => Some(Kind::AuthenticationFailed),
-        Reason::RoleMissing | Reason::OtherWorkspace | Reason::OtherSandbox | Reason::OwnMessage => {
-            Some(Kind::CallRefused)
-        }
+        Reason::RoleMissing
+        | Reason::OtherWorkspace
+        | Reason::OtherSandbox
+        | Reason::OwnMessage
+        | Reason::TooManyConnections
+        | Reason::ConnectionAbused
+        | Reason::RequestTooSlow => Some(Kind::CallRefused),
         _ => None,
     }
 }

@@ -39,7 +39,7 @@ pub struct AuthConfig {
     /// at most. 10 to 86,400, default 300.
     pub jwks_refresh_s: u64,
     /// Who shows a client certificate of `tls.client_ca_file` and no token,
-    /// `["ops.example=operator", "build.example=sandbox@team-a/build", …]`: a name in the certificate (a DNS name or URI of its
+    /// `["ops.example=operator", "build.example=sandbox@team-a,build", …]`: a name in the certificate (a DNS name or URI of its
     /// subject's alternative names), the roles, with `+` between them, and what they are bound to: a workspace, or a sandbox of it.
     /// Default none.
     pub certificates: Vec<String>,
@@ -140,7 +140,7 @@ impl AuthConfig {
             let wrong = || ConfigError::Value {
                 key: "auth.certificates",
                 value: text.clone(),
-                expected: "a list of NAME=ROLE+ROLE@WORKSPACE/SANDBOX, each name once; the role sandbox needs a sandbox",
+                expected: "a list of NAME=ROLE+ROLE@WORKSPACE,SANDBOX, each name once; the role sandbox needs a sandbox",
             };
             let name = certificate_name(text).ok_or_else(wrong)?;
             if names.iter().any(|other| other.name == name.name) {
@@ -176,7 +176,7 @@ fn certificate_name(text: &str) -> Option<CertificateName> {
     let roles = roles.ok()?;
     let (workspace, sandbox) = match bound {
         None => (None, None),
-        Some(bound) => bound.split_once('/').map_or((Some(bound), None), |(own, sandbox)| (Some(own), Some(sandbox))),
+        Some(bound) => bound.split_once(',').map_or((Some(bound), None), |(own, sandbox)| (Some(own), Some(sandbox))),
     };
     let id = |value: Option<&str>| value.is_none_or(|value| field::id("auth.certificates", value.trim()).is_ok());
     let name = name.trim().to_owned();
@@ -235,7 +235,7 @@ mod tests {
         };
         let some = certificates(&[
             "ops.example=operator+auditor",
-            "spiffe://a/b?c=d = sandbox@team-a/build",
+            "spiffe://a/b?c=d = sandbox@team-a,build",
             "lead.example=approver@team-a",
         ]);
         some.validate().unwrap();
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!((read[1].name.as_str(), read[1].workspace.as_deref()), ("spiffe://a/b?c=d", Some("team-a")));
         assert_eq!((read[1].sandbox.as_deref(), read[2].sandbox.as_deref()), (Some("build"), None));
         for wrong in
-            ["a", "a=", "=admin", "a=root", "a=admin@", "a=admin@b/", "a=sandbox", "a=sandbox@b", "a=admin@b/c/d"]
+            ["a", "a=", "=admin", "a=root", "a=admin@", "a=admin@b,", "a=sandbox", "a=sandbox@b", "a=admin@b,c,d"]
         {
             let error = certificates(&[wrong]).validate().unwrap_err().to_string();
             assert!(error.contains(wrong) && error.contains("NAME=ROLE"), "{error}");

@@ -161,6 +161,7 @@ fn read(quotas: &WireQuotas) -> Quotas {
         max_message_bytes: quotas.max_message_bytes,
         max_sandboxes: quotas.max_sandboxes,
         max_streams: quotas.max_streams,
+        max_connections: quotas.max_connections,
     }
 }
 
@@ -174,5 +175,6 @@ fn on_wire(quotas: Quotas) -> WireQuotas {
         max_message_bytes: quotas.max_message_bytes,
         max_sandboxes: quotas.max_sandboxes,
         max_streams: quotas.max_streams,
+        max_connections: quotas.max_connections,
     }
 }

@@ -79,8 +79,9 @@ fn code(reason: Reason) -> Code {
         | Reason::TooManyHeld
         | Reason::RateLimited
         | Reason::QuotaExceeded
+        | Reason::TooManyConnections
         | Reason::TooManyStreams => Code::ResourceExhausted,
-        Reason::ResponseTimeout => Code::DeadlineExceeded,
+        Reason::ResponseTimeout | Reason::RequestTooSlow => Code::DeadlineExceeded,
         Reason::HistoryGap | Reason::EventGap => Code::OutOfRange,
         Reason::StreamNotOpen
         | Reason::StreamOpenedTwice
@@ -95,6 +96,7 @@ fn code(reason: Reason) -> Code {
         | Reason::BrokerOpen
         | Reason::NoSigningKey
         | Reason::ContentUnreadable
+        | Reason::ConnectionAbused
         | Reason::TokenNotRenewable
         | Reason::NotACluster
         | Reason::ChangeInProgress
@@ -109,6 +111,7 @@ fn retry_delay(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::Overloaded => Some(RETRY_DELAY),
         Reason::InboxFull
+        | Reason::TooManyConnections
         | Reason::TooManyStreams
         | Reason::TooManyRequests
         | Reason::TooManyHeld

@@ -47,12 +47,12 @@ impl TokenService for Edge {
             let text = "everybody may do everything here (auth.open), so nobody needs a token; set auth.keys first";
             return Err(Rejection::new(Reason::BrokerOpen, text).into());
         }
-        let signer = self.signer()?;
         let request = request.into_inner();
         let life_ms = milliseconds("lifetime", request.lifetime, 10_000..=DAY_MS)?.unwrap_or(LIFE_MS);
         let renewable_ms = milliseconds("renewable_for", request.renewable_for, life_ms..=YEAR_MS)?;
         let (subject, workspace, sandbox) = (&request.subject, &request.workspace_id, &request.sandbox_id);
         let roles = roles(&caller, &Wanted { subject, roles: &request.roles, workspace, sandbox })?;
+        let signer = self.signer()?;
         let token_id = format!("{:016x}{:016x}", random::id(), random::id());
         let now_ms = clock::unix_ms();
         let verb = CreateToken {

@@ -260,10 +260,19 @@ fn settings(settings: &Settings) -> String {
 /// Quotas in words; as above.
 fn quotas(quotas: &Quotas) -> String {
     let rate = |rate: &Rate| format!("{} messages and {} bytes a second", rate.messages, rate.bytes);
-    let Quotas { workspace, sandbox, caller, max_stored_bytes, max_message_bytes, max_sandboxes, max_streams } = quotas;
+    let Quotas {
+        workspace,
+        sandbox,
+        caller,
+        max_stored_bytes,
+        max_message_bytes,
+        max_sandboxes,
+        max_streams,
+        max_connections,
+    } = quotas;
     format!(
         "workspace {}, sandbox {}, caller {}, max_stored_bytes {max_stored_bytes}, max_message_bytes {max_message_bytes}, \
-         max_sandboxes {max_sandboxes}, max_streams {max_streams}",
+         max_sandboxes {max_sandboxes}, max_streams {max_streams}, max_connections {max_connections}",
         rate(workspace),
         rate(sandbox),
         rate(caller)

@@ -6,6 +6,8 @@
     reason = "these are tests, and a measured figure belongs to their output"
 )]
 
+mod anchors;
+mod attacks;
 mod bad_input;
 mod conversations;
 mod delivery;

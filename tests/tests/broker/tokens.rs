@@ -330,7 +330,7 @@ async fn a_certificate_says_who_somebody_is_where_no_token_does() {
     }
     let file = |name: &str| home.path().join(name);
     let mut config = signing(&home);
-    config.auth.certificates = vec![format!("build.example=sandbox@{WORKSPACE}/a")];
+    config.auth.certificates = vec![format!("build.example=sandbox@{WORKSPACE},a")];
     config.tls.cert_file = file("broker.pem");
     config.tls.key_file = file("broker-key.pem");
     config.tls.client_ca_file = file("ca.pem");

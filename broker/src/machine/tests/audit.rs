@@ -6,6 +6,7 @@ use tandem_storage::{Durability, Engine as _, WriteBatch};
 
 use super::{harness::*, policy::set};
 use crate::{
+    audit::anchor::Anchors,
     audit::{GENESIS, Hash, Kind, Line, Start, verify},
     batch::{Kind as Way, Record},
     command::{
@@ -98,7 +99,7 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     assert_eq!((record.by.as_str(), record.about.as_str(), record.count), ("a", "b", 2), "once for all of a batch");
     let batches = page(AuditFilter { kinds: vec![Kind::BatchesCommitted], ..AuditFilter::default() });
     assert_eq!((batches[0].2.first, batches[0].2.last, batches[0].2.count), (1, 2, 2));
-    verify(export(&shard, 1), Some(head(&shard, 1))).unwrap();
+    verify(export(&shard, 1), Some(head(&shard, 1)), &Anchors::default()).unwrap();
     let (first, last) = (zoe[0].2.time_ms, zoe[4].2.time_ms);
     let within = AuditFilter { start_ms: Some(first + 1), end_ms: Some(last), ..AuditFilter::default() };
     assert_eq!(page(within).len(), 5);
@@ -150,7 +151,7 @@ fn a_chain_goes_on_after_a_restart_and_is_bounded() {
         }
     }
     let lines = export(&shard, 1);
-    let seen = verify(&lines, Some(head(&shard, 1))).unwrap();
+    let seen = verify(&lines, Some(head(&shard, 1)), &Anchors::default()).unwrap();
     assert_eq!(seen.last, 43);
     assert_eq!(lines.len() as u64, MAX_RECORDS, "the oldest that is kept has nothing before it to be linked to");
     let start: Start = serde_json::from_str(&lines[0]).unwrap();
@@ -164,14 +165,14 @@ fn promise_10_a_record_that_is_edited_dropped_or_moved_in_the_state_is_found() {
         shard.apply(&[topic(&format!("t{number}"))]);
     }
     let head = head(&shard, 1);
-    verify(export(&shard, 1), Some(head)).unwrap();
+    verify(export(&shard, 1), Some(head), &Anchors::default()).unwrap();
     let stored = |number| shard.engine.get(AUDIT, &keys::audit(1, number)).unwrap().unwrap();
     let tampered = |change: &dyn Fn(&mut WriteBatch)| {
         let before: Vec<_> = (1..=11).map(|number| (keys::audit(1, number), stored(number))).collect();
         let mut writes = WriteBatch::new();
         change(&mut writes);
         shard.engine.write(writes, Durability::Deferred).unwrap();
-        let seen = verify(export(&shard, 1), Some(head));
+        let seen = verify(export(&shard, 1), Some(head), &Anchors::default());
         let mut writes = WriteBatch::new();
         before.into_iter().for_each(|(key, value)| writes.put(AUDIT, key, value));
         shard.engine.write(writes, Durability::Deferred).unwrap();
@@ -276,7 +277,7 @@ fn keys_approvals_and_notes_of_the_edge_are_there() {
             Kind::ApprovalEnded,
         ]
     );
-    verify(export(&shard, 1), Some(head(&shard, 1))).unwrap();
+    verify(export(&shard, 1), Some(head(&shard, 1)), &Anchors::default()).unwrap();
 }
 
 #[test]

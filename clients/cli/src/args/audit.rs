@@ -73,4 +73,10 @@ pub struct VerifyAuditArgs {
     /// The hash of the last record, or of an earlier one, from somewhere else than the export
     #[arg(long, value_name = "HASH")]
     pub head: Option<String>,
+    /// File of anchors: heads that brokers have written down (audit.anchor_file)
+    #[arg(long, value_name = "FILE")]
+    pub anchors: Option<PathBuf>,
+    /// The public key, as PEM, that must have signed each of them
+    #[arg(long, value_name = "FILE", requires = "anchors")]
+    pub anchor_key: Option<PathBuf>,
 }

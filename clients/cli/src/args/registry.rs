@@ -105,6 +105,9 @@ pub struct QuotaArgs {
     /// Streams that are open at once, on each node
     #[arg(long, value_name = "N")]
     pub max_streams: Option<u32>,
+    /// Connections at once on each node, of who is bound to the workspace
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<u32>,
 }
 
 /// `tandem sandbox`.

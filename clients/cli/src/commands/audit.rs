@@ -12,7 +12,11 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tandem_broker::audit::{Hash, Kind, Line, Record, Start, hex, verify};
+use tandem_broker::audit::{
+    Hash, Kind, Line, Record, Start,
+    anchor::{AnchorPublicKey, Anchors},
+    hex, verify,
+};
 use tandem_client::{Audit, AuditChain, AuditKind, AuditQuery, AuditRecord};
 
 use crate::{
@@ -129,23 +133,25 @@ fn check(context: &Context, args: &VerifyAuditArgs) -> Result<(), Failure> {
         Some(text) => Some(Hash::parse(text).ok_or_else(|| Failure::usage("--head is 64 hexadecimal digits"))?),
         None => None,
     };
+    let anchors = anchors(args)?;
     let mut unreadable = None;
     let lines = read(&args.file)?.lines().map_while(|line| line.map_err(|error| unreadable = Some(error)).ok());
-    let verified = verify(lines, head);
+    let verified = verify(lines, head, &anchors);
     if let Some(error) = unreadable {
         return Err(Failure::file(&args.file, &error));
     }
     let verified = verified.map_err(|fault| Failure::failed("AUDIT_BROKEN", fault.to_string()))?;
     let count = verified.last + 1 - verified.first;
-    if head.is_none() {
-        context.output.note("without --head, records that are missing at the end are not found");
+    if head.is_none() && anchors.is_empty() {
+        context.output.note("without --head or --anchors, records that are missing at the end are not found");
     }
     let beyond = verified.known.map(|known| verified.last - known);
     context.output.result(
         || {
             json!({
                 "chain": verified.chain, "first": verified.first, "last": verified.last, "records": count,
-                "head": verified.head.to_string(), "beyond_head": beyond,
+                "head": verified.head.to_string(), "beyond_head": beyond, "anchors": verified.anchored.0,
+                "last_anchor": verified.anchored.1,
             })
         },
         || {
@@ -153,9 +159,37 @@ fn check(context: &Context, args: &VerifyAuditArgs) -> Result<(), Failure> {
                 None | Some(0) => String::new(),
                 Some(beyond) => format!("; {beyond} of them are newer than the head that was given"),
             };
-            format!("{count} records of {} are sound{beyond}\nhead {}", verified.chain, verified.head)
+            let anchored = match verified.anchored {
+                (_, None) => String::new(),
+                (count, Some(last)) => format!("; {count} anchors hold, the last one of record {last}"),
+            };
+            format!("{count} records of {} are sound{beyond}{anchored}\nhead {}", verified.chain, verified.head)
         },
     )
+}
+
+/// The anchors of the chain that an export is of.
+fn anchors(args: &VerifyAuditArgs) -> Result<Anchors, Failure> {
+    let Some(file) = &args.anchors else { return Ok(Anchors::default()) };
+    if args.file == Path::new("-") {
+        return Err(Failure::usage("--anchors needs the export in a file, because it is read twice"));
+    }
+    let mut first = String::new();
+    read(&args.file)?.read_line(&mut first).map_err(|error| Failure::file(&args.file, &error))?;
+    let start: Result<Start, _> = serde_json::from_str(&first);
+    // What is wrong with it is told by the check itself.
+    let Ok(start) = start else { return Ok(Anchors::default()) };
+    let key = match &args.anchor_key {
+        Some(file) => Some(
+            AnchorPublicKey::read(file)
+                .map_err(|error| Failure::failed("KEY_UNUSABLE", format!("{}: {error}", file.display())))?,
+        ),
+        None => None,
+    };
+    let lines: Result<Vec<_>, _> = read(file)?.lines().collect();
+    let lines = lines.map_err(|error| Failure::file(file, &error))?;
+    Anchors::read(lines, &start.chain, key.as_ref())
+        .map_err(|fault| Failure::failed("ANCHORS_BROKEN", format!("{}: {fault}", file.display())))
 }
 
 fn read(file: &Path) -> Result<Box<dyn BufRead>, Failure> {

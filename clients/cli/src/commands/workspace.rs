@@ -80,12 +80,13 @@ impl QuotaArgs {
             max_message_bytes: self.max_message_bytes.unwrap_or(before.max_message_bytes),
             max_sandboxes: self.max_sandboxes.unwrap_or(before.max_sandboxes),
             max_streams: self.max_streams.unwrap_or(before.max_streams),
+            max_connections: self.max_connections.unwrap_or(before.max_connections),
         }
     }
 }
 
 /// Each quota with its name.
-fn quota_rows(quotas: &Quotas) -> [(&'static str, u64); 10] {
+fn quota_rows(quotas: &Quotas) -> [(&'static str, u64); 11] {
     let rate = |rate: Option<Rate>| rate.unwrap_or_default();
     let (workspace, sandbox, caller) = (rate(quotas.workspace), rate(quotas.sandbox), rate(quotas.caller));
     [
@@ -99,6 +100,7 @@ fn quota_rows(quotas: &Quotas) -> [(&'static str, u64); 10] {
         ("max_message_bytes", quotas.max_message_bytes),
         ("max_sandboxes", quotas.max_sandboxes.into()),
         ("max_streams", quotas.max_streams.into()),
+        ("max_connections", quotas.max_connections.into()),
     ]
 }
 
