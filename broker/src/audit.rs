@@ -115,6 +115,9 @@ kinds! {
     TokenCreated = 26, "token_created";
     /// A token was revoked.
     TokenRevoked = 27, "token_revoked";
+    /// Messages were held, refused or became dead letters, more often than each is told alone: their digest, folded one after the
+    /// other.
+    ActsFolded = 28, "acts_folded";
 }
 
 encoded! {
@@ -365,7 +368,7 @@ pub fn verify<L: AsRef<str>>(
             verified.known = Some(number);
         }
     }
-    let end = verified.last - verified.first + 3;
+    let end = verified.last + 3 - verified.first;
     if let Some((number, _)) = anchors.0.last_key_value().filter(|(number, _)| **number > verified.last) {
         return Err(fault(
             end,

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The bytes that HTTP/2 begins with (RFC 9113).
 const GREETING_BYTES: usize = 24;
 /// What refusals of connections are about.
-const CONNECTION: &str = "connection";
+pub(crate) const CONNECTION: &str = "connection";
 /// HTTP/2: a frame's header, the type of the last frame, and the error that is none.
 const FRAME_HEADER: usize = 9;
 const GOAWAY: u8 = 7;

@@ -25,6 +25,9 @@ pub(crate) fn id<'a>(field: &str, value: &'a str) -> Result<&'a str, Rejection> 
         "does not begin with a letter or a digit"
     } else if !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:@/-".contains(&byte)) {
         "has characters other than A-Z a-z 0-9 . _ : @ / -"
+    } else if value.split('/').any(|part| matches!(part, "." | "..")) {
+        // Somebody may make a path of it.
+        "has a part between slashes that is . or .."
     } else {
         return Ok(value);
     };
@@ -126,10 +129,10 @@ mod tests {
 
     #[test]
     fn ids_are_checked() {
-        for good in ["a", "A1", "session/7:agent@host.x_y-z", &"x".repeat(128)] {
+        for good in ["a", "A1", "session/7:agent@host.x_y-z", "a//b/...", &"x".repeat(128)] {
             assert_eq!(id("f", good).unwrap(), good);
         }
-        for bad in ["", "-a", ".a", "a b", "ä", "a\n", "../x", &"x".repeat(129)] {
+        for bad in ["", "-a", ".a", "a b", "ä", "a\n", "../x", "a/../b", "a/.", &"x".repeat(129)] {
             assert_eq!(id("f", bad).unwrap_err().field, "f", "{bad:?}");
         }
     }

@@ -28,6 +28,7 @@ mod cluster;
 mod command;
 mod config;
 mod connections;
+pub mod core_dumps;
 mod data_dir;
 mod delivery;
 mod encoding;

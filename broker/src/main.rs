@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use tandem_broker::{Broker, Config, LogFormat, logging};
+use tandem_broker::{Broker, Config, LogFormat, core_dumps, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Message broker for AI agents: durable inboxes over a replicated log.
@@ -71,6 +71,9 @@ const EXIT_FATAL: u8 = 70;
 
 fn main() -> ExitCode {
     logging::end_on_panic();
+    if let Err(error) = core_dumps::forbid() {
+        eprintln!("warning: core dumps of this process may hold secrets: {error}");
+    }
     let args = Args::parse();
     let print = args.print_config;
     let config = match settings(args) {

@@ -146,6 +146,17 @@ impl Policy {
         self.looks_inside
     }
 
+    /// Whether any rule limits how much is sent by it.
+    pub(crate) fn limits_rates(&self) -> bool {
+        self.form.rules.iter().any(|rule| rule.rate_limit.is_some())
+    }
+
+    /// How many messages and bytes a second each sandbox may send by the rule that decides; None: any number.
+    pub fn rate(&self, decision: &Decision) -> Option<(u64, u64)> {
+        let rate = self.form.rules[decision.rule?].rate_limit?;
+        Some((rate.messages_per_second, rate.bytes_per_second))
+    }
+
     /// Whether whoever speaks in a conversation is judged for those on whose behalf he does.
     pub fn follows_chains(&self) -> bool {
         self.form.delegation == Delegation::Chain

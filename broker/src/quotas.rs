@@ -56,6 +56,14 @@ pub(crate) enum Owner {
     Workspace(u128),
     Sandbox(u128, u128),
     Caller(u128, u128),
+    /// A rule of a policy, and a sandbox that sends by it.
+    Rule {
+        shard: u32,
+        workspace: u32,
+        revision: u64,
+        rule: u32,
+        from: u128,
+    },
 }
 
 impl Owner {
@@ -64,6 +72,7 @@ impl Owner {
             Self::Workspace(_) => "workspace",
             Self::Sandbox(..) => "sandbox",
             Self::Caller(..) => "caller",
+            Self::Rule { .. } => "sandbox by the rule of the policy that fits",
         }
     }
 }

@@ -251,6 +251,18 @@ impl BrokerProcess {
         kibibytes << 10
     }
 
+    /// The largest core dump that it leaves.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn max_core_bytes(&self) -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("a process has limits");
+        let line =
+            limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("this is one of them");
+        let soft = line.split_whitespace().next().expect("it has a value");
+        soft.parse().unwrap_or(u64::MAX)
+    }
+
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         self.output.stderr()

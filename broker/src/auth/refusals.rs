@@ -9,6 +9,7 @@ use super::{Seen, roles};
 use crate::{
     audit::Kind,
     command::{Noted, Origin},
+    connections::CONNECTION,
     rejection::{Reason, Rejection},
 };
 
@@ -121,7 +122,11 @@ impl Ledger {
         let Some(kind) = kind(why.reason) else { return };
         let host = seen.address.rsplit_once(':').map_or(seen.address.as_str(), |(host, _)| host);
         // What does not exist may be called anything.
-        let about = roles::find(path).map_or("", |rule| rule.path.rsplit('/').next().unwrap_or_default());
+        let about = match roles::find(path) {
+            Some(rule) => rule.path.rsplit('/').next().unwrap_or_default(),
+            None if path == CONNECTION => CONNECTION,
+            None => "",
+        };
         let what = What {
             workspace: workspace.to_owned(),
             by: by.to_owned(),

@@ -24,7 +24,7 @@ use crate::{
     command::{Published, publish::Exception},
     error::RequestError,
     field,
-    machine::{keys, workspace::Workspace},
+    machine::{keys, policy::InForce, workspace::Workspace},
     message::{self, Chosen, Destination, Envelope, SEQUENCE_ID_PREFIX},
     metrics::Metrics,
     query::QueryError,
@@ -255,6 +255,8 @@ pub(super) struct PublishContext<'a> {
     /// Of the workspace.
     pub(super) name_hash: u128,
     pub(super) now_ms: u64,
+    /// The policy, where it limits rates.
+    pub(super) rated: Option<Arc<InForce>>,
     /// The name of the workspace, where its messages are encrypted.
     seals_for: Option<Box<str>>,
     /// By capability, as far as messages were addressed to one.
@@ -284,8 +286,13 @@ impl Edge {
             Some(found) => shard.reader.quotas(found.number)?,
             None => None,
         };
+        let in_force = match &found {
+            Some(found) => shard.reader.policy_in_force(found.number)?,
+            None => None,
+        };
         Ok(PublishContext {
             shard,
+            rated: in_force.filter(|policy| policy.limits_rates()),
             caller,
             workspace: found,
             name_hash: if quotas.is_some() { keys::text_hash(workspace) } else { 0 },
@@ -316,6 +323,7 @@ impl Edge {
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
         let (Destination::Capability(wanted), Some(_)) = (view.to, &context.workspace) else {
+            self.within_rate_of_rule(context, (&view, body), None)?;
             return Ok(view.encode(&stored, &envelope, out)?);
         };
         let choice = self.choose(context, wanted, (&view, body))?;
@@ -324,6 +332,8 @@ impl Edge {
             Choice::Several(numbers) => Chosen::Several(numbers),
             Choice::Nobody => Chosen::Nobody,
         };
+        let chosen = if let Choice::One(name) = &choice { Some(name.as_str()) } else { None };
+        self.within_rate_of_rule(context, (&view, body), chosen)?;
         Ok(view.encode(&stored, &envelope, out)?)
     }
 }

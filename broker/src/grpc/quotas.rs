@@ -12,6 +12,8 @@ use crate::{
     command::{Outcome, SetQuotas, Verb},
     error::RequestError,
     machine::keys,
+    message::{Destination, MessageView},
+    policy::Recipient,
     quotas::{Owner, Quotas, Rate},
     rejection::{Reason, Rejection},
 };
@@ -145,6 +147,31 @@ impl Edge {
             (Owner::Caller(own, keys::text_hash(subject)), quotas.caller),
         ];
         self.buckets.take(&owners, bytes as u64, clock::now())
+    }
+}
+
+impl Edge {
+    /// Whether the rule of the policy that lets a message through has room for one more of its sender. `chosen`: who was chosen for
+    /// a capability. The machine judges it again; what it refuses or holds has been counted.
+    pub(super) fn within_rate_of_rule(
+        &self,
+        context: &PublishContext<'_>,
+        (view, body): (&MessageView<'_>, &[u8]),
+        chosen: Option<&str>,
+    ) -> Result<(), RequestError> {
+        let Some(in_force) = context.rated.clone() else { return Ok(()) };
+        let to = match (view.to, chosen) {
+            (_, Some(chosen)) => Recipient::Sandbox(chosen),
+            (Destination::Sandbox(to), _) => Recipient::Sandbox(to),
+            (Destination::Topic(topic), _) => Recipient::Topic(topic),
+            (Destination::Capability(wanted), _) => Recipient::Capability(wanted.name),
+            (Destination::Broadcast | Destination::Missing, _) => Recipient::Broadcast,
+        };
+        let judging = in_force.judging(view.from_sandbox_id, view.message_type as u8, body, context.now_ms);
+        let Some((revision, rule, rate)) = judging.rate_on(to) else { return Ok(()) };
+        let (shard, from) = (context.shard.group.shard(), keys::text_hash(view.from_sandbox_id));
+        let owner = Owner::Rule { shard, workspace: context.workspace_number(), revision, rule, from };
+        Ok(self.buckets.take(&[(owner, rate)], body.len() as u64, clock::now())?)
     }
 }
 

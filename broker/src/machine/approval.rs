@@ -26,6 +26,8 @@ use crate::{
 
 /// Approvals of a workspace that are kept after their end, at the most.
 const MAX_ENDED: u64 = if cfg!(test) { 4 } else { 10_000 };
+/// Of what may wait in a workspace, one sandbox may have this part.
+const SHARES: u64 = 4;
 /// In the place of a sequence: the rest is the number of an approval. No sequence comes so far.
 const HELD: u64 = 1 << 63;
 
@@ -205,6 +207,36 @@ pub(super) fn known_by_now(state: &State, workspace: u32, known: Exception) -> R
     })
 }
 
+/// Counts one more of a sender that waits, or says why it may have no more: nobody fills the place of all.
+fn count_for(state: &mut State, workspace: u32, from: &str, bytes: u64) -> Result<Result<(), Rejection>, StateError> {
+    let header = state.header();
+    let share = |most: u64| (most / SHARES).max(1);
+    let (messages, size) = (share(header.max_inbox_messages), share(header.max_inbox_bytes));
+    let key = keys::approvals_of(workspace, from);
+    let (waiting, waiting_bytes): (u64, u64) = state.read(RECORDS, &key, "approvals of a sender")?.unwrap_or((0, 0));
+    // One message of any size has room.
+    if waiting >= messages || (waiting > 0 && waiting_bytes + bytes > size) {
+        let text = format!(
+            "{waiting} messages and {waiting_bytes} bytes of sandbox {from:?} wait for approval; {messages} messages and {size} \
+             bytes are allowed for each: try again later"
+        );
+        return Ok(Err(Rejection::new(Reason::TooManyHeld, text)));
+    }
+    state.put(RECORDS, key, (waiting + 1, waiting_bytes + bytes).to_bytes());
+    Ok(Ok(()))
+}
+
+/// One of a sender waits no more.
+fn uncount_for(state: &mut State, workspace: u32, from: &str, bytes: u64) -> Result<(), StateError> {
+    let key = keys::approvals_of(workspace, from);
+    let (waiting, waiting_bytes): (u64, u64) = state.read(RECORDS, &key, "approvals of a sender")?.unwrap_or((0, 0));
+    match waiting.saturating_sub(1) {
+        0 => state.delete(RECORDS, key),
+        left => state.put(RECORDS, key, (left, waiting_bytes.saturating_sub(bytes)).to_bytes()),
+    }
+    Ok(())
+}
+
 /// Lets a message wait for approval; its number, or why it cannot.
 pub(super) fn hold(
     state: &mut State,
@@ -222,6 +254,9 @@ pub(super) fn hold(
             counters.waiting, counters.waiting_bytes, header.max_inbox_messages, header.max_inbox_bytes
         );
         return Ok(Err(Rejection::new(Reason::TooManyHeld, text)));
+    }
+    if let Err(rejection) = count_for(state, workspace, record.from, bytes)? {
+        return Ok(Err(rejection));
     }
     counters.last += 1;
     counters.waiting += 1;
@@ -270,7 +305,7 @@ pub(super) fn hold(
     events::raise(state, workspace, EventKind::ApprovalRequested, &approval.from, (number, 1), text.clone())?;
     let origin = Origin { by: approval.from, ..Origin::default() };
     let entry = Entry::new(Act::MessageHeld, approval.to).numbered(number).saying(text);
-    audit::note_from(state, workspace, origin, entry)?;
+    audit::note_act(state, workspace, origin, entry)?;
     Ok(Ok(number))
 }
 
@@ -412,10 +447,17 @@ fn end(
         state.tell(Notice::of_approval(workspace, message, ended.code(), told.clone(), (number, approval.sequence)));
     }
     events::raise(state, workspace, ended.event(), &approval.from, (number, 1), told.clone())?;
-    let entry = Entry::new(Act::ApprovalEnded, ended.name()).numbered(number);
-    audit::note(state, workspace, entry.saying(told))?;
+    let entry = Entry::new(Act::ApprovalEnded, ended.name()).numbered(number).saying(told);
+    if decided {
+        audit::note(state, workspace, entry)?;
+    } else {
+        // Nobody has done anything, so it may be as many as were held.
+        let origin = Origin { by: approval.from.clone(), ..Origin::default() };
+        audit::note_act(state, workspace, origin, entry)?;
+    }
 
     let bytes = u64::from(approval.bytes);
+    uncount_for(state, workspace, &approval.from, bytes)?;
     let mut counters = counters(state, workspace)?;
     counters.waiting = counters.waiting.saturating_sub(1);
     counters.waiting_bytes = counters.waiting_bytes.saturating_sub(bytes);

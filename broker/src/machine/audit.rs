@@ -24,6 +24,10 @@ pub(crate) const MAX_RECORDS: u64 = if cfg!(test) { 16 } else { 1_000_000 };
 /// Batches that one record stands for, at the most, and how long the first of them may wait for it, in milliseconds.
 const MAX_FOLDED: u64 = if cfg!(test) { 4 } else { 1_024 };
 const FOLD_MS: u64 = 60_000;
+/// Acts of messages that are told one by one within a minute: of how many sandboxes, and how many of each. What is beyond shares a
+/// record. So no sandbox pushes what others did out of the chain, and none hides behind the noise of another one.
+const MAX_SENDERS: usize = if cfg!(test) { 3 } else { 32 };
+const MAX_ALONE: u32 = if cfg!(test) { 2 } else { 4 };
 
 encoded! {
     /// Where a chain ends.
@@ -38,12 +42,39 @@ encoded! {
         pub(crate) first_sequence: u64,
         pub(crate) last_sequence: u64,
         pub(crate) digest: Hash,
+        /// Acts of messages: the minute, how many of it have a record of their own by whose they are, and those that have none.
+        pub(crate) minute: u64,
+        pub(crate) alone: Vec<(u128, u32)>,
+        pub(crate) acts: FoldedActs,
+    }
+}
+
+encoded! {
+    /// Acts that no record stands for yet.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub(crate) struct FoldedActs {
+        pub(crate) held: u64,
+        pub(crate) refused: u64,
+        pub(crate) ended: u64,
+        pub(crate) dead: u64,
+        pub(crate) digest: Hash,
     }
 }
 
 impl Default for AuditHead {
     fn default() -> Self {
-        Self { number: 0, hash: GENESIS, folded: 0, messages: 0, first_sequence: 0, last_sequence: 0, digest: GENESIS }
+        Self {
+            number: 0,
+            hash: GENESIS,
+            folded: 0,
+            messages: 0,
+            first_sequence: 0,
+            last_sequence: 0,
+            digest: GENESIS,
+            minute: 0,
+            alone: Vec::new(),
+            acts: FoldedActs::default(),
+        }
     }
 }
 
@@ -101,6 +132,64 @@ pub(super) fn note(state: &mut State, workspace: u32, entry: Entry) -> Result<()
     note_from(state, workspace, origin, entry)
 }
 
+/// Notes what became of messages: alone, or folded with others where there are many.
+pub(super) fn note_act(state: &mut State, workspace: u32, origin: Origin, entry: Entry) -> Result<(), StateError> {
+    let now_ms = state.now_ms();
+    let head = state.audit_mut(workspace)?;
+    if head.minute != now_ms / FOLD_MS {
+        (head.minute, head.alone) = (now_ms / FOLD_MS, Vec::new());
+    }
+    let whose = keys::text_hash(if origin.by.is_empty() { &entry.about } else { &origin.by });
+    let alone = match head.alone.iter_mut().find(|(known, _)| *known == whose) {
+        Some((_, count)) => {
+            *count += 1;
+            *count <= MAX_ALONE
+        }
+        None => {
+            let room = head.alone.len() < MAX_SENDERS;
+            if room {
+                head.alone.push((whose, 1));
+            }
+            room
+        }
+    };
+    if alone {
+        return note_from(state, workspace, origin, entry);
+    }
+    let begins = head.acts == FoldedActs::default();
+    match entry.kind {
+        Kind::MessageHeld => head.acts.held += entry.count,
+        Kind::MessagesRefused => head.acts.refused += entry.count,
+        Kind::ApprovalEnded => head.acts.ended += entry.count,
+        _ => head.acts.dead += entry.count,
+    }
+    let kind = [entry.kind as u8];
+    let (by, about) = (origin.by.as_bytes(), entry.about.as_bytes());
+    let numbers = [entry.range.0.to_be_bytes(), entry.range.1.to_be_bytes(), entry.count.to_be_bytes()].concat();
+    // Each part by its own hash: none can give a byte to the next one.
+    let parts = [by, about, &entry.text].map(|part| Hash::of(part).0);
+    let [by, about, text] = &parts;
+    head.acts.digest = head.acts.digest.and(&[&kind, &now_ms.to_be_bytes(), &numbers, by, about, text]);
+    if begins {
+        state.put_due(now_ms + FOLD_MS, workspace, DueKind::Audit, Bytes::new())?;
+    }
+    Ok(())
+}
+
+/// Lets a record stand for the acts that have none.
+fn seal_acts(state: &mut State, workspace: u32) -> Result<(), StateError> {
+    let acts = std::mem::take(&mut state.audit_mut(workspace)?.acts);
+    let FoldedActs { held, refused, ended, dead, .. } = acts;
+    let count = held + refused + ended + dead;
+    if count == 0 {
+        return Ok(());
+    }
+    let text =
+        format!("{held} held, {refused} refused, {ended} approvals ended by themselves, {dead} became dead letters");
+    let entry = Entry::new(Kind::ActsFolded, "").counting(count).proving(&acts.digest).saying(text);
+    note_from(state, workspace, Origin::default(), entry)
+}
+
 /// The same for what somebody else has done.
 pub(super) fn note_from(state: &mut State, workspace: u32, origin: Origin, entry: Entry) -> Result<(), StateError> {
     seal(state, workspace)?;
@@ -132,7 +221,8 @@ fn seal(state: &mut State, workspace: u32) -> Result<(), StateError> {
     let mut entry = Entry::new(Kind::BatchesCommitted, "").counting(head.messages).proving(&head.digest);
     entry.range = (head.first_sequence, head.last_sequence);
     let entry = entry.saying(format!("{} batches", head.folded));
-    *head = AuditHead { number: head.number, hash: head.hash, ..AuditHead::default() };
+    let AuditHead { number, hash, minute, alone, acts, .. } = head.clone();
+    *head = AuditHead { number, hash, minute, alone, acts, ..AuditHead::default() };
     append(state, workspace, Origin::default(), entry)
 }
 
@@ -160,7 +250,11 @@ pub(super) fn committed(state: &mut State, workspace: u32, batch: &Batch) -> Res
 /// The time is over in which other batches could share a record.
 pub(super) fn due(state: &mut State, workspace: u32) -> Result<(), StateError> {
     // The workspace may be gone.
-    if state.workspace_name(workspace)?.is_some() { seal(state, workspace) } else { Ok(()) }
+    if state.workspace_name(workspace)?.is_none() {
+        return Ok(());
+    }
+    seal(state, workspace)?;
+    seal_acts(state, workspace)
 }
 
 /// What the edge has to say.
@@ -204,6 +298,7 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
             };
             // What is left of its chain is this.
             seal(state, workspace)?;
+            seal_acts(state, workspace)?;
             let head = state.audit_mut(workspace)?.clone();
             at_shard(Entry::new(Kind::WorkspaceDeleted, &*verb.workspace).numbered(head.number).proving(&head.hash))
         }

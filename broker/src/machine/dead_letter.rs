@@ -111,7 +111,8 @@ pub(super) fn bury(state: &mut State, place: Place, message: &MessageRef, death:
     let text = [death.reason.code().as_bytes(), b": ", &letter.text].concat();
     events::raise(state, place.workspace, kind, &letter.sandbox, (place.sequence, 1), text.clone())?;
     let entry = Entry::new(Kind::DeadLettered, &*letter.sandbox).numbered(place.sequence).saying(text);
-    audit::note(state, place.workspace, entry)?;
+    let origin = state.origin.clone();
+    audit::note_act(state, place.workspace, origin, entry)?;
     if message.record().requires_response {
         state.tell_sender(place.workspace, message.clone(), &letter.sandbox, death.reason.code(), letter.text);
     }

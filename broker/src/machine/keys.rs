@@ -31,7 +31,7 @@ pub(crate) use self::administration::{
     token_of, tokens_behind, workspace_name,
 };
 pub(crate) use self::approvals::{
-    approval, approval_ended, approval_message, approval_waiting, approvals, approvals_through,
+    approval, approval_ended, approval_message, approval_waiting, approvals, approvals_of, approvals_through,
     approvals_waiting_through,
 };
 pub(crate) use self::capabilities::{capable, capable_of, capable_sandbox, wanted, wanted_of, wanted_parts};
@@ -120,6 +120,8 @@ mod tag {
     pub(super) const TOKENS: u8 = 26;
     /// -> how many keys and tokens were revoked u64
     pub(super) const REVOCATIONS: u8 = 27;
+    /// workspace u32, sender -> how many of its messages wait for approval u64, and their bytes u64
+    pub(super) const APPROVALS_OF: u8 = 28;
 }
 
 /// Kinds of REMEMBERED.
@@ -447,6 +449,7 @@ pub(crate) fn records_of(workspace: u32) -> Vec<(Bytes, Bytes)> {
         tag::APPROVAL_WAITING,
         tag::APPROVAL_ENDED,
         tag::APPROVALS,
+        tag::APPROVALS_OF,
         tag::AUDIT_HEAD,
         tag::QUOTAS,
     ];

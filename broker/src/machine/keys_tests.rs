@@ -21,6 +21,7 @@ fn keys_have_these_bytes() {
     assert_eq!(approval_message(1, 2)[0], 19);
     assert_eq!((approval_waiting(1, 2)[0], approval_ended(1, 2)[0]), (20, 21));
     assert_eq!(approvals(1).as_ref(), [22, 0, 0, 0, 1]);
+    assert_eq!(approvals_of(1, "a").as_ref(), [28, 0, 0, 0, 1, b'a']);
     assert_eq!(audit(1, 2).as_ref(), [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
     assert_eq!(quotas(1).as_ref(), [24, 0, 0, 0, 1]);
     assert_eq!(audit_head(NO_WORKSPACE).as_ref(), [23, 0, 0, 0, 0]);

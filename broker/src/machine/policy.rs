@@ -19,8 +19,9 @@ use crate::{
     command::{PolicySet, SetPolicy},
     encoding::{DecodeError, Field as _, encoded},
     message::Said,
-    policy::{ApprovalTerms, Facts, Policy, Recipient, Verdict},
+    policy::{ApprovalTerms, Decision, Facts, Policy, Recipient, Verdict},
     query::{QueryError, StateReader},
+    quotas::Rate,
     rejection::{Reason, Rejection},
 };
 
@@ -130,6 +131,11 @@ impl InForce {
         Judging { in_force: self, from, chain: Vec::new(), message_type, said, time_ms }
     }
 
+    /// Whether any rule limits how much is sent by it.
+    pub(crate) fn limits_rates(&self) -> bool {
+        self.policy.limits_rates()
+    }
+
     /// Whether those count on whose behalf somebody speaks.
     pub(super) fn follows_chains(&self) -> bool {
         self.policy.follows_chains()
@@ -214,10 +220,20 @@ impl Judging<'_> {
         least
     }
 
-    /// What becomes of it if this one sends it.
-    fn by(&self, from: &str, from_agent: &str, to: Recipient<'_>) -> Judged {
+    /// The revision and the number of the rule that limits how much its sender sends there, and to how many messages and bytes a
+    /// second; None: none does.
+    pub(crate) fn rate_on(&self, to: Recipient<'_>) -> Option<(u64, u32, Rate)> {
+        if !self.in_force.policy.limits_rates() {
+            return None;
+        }
+        let decision = self.decide(self.from, self.said.from_agent, to);
+        let (messages, bytes) = self.in_force.policy.rate(&decision)?;
+        Some((self.in_force.revision, decision.rule? as u32, Rate { messages, bytes }))
+    }
+
+    fn decide(&self, from: &str, from_agent: &str, to: Recipient<'_>) -> Decision {
         let (policy, said) = (&self.in_force.policy, &self.said);
-        let decision = policy.decide(&Facts {
+        policy.decide(&Facts {
             from,
             from_agent,
             to,
@@ -227,7 +243,13 @@ impl Judging<'_> {
             bytes: said.content_bytes,
             metadata: &said.metadata,
             time_ms: self.time_ms,
-        });
+        })
+    }
+
+    /// What becomes of it if this one sends it.
+    fn by(&self, from: &str, from_agent: &str, to: Recipient<'_>) -> Judged {
+        let policy = &self.in_force.policy;
+        let decision = self.decide(from, from_agent, to);
         let revision = self.in_force.revision;
         match decision.verdict {
             Verdict::Allow => Judged::Allowed,

@@ -173,7 +173,7 @@ fn note_denied(
     for (from, (to, text, count)) in by_sender {
         let origin = Asked { by: from.into(), ..Asked::default() };
         let entry = Entry::new(Kind::MessagesRefused, to).saying(text).counting(count);
-        audit::note_from(state, workspace, origin, entry)?;
+        audit::note_act(state, workspace, origin, entry)?;
     }
     Ok(())
 }

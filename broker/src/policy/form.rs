@@ -75,6 +75,19 @@ pub(super) struct Rule {
     pub(super) max_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) hours: Option<Hours>,
+    /// How much each sandbox may send by this rule; None: any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) rate_limit: Option<RateLimit>,
+}
+
+/// So much in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimit {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) messages_per_second: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) bytes_per_second: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +132,10 @@ impl Form {
         }
         for (number, rule) in form.rules.iter().enumerate() {
             rule.check().map_err(|(field, text)| wrong(&format!("rules[{number}].{field}"), text))?;
+            if form.policy == Mode::DenyList && !rule.approval_required && rule.rate_limit.is_some() {
+                let text = "the rule refuses what it fits, and nothing is left to limit".to_owned();
+                return Err(wrong(&format!("rules[{number}].rate_limit"), text));
+            }
         }
         Ok(form)
     }
@@ -155,6 +172,9 @@ impl Rule {
         }
         if self.max_bytes.is_some_and(|most| most < self.min_bytes) {
             return Err(("max_bytes", "it is below min_bytes, and the rule would fit nothing".into()));
+        }
+        if self.rate_limit.is_some_and(|rate| rate.messages_per_second == 0 && rate.bytes_per_second == 0) {
+            return Err(("rate_limit", "it limits nothing; give messages_per_second or bytes_per_second".into()));
         }
         self.check_approval()
     }

@@ -219,3 +219,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rule_may_limit_how_much_is_sent_by_it() {
+    let policy = |mode: &str, rule: Value| {
+        Policy::parse(&json!({"policy": mode, "rules": [rule, {"from": "*", "to": "*"}]}).to_string())
+    };
+    let limited = |limit: Value| json!({"from": "a", "to": "b", "rate_limit": limit});
+    let five = policy("allow_list", limited(json!({"messages_per_second": 5}))).unwrap();
+    let rate = |from| five.rate(&five.decide(&facts(from, Recipient::Sandbox("b"), 1)));
+    assert_eq!((rate("a"), rate("c"), five.limits_rates()), (Some((5, 0)), None, true));
+    for (mode, limit) in [
+        ("allow_list", json!({})),
+        ("allow_list", json!({"messages_per_second": 0})),
+        ("allow_list", json!({"messages_per_minute": 5})),
+        ("deny_list", json!({"messages_per_second": 5})),
+    ] {
+        assert!(policy(mode, limited(limit.clone())).is_err(), "{mode} {limit}");
+    }
+    let held = json!({"from": "a", "to": "b", "approval_required": true, "rate_limit": {"bytes_per_second": 9}});
+    assert!(policy("deny_list", held).unwrap().limits_rates());
+}

@@ -210,3 +210,26 @@ async fn a_noisy_workspace_leaves_the_latency_of_others() {
     println!("p99 alone {alone:?}, beside a workspace that sends ten times its quota {beside:?}");
     assert!(beside < alone * 2, "{alone:?}, {beside:?}");
 }
+
+#[tokio::test]
+async fn a_rule_of_the_policy_limits_each_sandbox_by_itself() {
+    let shop = Shop::with(&["a", "b", "c"], Quotas::default()).await;
+    let publisher = shop.client.publisher(WORKSPACE);
+    let policy = r#"{"policy":"allow_list","rules":[
+        {"from":"*","to":"b","rate_limit":{"messages_per_second":2}},{"from":"*","to":"*"}]}"#;
+    shop.client.policies(WORKSPACE).set(policy, None).await.unwrap();
+    let mut sent = Vec::new();
+    for _ in 0..6 {
+        sent.push(publisher.publish(direct("a", "b", "x")).await);
+    }
+    let refused: Vec<_> = sent.iter().filter_map(|sent| sent.as_ref().err()).collect();
+    assert!((3..=4).contains(&refused.len()), "{sent:?}");
+    let (reason, delay) = (refused[0].reason(), refused[0].retry_delay().unwrap());
+    assert!(reason == "RATE_LIMITED" && delay <= Duration::from_millis(500), "{reason} {delay:?}");
+    assert!(refused[0].to_string().contains("rule"), "{}", refused[0]);
+    // Another sandbox by the same rule, and the same one by another.
+    publisher.publish(direct("c", "b", "x")).await.unwrap();
+    publisher.publish(direct("a", "c", "x")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    publisher.publish(direct("a", "b", "x")).await.unwrap();
+}

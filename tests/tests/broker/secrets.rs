@@ -199,6 +199,7 @@ async fn no_secret_stands_where_it_should_not() {
     assert!(printed.stdout.contains("signing_key"), "{printed:?}");
     said += &printed.stdout;
     said += &broker.stderr();
+    assert_eq!(broker.max_core_bytes(), 0, "a core dump would hold all of them");
     drop(broker.stop().await);
     let id = api_key.split('_').nth(1).unwrap().to_owned();
     let api_secret = api_key.rsplit_once('_').unwrap().1;

@@ -42,3 +42,9 @@ pub(crate) fn approval_ended(workspace: u32, place: u64) -> Bytes {
 pub(crate) fn approvals(workspace: u32) -> Bytes {
     tagged_range(tag::APPROVALS, workspace).0
 }
+
+/// What a sandbox has sent that waits for approval.
+pub(crate) fn approvals_of(workspace: u32, from: &str) -> Bytes {
+    let [a, b, c, d] = workspace.to_be_bytes();
+    named(&[tag::APPROVALS_OF, a, b, c, d], from)
+}

@@ -318,12 +318,16 @@ fn the_strictest_terms_of_all_that_hold_it_count() {
 #[test]
 fn what_waits_is_bounded_and_so_is_what_ended() {
     let mut shard = holding();
-    shard.max_inbox = 3;
+    shard.max_inbox = 12;
     for number in 1..=3 {
         assert_eq!(publish(&mut shard, direct("a", "b")), held(number));
     }
-    let full = publish(&mut shard, direct("a", "b")).map_err(|why| refusal(&why));
-    assert_eq!(full, Err(Reason::TooManyHeld));
+    // Of all that may wait one sender has a quarter, and then the workspace is full.
+    for max_inbox in [12, 3] {
+        shard.max_inbox = max_inbox;
+        let full = publish(&mut shard, direct("a", "b")).map_err(|why| refusal(&why));
+        assert_eq!(full, Err(Reason::TooManyHeld));
+    }
     shard.max_inbox = 100;
     for number in 1..=9 {
         assert_eq!(decide(&mut shard, decision(number, "lead", false)), Ok((Denied, 0)));

@@ -6,8 +6,7 @@ use tandem_storage::{Durability, Engine as _, WriteBatch};
 
 use super::{harness::*, policy::set};
 use crate::{
-    audit::anchor::Anchors,
-    audit::{GENESIS, Hash, Kind, Line, Start, verify},
+    audit::{GENESIS, Hash, Kind, Line, Start, anchor::Anchors, verify},
     batch::{Kind as Way, Record},
     command::{
         Attributed, CreateKey, CreateTopic, Decide, DeleteTopic, DeleteWorkspace, Note, Noted, Origin, RevokeKey, Verb,
@@ -305,4 +304,34 @@ fn dead_letters_and_what_becomes_of_them_are_there() {
     assert_eq!(last(&shard), (Kind::DeadLettersPurged, String::new(), 0, 1));
     shard.apply(&[asks(purge)]);
     assert_eq!(shard.reader.audit_head(1).unwrap().number, 9, "there was nothing left to purge");
+}
+
+#[test]
+fn noise_of_one_is_folded_and_hides_nobody() {
+    let mut shard = TestShard::with_sandboxes();
+    set(&mut shard, &json!({"policy": "allow_list", "rules": []}));
+    for _ in 0..10 {
+        shard.publish(&[Draft::direct("a", "b"), Draft::direct("a", "b")]);
+    }
+    shard.publish(&[Draft::direct("b", "a")]);
+    let acts = |shard: &TestShard, kind| {
+        let filter = AuditFilter { kinds: vec![kind], ..AuditFilter::default() };
+        let records = shard.reader.audit_records(1, 0, &filter, 99).unwrap().records;
+        records.into_iter().map(|(_, _, record)| (record.by, record.count, record.digest)).collect::<Vec<_>>()
+    };
+    let told: Vec<_> = acts(&shard, Kind::MessagesRefused).into_iter().map(|(by, count, _)| (by, count)).collect();
+    assert_eq!(told, [("a".to_owned(), 2), ("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    assert!(acts(&shard, Kind::ActsFolded).is_empty());
+    shard.time_ms += 60_000;
+    shard.tick();
+    let folded = acts(&shard, Kind::ActsFolded);
+    assert_eq!((folded.len(), folded[0].1), (1, 16), "eight commands with two messages each");
+    assert_ne!(folded[0].2.as_ref(), GENESIS.0);
+    // Another minute, another word.
+    shard.publish(&[Draft::direct("a", "b")]);
+    assert_eq!(acts(&shard, Kind::MessagesRefused).len(), 4);
+    shard.time_ms += 120_000;
+    shard.tick();
+    assert_eq!(acts(&shard, Kind::ActsFolded).len(), 1, "what is alone is not folded as well");
+    verify(export(&shard, 1), Some(head(&shard, 1)), &Anchors::default()).unwrap();
 }
