@@ -2,7 +2,12 @@
 //!
 //! Every node does, each for itself: what a node has applied is committed, whoever leads.
 
-use std::{collections::HashMap, fs, io::Write as _, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Read as _, Seek as _, Write as _},
+    time::Duration,
+};
 
 use crate::{
     audit::anchor::{Anchor, AnchorKey},
@@ -79,9 +84,17 @@ impl Anchors {
                 continue;
             }
             let (cluster, node) = (self.cluster.clone(), self.node);
-            let (number, hash, time_ms) = (head.number, head.hash.to_string(), clock::unix_ms());
-            let signature = String::new();
-            let anchor = Anchor { anchor: 1, cluster, chain: chain.clone(), number, hash, time_ms, node, signature };
+            let anchor = Anchor {
+                anchor: 1,
+                cluster,
+                chain: chain.clone(),
+                origin: head.origin.to_string(),
+                number: head.number,
+                hash: head.hash.to_string(),
+                time_ms: clock::unix_ms(),
+                node,
+                signature: String::new(),
+            };
             let anchor = match &self.key {
                 Some(key) => anchor.signed(key),
                 None => anchor,
@@ -94,11 +107,23 @@ impl Anchors {
             return Ok(());
         }
         // Opened anew: somebody may have put the file away.
-        let opened = fs::OpenOptions::new().create(true).append(true).open(&self.settings.anchor_file);
-        let written = opened.and_then(|mut file| file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()));
-        written.map_err(|error| error.to_string())?;
+        self.append(lines).map_err(|error| error.to_string())?;
         self.told.extend(changed);
         Ok(())
+    }
+
+    fn append(&self, lines: String) -> io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.create(true).read(true).append(true).open(&self.settings.anchor_file)?;
+        // A line that was written in part, because the disk was full for example, ends here; nothing is glued to it.
+        let mut last = [b'\n'];
+        if file.metadata()?.len() > 0 {
+            file.seek(io::SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        let lines = if last == [b'\n'] { lines } else { format!("\n{lines}") };
+        file.write_all(lines.as_bytes())?;
+        file.sync_all()
     }
 
     /// Where each chain ends by now.

@@ -84,7 +84,12 @@ impl Broker {
         }
 
         let keys = shards.iter().next().map(|shard| KeyRing::new(shard.reader.clone()));
-        let door = Door::new(proofs, seal, keys.unwrap_or_else(|| KeyRing::new(StateReader::default())));
+        let door = Door::new(
+            proofs,
+            seal,
+            keys.unwrap_or_else(|| KeyRing::new(StateReader::default())),
+            Duration::from_millis(config.limits.request_timeout_ms),
+        );
         tasks.extend(jwks.map(|jwks| tokio::spawn(jwks.keep())));
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
@@ -189,7 +194,8 @@ fn places(config: &Config, metrics: &Arc<Metrics>, door: &Door, shards: Shards) 
         found.map_or(0, |quotas| quotas.max_connections)
     };
     let refusals = Arc::clone(door.refusals());
-    Connections::new(config.limits.max_connections, Arc::clone(metrics), refusals, Box::new(quota_of))
+    let most = (config.limits.max_connections, config.limits.max_connections_per_host);
+    Connections::new(most, Arc::clone(metrics), refusals, Box::new(quota_of))
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

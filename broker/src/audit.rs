@@ -357,11 +357,15 @@ pub fn verify<L: AsRef<str>>(
         if Hash::parse(&read.hash) != Some(hash) {
             return Err(fault(line, format!("record {number} does not have the hash that it says: it was changed")));
         }
-        if let Some(anchor) = anchors.0.get(&number) {
+        if let Some(anchor) = anchors.hashes.get(&number) {
             if *anchor != hash {
                 return Err(fault(line, format!("record {number} has another hash than its anchor: {anchor}")));
             }
             verified.anchored = (verified.anchored.0 + 1, Some(number));
+        }
+        if number == 1 && anchors.origin.is_some_and(|origin| origin != hash) {
+            let text = "record 1 is not that of the chain that the anchors are of: it was made anew".to_owned();
+            return Err(fault(line, text));
         }
         (verified.last, verified.head) = (number, hash);
         if head == Some(hash) {
@@ -369,7 +373,7 @@ pub fn verify<L: AsRef<str>>(
         }
     }
     let end = verified.last + 3 - verified.first;
-    if let Some((number, _)) = anchors.0.last_key_value().filter(|(number, _)| **number > verified.last) {
+    if let Some((number, _)) = anchors.hashes.last_key_value().filter(|(number, _)| **number > verified.last) {
         return Err(fault(
             end,
             format!("record {number} has an anchor and is not here: records are missing at the end"),

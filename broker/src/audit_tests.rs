@@ -134,38 +134,56 @@ fn digits_are_read_as_they_are_written() {
     assert_eq!(Hash::parse("00"), None);
 }
 
-fn anchor(number: u64, hash: &Hash) -> anchor::Anchor {
+/// An anchor of the chain that `export` makes, or of another one.
+fn anchor(number: u64, hash: &Hash, origin: &Hash) -> anchor::Anchor {
     anchor::Anchor {
         anchor: 1,
         cluster: "c".into(),
         chain: "team".into(),
+        origin: origin.to_string(),
         number,
         hash: hash.to_string(),
-        time_ms: 5,
+        time_ms: 5 + number,
         node: 1,
         signature: String::new(),
     }
 }
 
+fn try_anchors(anchors: &[anchor::Anchor], chain: &str) -> Result<Anchors, Fault> {
+    let lines = anchors.iter().map(|anchor| serde_json::to_string(anchor).unwrap());
+    Anchors::read(lines, chain, None)
+}
+
 #[test]
 fn anchors_find_what_a_head_alone_cannot() {
     let (lines, hashes) = export(1, 30);
-    let read = |anchors: &[anchor::Anchor]| {
-        let lines = anchors.iter().map(|anchor| serde_json::to_string(anchor).unwrap());
-        Anchors::read(lines, "team", None).unwrap()
-    };
-    let some = read(&[anchor(10, &hashes[10]), anchor(20, &hashes[20])]);
+    let origin = hashes[1];
+    let at = |number: usize| anchor(number as u64, &hashes[number], &origin);
+    let read = |anchors: &[anchor::Anchor]| try_anchors(anchors, "team").unwrap();
+    let some = read(&[at(10), at(20)]);
     assert_eq!(verify(&lines, None, &some).unwrap().anchored, (2, Some(20)));
+    // Of several nodes, one behind the other.
+    assert_eq!(verify(&lines, None, &read(&[at(10), at(20), at(5), at(10), at(15)])).unwrap().anchored.0, 4);
     // A chain that was made anew from record 15 on, with sound hashes.
-    let forged = read(&[anchor(10, &hashes[10]), anchor(20, &hashes[21])]);
+    let forged = read(&[at(10), anchor(20, &hashes[21], &origin)]);
     assert!(verify(&lines, None, &forged).unwrap_err().text.contains("record 20"));
     assert!(verify(&lines[..15], None, &some).unwrap_err().text.contains("missing at the end"));
-    let other = anchor::Anchor { chain: "other".into(), ..anchor(20, &hashes[21]) };
+    // One that was set back to record 10 and has gone on from there.
+    let set_back = read(&[at(20), at(10), at(11)]);
+    assert!(verify(&lines[..15], None, &set_back).is_err());
+    assert!(try_anchors(&[at(20), anchor(20, &hashes[21], &origin)], "team").unwrap_err().text.contains("record 20"));
+    let other = anchor::Anchor { chain: "other".into(), ..at(20) };
     assert_eq!(read(&[other]).len(), 0, "of another chain");
-    let again = read(&[anchor(20, &hashes[21]), anchor(1, &hashes[1])]);
-    assert_eq!(verify(&lines, None, &again).unwrap().anchored, (1, Some(1)), "the workspace was made anew");
-    for wrong in ["", "{}", "nonsense"] {
-        assert!(Anchors::read([wrong], "team", None).is_err());
+    // The workspace was made anew, and the newest anchor says which chain is meant.
+    let earlier = anchor::Anchor { time_ms: 1, ..anchor(25, &hashes[3], &hashes[2]) };
+    let again = read(&[earlier.clone(), at(7)]);
+    assert_eq!((again.of_earlier, verify(&lines, None, &again).unwrap().anchored), (1, (1, Some(7))));
+    let elsewhere = read(std::slice::from_ref(&earlier));
+    assert!(verify(&lines, None, &elsewhere).unwrap_err().text.contains("record 1 "));
+    let shards = [earlier, at(7)].map(|anchor| anchor::Anchor { chain: "shard 0".into(), ..anchor });
+    assert!(try_anchors(&shards, "shard 0").unwrap_err().text.contains("never begins anew"));
+    for torn in ["", "{}", "nonsense", "{\"anchor\":1,\"clus"] {
+        assert_eq!(Anchors::read([torn], "team", None).unwrap().unreadable, 1);
     }
 }
 
@@ -184,13 +202,14 @@ fn a_signature_is_of_all_that_an_anchor_says() {
         (anchor::AnchorKey::read(&private).unwrap(), anchor::AnchorPublicKey::read(&public).unwrap())
     };
     let ((key, public), (_, other)) = (pair("one"), pair("other"));
-    let signed = anchor(7, &Hash::of(b"7")).signed(&key);
+    let signed = anchor(7, &Hash::of(b"7"), &Hash::of(b"1")).signed(&key);
     let read =
         |anchor: &anchor::Anchor, key| Anchors::read([serde_json::to_string(anchor).unwrap()], "team", Some(key));
     assert_eq!(read(&signed, &public).unwrap().len(), 1);
     assert!(read(&signed, &other).unwrap_err().text.contains("not signed"));
-    assert!(read(&anchor(7, &Hash::of(b"7")), &public).is_err(), "nobody has signed it");
-    let changes: [fn(&mut anchor::Anchor); 6] = [
+    assert!(read(&anchor(7, &Hash::of(b"7"), &Hash::of(b"1")), &public).is_err(), "nobody has signed it");
+    let changes: [fn(&mut anchor::Anchor); 7] = [
+        |anchor| anchor.origin = Hash::of(b"2").to_string(),
         |anchor| anchor.cluster.push('x'),
         |anchor| anchor.chain.push('x'),
         |anchor| anchor.number += 1,

@@ -97,6 +97,11 @@ impl Caller {
         Verb::Attributed(Attributed { origin: self.origin(), verb: Box::new(verb) })
     }
 
+    /// What was shown, where it may be taken back.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        self.shown.as_ref().map(|(_, shown)| *shown)
+    }
+
     /// The hash of the id of the token that was shown; None: he has shown something else, or it has no id.
     pub(crate) fn token(&self) -> Option<u128> {
         match self.shown {

@@ -129,6 +129,10 @@ pub struct Limits {
     pub max_sandboxes_per_workspace: u32,
     /// Workspaces on one shard. Default 10,000.
     pub max_workspaces_per_shard: u32,
+    /// How long a request of one message may take to come, in milliseconds. 100 or more, default 60,000.
+    pub request_timeout_ms: u64,
+    /// Connections of one host to the gRPC port at once. Default 5,000.
+    pub max_connections_per_host: usize,
     /// Connections of clients and nodes to the gRPC port at once; one that is too many is closed. Default 10,000.
     pub max_connections: usize,
     /// Streams that the server serves at once. Default 20,000.
@@ -216,6 +220,8 @@ impl Default for Limits {
             max_follows_per_sandbox: 256,
             max_sandboxes_per_workspace: 100_000,
             max_workspaces_per_shard: 10_000,
+            request_timeout_ms: 60_000,
+            max_connections_per_host: 5_000,
             max_connections: 10_000,
             max_streams: 20_000,
             heartbeat_timeout_ms: 30_000,
@@ -284,6 +290,10 @@ impl Config {
         check("limits.max_stream_requests", limits.max_stream_requests, limits.max_stream_requests >= 1, "1 or more")?;
         let leases = limits.max_unacknowledged;
         check("limits.max_unacknowledged", leases, (1..=1 << 20).contains(&leases), "1 to 1,048,576")?;
+        let timeout = limits.request_timeout_ms;
+        check("limits.request_timeout_ms", timeout, timeout >= 100, "100 or more")?;
+        let connections = limits.max_connections_per_host;
+        check("limits.max_connections_per_host", connections, connections >= 1, "1 or more")?;
         let connections = limits.max_connections;
         check("limits.max_connections", connections, connections >= 1, "1 or more")?;
         check("limits.max_streams", limits.max_streams, limits.max_streams >= 1, "1 or more")?;

@@ -2,8 +2,10 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    ops::SubAssign,
     pin::Pin,
     sync::{
         Arc,
@@ -50,18 +52,25 @@ type QuotaOf = Box<dyn Fn(&str) -> u32 + Send + Sync>;
 /// Places for connections.
 pub(crate) struct Connections {
     most: usize,
+    most_of_a_host: usize,
     quota_of: QuotaOf,
     open: AtomicUsize,
     metrics: Arc<Metrics>,
     refusals: Arc<Refusals>,
+    of_hosts: Mutex<HashMap<IpAddr, usize>>,
     /// Of each workspace, as far as who is bound to it has opened them.
     of_workspaces: Mutex<HashMap<String, u32>>,
 }
 
 impl Connections {
-    pub(crate) fn new(most: usize, metrics: Arc<Metrics>, refusals: Arc<Refusals>, quota_of: QuotaOf) -> Arc<Self> {
-        let (open, of_workspaces) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { most, quota_of, open, metrics, refusals, of_workspaces })
+    pub(crate) fn new(
+        (most, most_of_a_host): (usize, usize),
+        metrics: Arc<Metrics>,
+        refusals: Arc<Refusals>,
+        quota_of: QuotaOf,
+    ) -> Arc<Self> {
+        let (open, of_hosts, of_workspaces) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+        Arc::new(Self { most, most_of_a_host, quota_of, open, of_hosts, metrics, refusals, of_workspaces })
     }
 
     /// A place for one more; None: there are as many as there may be.
@@ -69,10 +78,23 @@ impl Connections {
         let place = Place { connections: Arc::clone(self), peer, workspaces: Mutex::default() };
         self.metrics.connections.inc();
         // The place gives back what it has taken, also one that is too many.
-        if self.open.fetch_add(1, Ordering::Relaxed) < self.most {
+        let room = self.open.fetch_add(1, Ordering::Relaxed) < self.most;
+        let of_host = {
+            let mut hosts = self.of_hosts.lock();
+            let count = hosts.entry(peer.ip()).or_default();
+            *count += 1;
+            *count
+        };
+        let text = if !room {
+            format!("there are {} connections, as many as there may be (limits.max_connections)", self.most)
+        } else if of_host > self.most_of_a_host {
+            format!(
+                "this host has {} connections, as many as one may have (limits.max_connections_per_host)",
+                self.most_of_a_host
+            )
+        } else {
             return Some(place);
-        }
-        let text = format!("there are {} connections, as many as there may be (limits.max_connections)", self.most);
+        };
         place.refuse(&Rejection::new(Reason::TooManyConnections, text));
         None
     }
@@ -120,25 +142,31 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
         self.connections.metrics.connections.dec();
+        forget_one(&mut self.connections.of_hosts.lock(), &self.peer.ip());
         let mut all = self.connections.of_workspaces.lock();
         for workspace in self.workspaces.get_mut() {
-            if let Some(count) = all.get_mut(workspace) {
-                *count -= 1;
-                if *count == 0 {
-                    all.remove(workspace);
-                }
-            }
+            forget_one(&mut all, workspace);
+        }
+    }
+}
+
+/// Counts one less.
+fn forget_one<K: Eq + Hash, C: Copy + From<u8> + SubAssign + PartialEq>(counts: &mut HashMap<K, C>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= C::from(1);
+        if *count == C::from(0) {
+            counts.remove(of);
         }
     }
 }
 
 /// Where connections come from.
-enum From {
+enum Source {
     Plain(TcpListener),
     Tls(tls::Connections),
 }
 
-impl From {
+impl Source {
     /// The next one; None: there will be no more.
     async fn next(&mut self, places: &Arc<Connections>) -> Option<Connection> {
         loop {
@@ -174,8 +202,8 @@ pub(crate) fn arriving(
     places: Arc<Connections>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let from = match tls {
-        None => From::Plain(listener),
-        Some(tls) => From::Tls(tls.connections(listener)),
+        None => Source::Plain(listener),
+        Some(tls) => Source::Tls(tls.connections(listener)),
     };
     stream::unfold((from, places), |(mut from, places)| async move {
         let connection = from.next(&places).await?;
@@ -358,7 +386,7 @@ mod tests {
     }
 
     fn connections(most: usize) -> Arc<Connections> {
-        Connections::new(most, Metrics::new(), Arc::default(), Box::new(|_| 1))
+        Connections::new((most, 3), Metrics::new(), Arc::default(), Box::new(|_| 1))
     }
 
     async fn pair(place: Place) -> (Connection, TcpStream) {
@@ -389,6 +417,18 @@ mod tests {
         let waiting = tokio::time::timeout(10 * GREETING_TIMEOUT, slow.read(&mut greeting)).await;
         assert!(waiting.is_err());
         assert_eq!(connections.metrics.connections_refused.get(), 2);
+    }
+
+    #[test]
+    fn one_host_does_not_take_the_places_of_all() {
+        let connections = connections(10);
+        let held: Vec<_> = (0..3).map(|_| connections.enter(peer()).unwrap()).collect();
+        assert!(connections.enter(peer()).is_none());
+        let other = connections.enter(SocketAddr::from(([127, 0, 0, 2], 1))).unwrap();
+        drop(held);
+        assert!(connections.enter(peer()).is_some());
+        drop(other);
+        assert!(connections.of_hosts.lock().is_empty());
     }
 
     #[test]

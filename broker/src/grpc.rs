@@ -25,9 +25,12 @@ mod tokens;
 mod topics;
 mod workspace;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tandem_proto::{
@@ -136,6 +139,7 @@ impl Edge {
             shards: self.shards.clone(),
             max_request_bytes: self.limits.max_batch_bytes + (64 << 10),
             stopping: self.stopping.clone(),
+            request_timeout: Duration::from_millis(self.limits.request_timeout_ms),
             seal: self.door.seal().cloned(),
         })
     }

@@ -180,6 +180,10 @@ reasons! {
     ConnectionAbused = 74, "CONNECTION_ABUSED";
     /// A request did not come in time.
     RequestTooSlow = 75, "REQUEST_TOO_SLOW";
+    /// No service has this method.
+    UnknownMethod = 76, "UNKNOWN_METHOD";
+    /// The request is compressed, and nothing is unpacked here.
+    RequestCompressed = 77, "REQUEST_COMPRESSED";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

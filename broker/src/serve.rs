@@ -15,11 +15,14 @@ use crate::{
 
 /// HTTP/2 windows: the default of 64 KiB would stop a publisher of large batches after each round trip.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// As of 32 streams: some that stand still do not stop those beside them.
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Streams of one connection at once.
 const MAX_STREAMS_PER_CONNECTION: u32 = 4_096;
 /// Headers of one request: a token and what tracing adds.
 const MAX_HEADER_BYTES: u32 = 32 << 10;
+/// Bytes of a question about health.
+const MAX_HEALTH_BYTES: usize = 1 << 10;
 /// A peer that does not answer a ping for this long has gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +35,8 @@ pub(crate) async fn grpc(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (health, health_service) = tonic_health::server::health_reporter();
+    // Whoever asks has shown nothing: a name of a service, and no more, is read of it.
+    let health_service = health_service.max_decoding_message_size(MAX_HEALTH_BYTES);
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()

@@ -142,6 +142,7 @@ mod tests {
                 "RequestService",
                 "ServerService",
                 "SubscribeService",
+                "TokenService",
                 "TopicService",
                 "WorkspaceService"
             ]

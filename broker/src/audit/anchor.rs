@@ -3,7 +3,7 @@
 //! A file of anchors is text, a JSON document a line, the newest last. Signed is, with Ed25519, this text in UTF-8:
 //!
 //! ```text
-//! aintandem audit anchor 1 \n cluster \n chain \n number \n hash \n time_ms \n node
+//! aintandem audit anchor 1 \n cluster \n chain \n origin \n number \n hash \n time_ms \n node
 //! ```
 
 use std::{collections::BTreeMap, path::Path};
@@ -18,6 +18,9 @@ use super::Hash;
 /// What stands before the 32 bytes of a public key of Ed25519 (RFC 8410).
 const PUBLIC_KEY_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
+/// How chains of shards are called.
+const SHARD: &str = "shard ";
+
 /// The head of a chain at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +31,8 @@ pub struct Anchor {
     pub cluster: String,
     /// Whose chain it is, as in exports.
     pub chain: String,
+    /// The hash of its first record, hexadecimal: it tells this chain from others, also from one of the same name.
+    pub origin: String,
     /// The number of its last record.
     pub number: u64,
     /// The hash of that, hexadecimal.
@@ -42,8 +47,8 @@ pub struct Anchor {
 
 impl Anchor {
     fn text(&self) -> String {
-        let Self { cluster, chain, number, hash, time_ms, node, .. } = self;
-        format!("aintandem audit anchor 1\n{cluster}\n{chain}\n{number}\n{hash}\n{time_ms}\n{node}")
+        let Self { cluster, chain, origin, number, hash, time_ms, node, .. } = self;
+        format!("aintandem audit anchor 1\n{cluster}\n{chain}\n{origin}\n{number}\n{hash}\n{time_ms}\n{node}")
     }
 
     /// The same, signed.
@@ -93,49 +98,67 @@ impl AnchorPublicKey {
 
 /// The anchors of one chain: hashes by numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Anchors(pub(super) BTreeMap<u64, Hash>);
+pub struct Anchors {
+    pub(super) hashes: BTreeMap<u64, Hash>,
+    /// Of record 1; none where there are no anchors.
+    pub(super) origin: Option<Hash>,
+    /// Anchors of chains of the same name that were there before: their workspace was deleted and created again.
+    pub of_earlier: usize,
+    /// Lines that are no anchors: written in part, for example.
+    pub unreadable: usize,
+}
 
 impl Anchors {
-    /// Those of a file that are of this chain; where `key` is given, each must be signed with it. A chain that begins anew, because its
-    /// workspace was deleted and created again, leaves the older ones behind.
+    /// Those of files that are of this chain, in any order, of any node; where `key` is given, each must be signed with it. A chain
+    /// whose workspace was deleted and created again has another first record: of several the one of the newest anchor counts.
     ///
     /// # Errors
-    /// The first line that is not what it must be.
+    /// The first line that is not signed, or tells of a record what another line does not: somebody has made the chain anew.
     pub fn read<L: AsRef<str>>(
         lines: impl IntoIterator<Item = L>,
         chain: &str,
         key: Option<&AnchorPublicKey>,
     ) -> Result<Self, super::Fault> {
-        let mut anchors = BTreeMap::new();
+        let mut chains: BTreeMap<[u8; 32], (u64, BTreeMap<u64, Hash>)> = BTreeMap::new();
+        let mut unreadable = 0;
         for (line, text) in (1..).zip(lines) {
             let fault = |text: String| super::Fault { line, text };
-            let anchor: Anchor =
-                serde_json::from_str(text.as_ref()).map_err(|error| fault(format!("it is no anchor: {error}")))?;
-            if anchor.anchor != 1 {
-                return Err(fault(format!("its form has version {}, and this reads version 1", anchor.anchor)));
-            }
+            let read = serde_json::from_str::<Anchor>(text.as_ref()).ok().filter(|anchor| anchor.anchor == 1);
+            let parsed = read.and_then(|read| Some((Hash::parse(&read.origin)?, Hash::parse(&read.hash)?, read)));
+            let Some((origin, hash, anchor)) = parsed else {
+                unreadable += 1;
+                continue;
+            };
             if key.is_some_and(|key| !anchor.is_signed_by(key)) {
                 return Err(fault("it is not signed with this key".to_owned()));
             }
             if anchor.chain != chain {
                 continue;
             }
-            let hash = Hash::parse(&anchor.hash).ok_or_else(|| fault("hash is no hash".to_owned()))?;
-            if anchors.last_key_value().is_some_and(|(newest, _)| anchor.number < *newest) {
-                anchors.clear();
+            let (newest_ms, hashes) = chains.entry(origin.0).or_default();
+            *newest_ms = (*newest_ms).max(anchor.time_ms);
+            if hashes.insert(anchor.number, hash).is_some_and(|known| known != hash) {
+                let text = format!("record {} has another hash here than in an earlier line", anchor.number);
+                return Err(fault(text));
             }
-            anchors.insert(anchor.number, hash);
         }
-        Ok(Self(anchors))
+        if chain.starts_with(SHARD) && chains.len() > 1 {
+            let text = "the chain of a shard never begins anew, and here are anchors of several".to_owned();
+            return Err(super::Fault { line: 0, text });
+        }
+        let newest = chains.iter().max_by_key(|(_, (newest_ms, _))| *newest_ms).map(|(origin, _)| *origin);
+        let (_, hashes) = newest.and_then(|origin| chains.remove(&origin)).unwrap_or_default();
+        let of_earlier = chains.values().map(|(_, hashes)| hashes.len()).sum();
+        Ok(Self { hashes, origin: newest.map(Hash), of_earlier, unreadable })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.hashes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.hashes.is_empty()
     }
 }

@@ -137,13 +137,15 @@ impl Jwks {
 
     /// Resolves when it is known whether there are keys that are not known yet. None: that was asked a moment ago.
     pub(crate) fn look_again(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let known = self.known.lock();
+        let mut known = self.known.lock();
         let mut ends = self.ended.subscribe();
         if let Some(ended) = known.ended {
             if clock::now().saturating_duration_since(ended) < self.pause {
                 return None;
             }
             self.wanted.notify_one();
+            // It is under way: who comes now waits for the same one.
+            known.ended = None;
         }
         // Who is woken by the end of everything finds the key missing still.
         Some(async move { drop(ends.changed().await) })

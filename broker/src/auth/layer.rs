@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tonic::{
     Status,
     body::Body,
-    codegen::http::{HeaderValue, Request, Response, header::AUTHORIZATION},
+    codegen::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
 };
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service, ServiceExt as _};
@@ -41,7 +41,19 @@ use crate::{
 
 /// Whether a server is there may be asked by everybody: what balances load has no token. To watch it needs one.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// What serves every gRPC server: whoever is known may ask.
+const STANDARD: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+/// Methods whose clients go on sending.
+const STREAMED: [&str; 3] = ["/PublishStream", "/Subscribe", "/ServerReflectionInfo"];
+/// Nothing is unpacked: what somebody else has packed may be a million times as large.
+const ENCODING: &str = "grpc-encoding";
 const SCHEME: &str = "bearer ";
+/// Codes of answers that may be refusals: INVALID_ARGUMENT, DEADLINE_EXCEEDED, PERMISSION_DENIED.
+const REFUSALS: [&str; 3] = ["3", "4", "7"];
 /// How a request is called: by its client, or by the first node, which says so in its answer.
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_BYTES: usize = 64;
@@ -99,12 +111,14 @@ struct Inner {
     seal: Option<Seal>,
     keys: Arc<KeyRing>,
     refusals: Arc<Refusals>,
+    /// How long a request of one message may take to come.
+    request_timeout: Duration,
 }
 
 impl Door {
     /// With what the settings say, and the API keys that there are.
-    pub(crate) fn new(proofs: Option<Proofs>, seal: Option<Seal>, keys: KeyRing) -> Self {
-        Self(Arc::new(Inner { proofs, seal, keys: Arc::new(keys), refusals: Arc::default() }))
+    pub(crate) fn new(proofs: Option<Proofs>, seal: Option<Seal>, keys: KeyRing, request_timeout: Duration) -> Self {
+        Self(Arc::new(Inner { proofs, seal, keys: Arc::new(keys), refusals: Arc::default(), request_timeout }))
     }
 
     /// Signs tokens; None: the settings name no key for that.
@@ -149,7 +163,19 @@ impl Door {
     }
 
     /// Whether somebody may call this.
-    fn admit(&self, known: &Known, (path, rule): (&str, Option<&'static Rule>), seen: &Seen) -> Result<(), Rejection> {
+    fn admit(
+        &self,
+        known: &Known,
+        headers: &HeaderMap,
+        (path, rule): (&str, Option<&'static Rule>),
+        seen: &Seen,
+    ) -> Result<(), Rejection> {
+        if headers.get(ENCODING).is_some_and(|encoding| encoding != "identity") {
+            let text = "the request is compressed (grpc-encoding), and nothing is unpacked here; send it as it is";
+            let why = Rejection::new(Reason::RequestCompressed, text);
+            self.turned_away(&known.caller, seen, path, &why);
+            return Err(why);
+        }
         match rule {
             Some(rule) if known.from == Source::Client && rule.is_for_nodes() => {
                 Err(Rejection::new(Reason::RoleMissing, "only nodes of the cluster say this to each other"))
@@ -157,9 +183,12 @@ impl Door {
             Some(rule) => {
                 permit(&known.caller, rule).inspect_err(|why| self.turned_away(&known.caller, seen, path, why))
             }
-            // Reflection; and what does not exist, which says so itself.
-            None if path.starts_with("/grpc.reflection.") || !path.starts_with("/aintandem.") => Ok(()),
-            None => Err(Rejection::unsupported("", "there is no such method")),
+            None if STANDARD.contains(&path) => Ok(()),
+            None => {
+                let why = Rejection::new(Reason::UnknownMethod, "there is no such method");
+                self.turned_away(&known.caller, seen, path, &why);
+                Err(why)
+            }
         }
     }
 
@@ -173,7 +202,7 @@ impl Door {
     fn identify(&self, proofs: &Proofs, request: &Request<Body>) -> Result<Known, Rejection> {
         let headers = request.headers();
         if let (Some(seal), Some(value)) = (&self.0.seal, headers.get(CALLER)) {
-            return seal.open(value).map(|caller| Known { caller, from: Source::Node });
+            return seal.open(value, &self.0.keys).map(|caller| Known { caller, from: Source::Node });
         }
         let client = |caller| Known { caller, from: Source::Client };
         let mut shown = headers.get_all(AUTHORIZATION).iter();
@@ -223,13 +252,17 @@ fn seen(request: &Request<Body>) -> Seen {
     }
 }
 
-/// What the services refuse to somebody who is known, if it is something that the audit wants to know of.
+/// What the services refuse to somebody who is known, if it is something that the audit wants to know of: what he may not have, ids
+/// that are none, and what comes too slowly.
 fn refused(response: &Response<Body>) -> Option<Rejection> {
-    let denied = response.headers().get("grpc-status").is_some_and(|code| code == "7");
-    let status = denied.then(|| Status::from_header_map(response.headers())).flatten()?;
-    let info = status.get_details_error_info()?;
-    let reason = Reason::ALL.iter().find(|reason| reason.code() == info.reason)?;
-    Some(Rejection::new(*reason, status.message()))
+    let code = response.headers().get("grpc-status")?;
+    let told = REFUSALS.iter().any(|known| code == known);
+    let status = told.then(|| Status::from_header_map(response.headers())).flatten()?;
+    let details = status.get_error_details();
+    let info = details.error_info()?;
+    let reason = *Reason::ALL.iter().find(|reason| reason.code() == info.reason)?;
+    let field = details.bad_request().and_then(|wrong| wrong.field_violations.first()).map(|wrong| wrong.field.clone());
+    Some(Rejection { field: field.unwrap_or_default(), ..Rejection::new(reason, status.message()) })
 }
 
 /// The answer says how the request is called.
@@ -320,7 +353,10 @@ where
         });
         let known = known.inspect_err(|why| self.door.refusals().add(("", ""), &seen, path, why));
         let admitted = known.and_then(|known| {
-            known.as_ref().map_or(Ok(()), |known| self.door.admit(known, (path, rule), &seen)).map(|()| known)
+            known
+                .as_ref()
+                .map_or(Ok(()), |known| self.door.admit(known, request.headers(), (path, rule), &seen))
+                .map(|()| known)
         });
         let known = match admitted {
             Ok(known) => known,
@@ -334,9 +370,10 @@ where
         let waits = rule.is_some_and(|rule| rule.streams || rule.path.ends_with("/Request"));
         let end = known.as_ref().filter(|_| waits).and_then(|known| end_of(&known.caller));
         self.door.prepare(&mut request, known, Arc::clone(&seen));
-        // A stream may be silent for as long as it likes.
-        if rule.is_some_and(|rule| !rule.streams) {
-            request = request.map(Hurried::body);
+        // A client that streams may be silent for as long as it likes.
+        if !STREAMED.iter().any(|method| request.uri().path().ends_with(method)) {
+            let limit = self.door.0.request_timeout;
+            request = request.map(|body| Hurried::body(body, limit));
         }
         let waiting = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, waiting);

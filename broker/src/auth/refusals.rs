@@ -64,7 +64,7 @@ struct Kept {
     others_told: u32,
 }
 
-/// Whether a refusal is one that the audit wants to know of; and as what.
+/// Whether a refusal is one that the audit wants to know of; and as what. Of values that cannot be only ids come so far.
 pub(crate) fn kind(reason: Reason) -> Option<Kind> {
     match reason {
         Reason::TokenMissing
@@ -77,6 +77,9 @@ pub(crate) fn kind(reason: Reason) -> Option<Kind> {
         | Reason::OtherWorkspace
         | Reason::OtherSandbox
         | Reason::OwnMessage
+        | Reason::UnknownMethod
+        | Reason::RequestCompressed
+        | Reason::InvalidField
         | Reason::TooManyConnections
         | Reason::ConnectionAbused
         | Reason::RequestTooSlow => Some(Kind::CallRefused),
@@ -119,7 +122,8 @@ impl Refusals {
 impl Ledger {
     /// Somebody was turned away. `path` is that of the RPC.
     fn add(&self, (by, workspace): (&str, &str), seen: &Seen, path: &str, why: &Rejection) {
-        let Some(kind) = kind(why.reason) else { return };
+        let of_id = why.reason != Reason::InvalidField || why.field.ends_with("_id");
+        let Some(kind) = kind(why.reason).filter(|_| of_id) else { return };
         let host = seen.address.rsplit_once(':').map_or(seen.address.as_str(), |(host, _)| host);
         // What does not exist may be called anything.
         let about = match roles::find(path) {

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tonic::codegen::http::HeaderValue;
 
-use super::{Caller, Identity, Roles, Seen};
+use super::{
+    Caller, Identity, Roles, Seen,
+    api_keys::{KeyRing, Shown},
+};
 use crate::{
     clock,
     rejection::{Reason, Rejection},
@@ -26,6 +29,8 @@ use crate::{
 pub(crate) const CALLER: &str = "aintandem-caller";
 /// A request is on its way for a moment; clocks of nodes may be this far apart.
 const HOLDS_S: u64 = 60;
+const KEY: &str = "key";
+const TOKEN: &str = "token";
 /// What the key is for: the same secret serves replication.
 const PURPOSE: &[u8] = b"aintandem callers 1";
 
@@ -40,6 +45,9 @@ struct Said {
     workspace: Option<String>,
     sandbox: Option<String>,
     ends_s: Option<u64>,
+    /// What was shown, where it may be taken back: `key` or `token`, and its number in hexadecimal digits.
+    #[serde(default)]
+    shown: Option<(String, String)>,
     #[serde(default)]
     address: String,
     #[serde(default)]
@@ -63,7 +71,11 @@ impl Seal {
         let roles = roles.iter().map(|role| role.name().to_owned()).collect();
         let until_s = clock::unix_ms() / 1_000 + HOLDS_S;
         let Seen { address, request_id } = caller.seen().clone();
-        let said = Said { subject, roles, workspace, sandbox, ends_s, address, request_id, until_s };
+        let shown = caller.shown().map(|shown| match shown {
+            Shown::Key(id) => (KEY.to_owned(), format!("{id:x}")),
+            Shown::Token(hash) => (TOKEN.to_owned(), format!("{hash:x}")),
+        });
+        let said = Said { subject, roles, workspace, sandbox, ends_s, shown, address, request_id, until_s };
         let body = serde_json::to_vec(&said).ok()?;
         let proof = self.0.clone().chain_update(&body).finalize().into_bytes();
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(&body), URL_SAFE_NO_PAD.encode(proof));
@@ -73,7 +85,8 @@ impl Seal {
     }
 
     /// Whom another node has vouched for.
-    pub(crate) fn open(&self, value: &HeaderValue) -> Result<Caller, Rejection> {
+    /// What was revoked, this node's ring knows.
+    pub(crate) fn open(&self, value: &HeaderValue, ring: &Arc<KeyRing>) -> Result<Caller, Rejection> {
         let wrong =
             || Rejection::new(Reason::TokenInvalid, "no node of this cluster vouches for who makes this request");
         let (body, proof) = value.to_str().ok().and_then(|text| text.split_once('.')).ok_or_else(wrong)?;
@@ -86,8 +99,16 @@ impl Seal {
             return Err(wrong());
         }
         let roles: Roles = said.roles.iter().filter_map(|role| role.parse().ok()).collect();
-        let Said { subject, workspace, sandbox, ends_s, address, request_id, .. } = said;
-        let caller = Caller::new(Identity { subject, roles, workspace, sandbox, ends_s });
+        let Said { subject, workspace, sandbox, ends_s, shown, address, request_id, .. } = said;
+        let identity = Identity { subject, roles, workspace, sandbox, ends_s };
+        let shown = shown.map(|(kind, number)| match kind.as_str() {
+            KEY => u64::from_str_radix(&number, 16).map(Shown::Key),
+            _ => u128::from_str_radix(&number, 16).map(Shown::Token),
+        });
+        let caller = match shown.transpose().map_err(|_| wrong())? {
+            Some(shown) => Caller::revocable(identity, Arc::clone(ring), shown),
+            None => Caller::new(identity),
+        };
         let caller = caller.seen_as(Arc::new(Seen { address, request_id }));
         caller.in_time()?;
         Ok(caller)
@@ -101,11 +122,12 @@ fn hmac(key: &[u8]) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Role;
+    use crate::{auth::Role, query::StateReader};
 
     #[test]
     fn nodes_of_a_cluster_believe_each_other_and_nobody_else() {
         let seal = Seal::new(b"a secret of this cluster");
+        let ring = Arc::new(KeyRing::new(StateReader::default()));
         let caller = Caller::new(Identity {
             subject: "Zoë".into(),
             roles: [Role::Sandbox, Role::Auditor].into_iter().collect(),
@@ -115,22 +137,22 @@ mod tests {
         });
         let caller = caller.seen_as(Arc::new(Seen { address: "10.0.0.7:1".into(), request_id: "r1".into() }));
         let value = seal.put(&caller).unwrap();
-        let opened = seal.open(&value).unwrap();
+        let opened = seal.open(&value, &ring).unwrap();
         assert_eq!((opened.identity(), opened.seen()), (caller.identity(), caller.seen()));
         assert!(!format!("{value:?}").contains('.'), "it is not printed");
-        assert!(Seal::new(b"the secret of another cluster").open(&value).is_err());
+        assert!(Seal::new(b"the secret of another cluster").open(&value, &ring).is_err());
         let text = value.to_str().unwrap();
         for place in 0..text.len() {
             let mut bytes = text.as_bytes().to_vec();
             bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
             let forged = HeaderValue::from_bytes(&bytes).unwrap();
             // The last letter of base64 has bits that mean nothing; those must be zero.
-            assert!(seal.open(&forged).is_err(), "byte {place}");
+            assert!(seal.open(&forged, &ring).is_err(), "byte {place}");
         }
         let late = Identity { ends_s: Some(7), ..caller.identity().clone() };
         assert!(seal.put(&Caller::new(late)).is_none(), "nobody vouches for who has nothing to show any more");
         for garbage in ["", ".", "a.b", "e30.e30"] {
-            assert!(seal.open(&HeaderValue::from_static(garbage)).is_err());
+            assert!(seal.open(&HeaderValue::from_static(garbage), &ring).is_err());
         }
     }
 }

@@ -14,9 +14,10 @@ use crate::tls::TowardsNodes;
 const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection to another node may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// As for clients: 64 KiB, the default, would stop a publisher of large batches after each round trip.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// 64 KiB, the default, would stop a publisher of large batches after each round trip. What a client does not read stays in the window
+/// of its stream; so that it takes nothing from others, that of the connection is as large as those of a thousand.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 /// A node that does not answer a ping for this long has gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,8 +30,10 @@ pub(crate) enum Place {
     There {
         /// Its id and address, as a hint for clients.
         leader: String,
-        /// The way to its service.
+        /// The way to its service for requests that are answered and over.
         channel: Channel,
+        /// The same for streams, which may stand still for as long as their clients do.
+        streams: Channel,
     },
 }
 
@@ -43,8 +46,8 @@ struct Inner {
     seats: Vec<watch::Receiver<Seat>>,
     /// How the others speak to clients, and so to nodes that pass on requests; None: in the clear.
     tls: Option<TowardsNodes>,
-    /// By service address, with the generation of the certificates that it was made with.
-    channels: Mutex<HashMap<String, (u64, Channel)>>,
+    /// By service address and whether it is for streams, with the generation of the certificates that it was made with.
+    channels: Mutex<HashMap<(String, bool), (u64, Channel)>>,
 }
 
 impl Routing {
@@ -89,17 +92,18 @@ impl Routing {
             Seat::There(node) if !self.0.cluster.is_connected(node) => None,
             Seat::There(node) => {
                 let address = self.0.cluster.service_address(node)?;
-                let channel = self.channel(&address)?;
-                Some(Place::There { leader: format!("n{node}={address}"), channel })
+                let (channel, streams) = (self.channel(&address, false)?, self.channel(&address, true)?);
+                Some(Place::There { leader: format!("n{node}={address}"), channel, streams })
             }
         }
     }
 
-    fn channel(&self, address: &str) -> Option<Channel> {
+    fn channel(&self, address: &str, streams: bool) -> Option<Channel> {
         let tls = self.0.tls.as_ref().map(TowardsNodes::config);
         let generation = tls.as_ref().map_or(0, |(generation, _)| *generation);
         let mut channels = self.0.channels.lock();
-        if let Some((_, channel)) = channels.get(address).filter(|(made, _)| *made == generation) {
+        let place = (address.to_owned(), streams);
+        if let Some((_, channel)) = channels.get(&place).filter(|(made, _)| *made == generation) {
             return Some(channel.clone());
         }
         let endpoint = match tls {
@@ -114,7 +118,7 @@ impl Routing {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .connect_lazy();
-        channels.insert(address.to_owned(), (generation, channel.clone()));
+        channels.insert(place, (generation, channel.clone()));
         Some(channel)
     }
 }

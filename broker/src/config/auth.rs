@@ -157,6 +157,9 @@ impl AuthConfig {
         check("auth.audience", &self.audience, !self.audience.is_empty(), "a name that tokens are made for")?;
         let jwks = self.jwks_url()?.is_some();
         check("auth.jwks_issuer", "empty", !jwks || !self.jwks_issuer.is_empty(), "set where auth.jwks_url is")?;
+        let issuer = &self.jwks_issuer;
+        let fine = issuer.len() <= field::MAX_NAME_BYTES && !issuer.contains(char::is_control);
+        check("auth.jwks_issuer", issuer, fine, "up to 128 bytes, all of which can be seen")?;
         let refresh = self.jwks_refresh_s;
         check("auth.jwks_refresh_s", refresh, (10..=86_400).contains(&refresh), "10 to 86,400")?;
         let certificates = self.named_certificates()?;

@@ -61,6 +61,8 @@ pub(crate) struct Subscription {
     taken: Vec<(Item, Lease)>,
     had_credit: bool,
     last_batch_len: u64,
+    /// Why the subscription ends once what came before it was handed out.
+    unreadable: Option<Rejection>,
 }
 
 impl Subscription {
@@ -88,6 +90,7 @@ impl Subscription {
             taken: Vec::new(),
             had_credit: false,
             last_batch_len: 0,
+            unreadable: None,
         })
     }
 
@@ -121,6 +124,9 @@ impl Subscription {
     /// The next deliveries, as an encoded `DeliveryBatch`; nothing when there are none or there is no credit, and then
     /// the waker is called once that changes.
     pub(crate) fn next(&mut self, waker: &Waker) -> Result<Option<Bytes>, Stop> {
+        if let Some(rejection) = self.unreadable.take() {
+            return Err(Stop::Unreadable(rejection));
+        }
         let mut queue = self.inbox.lock();
         if let Some(why) = &queue.ended {
             return Err(Stop::Ended(why.clone()));
@@ -159,21 +165,26 @@ impl Subscription {
         self.last_batch_len = self.taken.len() as u64;
         let deadline_ms = self.elapsed_ms() + self.options.ack_deadline_ms;
         let mut out = BytesMut::with_capacity(self.taken.len() * 384);
-        let mut unreadable = None;
         for (item, lease) in self.taken.drain(..) {
             let id = self.leases.push(lease, deadline_ms);
+            // What comes behind one that cannot be read goes back with the subscription, and so does that one.
+            if self.unreadable.is_some() {
+                continue;
+            }
             match encode_delivery(id, &item, (self.delivery.sealer(), &self.workspace_name), &mut out) {
                 Ok(message_bytes) => {
                     self.credit_messages -= 1;
                     // The subscriber gives back what it sees: the length of the message, not of its frame.
                     self.credit_bytes -= message_bytes as i64;
                 }
-                // What is lent goes back with the subscription.
-                Err(rejection) => unreadable = Some(rejection),
+                Err(rejection) => self.unreadable = Some(rejection),
             }
         }
         self.leases.end_batch(self.last_batch_len, deadline_ms);
-        unreadable.map_or(Ok(Some(out.freeze())), |rejection| Err(Stop::Unreadable(rejection)))
+        match self.unreadable.take_if(|_| out.is_empty()) {
+            Some(rejection) => Err(Stop::Unreadable(rejection)),
+            None => Ok(Some(out.freeze())),
+        }
     }
 
     /// How many deliveries the newest batch has.

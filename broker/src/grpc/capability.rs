@@ -36,6 +36,11 @@ pub(super) struct Capable {
 }
 
 impl Capable {
+    /// All that there are, where a message to all has asked.
+    pub(super) fn everybody(&self) -> &[Candidate] {
+        self.all.as_deref().unwrap_or_default()
+    }
+
     /// The one with the fewest waiting messages, or, with an ordering key, always the same, of those who may have it.
     fn one(&mut self, from: &str, ordering_key: &str, may: impl Fn(&str) -> bool) -> Option<String> {
         let others = self.online.iter_mut().filter(|candidate| candidate.name != from && may(&candidate.name));

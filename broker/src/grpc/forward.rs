@@ -28,6 +28,7 @@ use tower::{Layer, Service};
 use self::peek::{Peeked, Reading};
 use super::{
     ending::{Ending, When},
+    hurry::too_slow,
     status,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(crate) struct ForwardLayer {
     /// The most that a request with one message may hold, in bytes; more is left to the service, which refuses it.
     pub(crate) max_request_bytes: usize,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// How long a request, or the beginning of a stream, may take to come.
+    pub(crate) request_timeout: Duration,
     /// Tells the other node who is behind a request.
     pub(crate) seal: Option<Seal>,
 }
@@ -148,7 +151,9 @@ where
             let (parts, body) = request.into_parts();
             let limit = layer.max_request_bytes;
             let reading = if kind == Kind::Single { Reading::All } else { Reading::Workspace };
-            let peeked = match peek::read(body, reading, limit).await {
+            // Of a stream only its beginning is waited for, and not for ever.
+            let peeked = tokio::time::timeout(layer.request_timeout, peek::read(body, reading, limit)).await;
+            let peeked = match peeked.unwrap_or_else(|_| Err(too_slow(layer.request_timeout).into())) {
                 Ok(peeked) => peeked,
                 Err(status) => return Ok(status.into_http()),
             };
@@ -180,7 +185,7 @@ impl ForwardLayer {
                     Ok(()) => inner.call(request).await?,
                     Err(error) => Status::from(RequestError::from(error)).into_http(),
                 },
-                Ok(Place::There { leader, channel }) => match self.send(channel, request, shard, &leader).await {
+                Ok(Place::There { leader, channel, .. }) => match self.send(channel, request, shard, &leader).await {
                     Ok(response) => response,
                     Err(error) if never_sent(&error) => {
                         answer = Some(status::leader_unreachable(&error).into_http());
@@ -206,9 +211,9 @@ impl ForwardLayer {
         match self.place(shard).await {
             Err(status) => Ok(status.into_http()),
             Ok(Place::Here) => inner.call(Request::from_parts(parts, peeked.into_body())).await,
-            Ok(Place::There { leader, channel }) => {
+            Ok(Place::There { leader, streams, .. }) => {
                 let request = Request::from_parts(parts, peeked.into_body());
-                let sent = self.send(channel, request, shard, &leader).await;
+                let sent = self.send(streams, request, shard, &leader).await;
                 Ok(sent.unwrap_or_else(|error| status::leader_unreachable(&error).into_http()))
             }
         }

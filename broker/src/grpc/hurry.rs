@@ -13,19 +13,18 @@ use tonic::{Status, body::Body};
 
 use crate::rejection::{Reason, Rejection};
 
-/// How long a request of one message may take to come. The largest takes 3 s at 50 Mbit/s.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// A body that ends with an error when it is late.
 pub(crate) struct Hurried {
     inner: Body,
+    limit: Duration,
     /// Made when something is waited for: mostly all is there at once.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl Hurried {
-    pub(crate) fn body(inner: Body) -> Body {
-        Body::new(Self { inner, late: None })
+    /// With so much time, from when something is missing.
+    pub(crate) fn body(inner: Body, limit: Duration) -> Body {
+        Body::new(Self { inner, limit, late: None })
     }
 }
 
@@ -37,10 +36,10 @@ impl http_body::Body for Hurried {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             return Poll::Ready(frame);
         }
-        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(LIMIT)));
+        let limit = self.limit;
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(late.as_mut().poll(context));
-        let text = format!("the request did not come within {} s; send smaller ones", LIMIT.as_secs());
-        Poll::Ready(Some(Err(Rejection::new(Reason::RequestTooSlow, text).into())))
+        Poll::Ready(Some(Err(too_slow(limit).into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -52,6 +51,12 @@ impl http_body::Body for Hurried {
     }
 }
 
+/// What somebody is told who takes too long.
+pub(crate) fn too_slow(limit: Duration) -> Rejection {
+    let text = format!("the request did not come within {} ms; send smaller ones", limit.as_millis());
+    Rejection::new(Reason::RequestTooSlow, text)
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
@@ -59,12 +64,14 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn frames(every: Duration, count: usize) -> Body {
         let frames = tokio_stream::iter(0..count).then(move |_| async move {
             tokio::time::sleep(every).await;
             Ok::<_, Status>(Frame::data(Bytes::from_static(b"x")))
         });
-        Hurried::body(Body::new(StreamBody::new(frames)))
+        Hurried::body(Body::new(StreamBody::new(frames)), LIMIT)
     }
 
     #[tokio::test(start_paused = true)]
@@ -73,7 +80,8 @@ mod tests {
         assert_eq!(in_time.to_bytes().len(), 11);
         let late = frames(Duration::from_secs(5), 13).collect().await.unwrap_err();
         assert_eq!(late.code(), tonic::Code::DeadlineExceeded);
-        let never = Hurried::body(Body::new(StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>())));
+        let never = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, Status>>());
+        let never = Hurried::body(Body::new(never), LIMIT);
         assert!(never.collect().await.is_err());
     }
 }

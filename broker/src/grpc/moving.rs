@@ -381,7 +381,7 @@ impl Moving {
                 let queue = Box::pin(queue.map(Ok));
                 Box::pin(self.edge.serve_here(self.caller.clone(), queue, self.resume.clone(), None))
             }
-            Place::There { channel, .. } => {
+            Place::There { streams: channel, .. } => {
                 let mut request = Request::new(queue);
                 self.resume.put(shard, request.metadata_mut());
                 self.edge.vouch(&self.caller, request.metadata_mut());

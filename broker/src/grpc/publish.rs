@@ -1,6 +1,6 @@
 //! Publish: one message, or batches over a stream.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::BoxStream};
@@ -85,7 +85,11 @@ impl PublishService for Edge {
         request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let caller = Caller::of(&request)?;
-        let place = self.take_stream_place()?;
+        // Who is bound to a workspace takes a place of it at once, also if he never says anything.
+        let place = match &caller.identity().workspace {
+            Some(workspace) => self.take_stream_place_of(workspace)?,
+            None => self.take_stream_place()?,
+        };
         let (answers, waiting) = mpsc::channel(self.limits.max_stream_requests);
         tokio::spawn(read_requests(self.clone(), caller, request.into_inner(), answers, place));
         let metrics = Arc::clone(&self.metrics);
@@ -164,7 +168,9 @@ async fn submit(
         None => {
             let told = |why: &Rejection| edge.turned_away(caller, PUBLISH_STREAM, why);
             let workspace = caller.workspace(&request.workspace_id).inspect_err(told)?;
-            place.of_workspace = edge.workspace_place(workspace)?;
+            if place.of_workspace.is_none() {
+                place.of_workspace = edge.workspace_place(workspace)?;
+            }
             target.insert((workspace.into(), edge.shards.of(workspace).batcher.clone()))
         }
     };
@@ -264,6 +270,14 @@ pub(super) struct PublishContext<'a> {
 }
 
 impl PublishContext<'_> {
+    /// A message as it is stored.
+    fn stored<'b>(&self, body: &'b [u8]) -> Result<Cow<'b, [u8]>, Rejection> {
+        match &self.seals_for {
+            Some(workspace) => self.shard.delivery.sealer().seal(workspace, body),
+            None => Ok(body.into()),
+        }
+    }
+
     /// 0 where there is no such workspace.
     pub(super) fn workspace_number(&self) -> u32 {
         self.workspace.as_ref().map_or(0, |workspace| workspace.number)
@@ -314,17 +328,12 @@ impl Edge {
     ) -> Result<(), RequestError> {
         let view = message::check(body, &self.limits, context.now_ms)?;
         context.caller.acts_as("message.from_sandbox_id", view.from_sandbox_id)?;
-        self.within_quotas(context, view.from_sandbox_id, body.len())?;
-        let stored = match &context.seals_for {
-            Some(workspace) => context.shard.delivery.sealer().seal(workspace, body)?,
-            None => body.into(),
-        };
         let default_ttl_ms = context.workspace.as_ref().map_or(0, |workspace| workspace.settings.default_ttl_ms);
         let mut envelope =
             Envelope { default_ttl_ms, producer, reply_timeout_ms, now_ms: context.now_ms, chosen: Chosen::Nobody };
         let (Destination::Capability(wanted), Some(_)) = (view.to, &context.workspace) else {
-            self.within_rate_of_rule(context, (&view, body), None)?;
-            return Ok(view.encode(&stored, &envelope, out)?);
+            self.within_quotas(context, (&view, body), &Choice::Nobody)?;
+            return Ok(view.encode(&context.stored(body)?, &envelope, out)?);
         };
         let choice = self.choose(context, wanted, (&view, body))?;
         envelope.chosen = match &choice {
@@ -332,9 +341,8 @@ impl Edge {
             Choice::Several(numbers) => Chosen::Several(numbers),
             Choice::Nobody => Chosen::Nobody,
         };
-        let chosen = if let Choice::One(name) = &choice { Some(name.as_str()) } else { None };
-        self.within_rate_of_rule(context, (&view, body), chosen)?;
-        Ok(view.encode(&stored, &envelope, out)?)
+        self.within_quotas(context, (&view, body), &choice)?;
+        Ok(view.encode(&context.stored(body)?, &envelope, out)?)
     }
 }
 

@@ -5,13 +5,17 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tandem_proto::workspace::v1::{Quotas as WireQuotas, Rate as WireRate};
 
-use super::{Edge, StreamPlace, publish::PublishContext};
+use super::{
+    Edge, StreamPlace,
+    capability::{Capable, Choice},
+    publish::PublishContext,
+};
 use crate::{
     auth::Caller,
     clock,
     command::{Outcome, SetQuotas, Verb},
     error::RequestError,
-    machine::keys,
+    machine::{keys, workspace::Workspace},
     message::{Destination, MessageView},
     policy::Recipient,
     quotas::{Owner, Quotas, Rate},
@@ -113,66 +117,79 @@ impl Edge {
         Ok(on_wire(shard.reader.quotas(number)?.unwrap_or_default()))
     }
 
-    /// Whether a workspace, the sandbox that sends and the caller have room for one more message.
+    /// Whether a workspace, the sandbox that sends, the caller, and the rules of the policy by which it goes have room for one more
+    /// message. What one of them has no room for takes from none.
     pub(super) fn within_quotas(
         &self,
         context: &PublishContext<'_>,
-        from: &str,
-        bytes: usize,
+        (view, body): (&MessageView<'_>, &[u8]),
+        choice: &Choice,
     ) -> Result<(), Rejection> {
-        let Some((quotas, workspace)) = context.quotas.as_ref().zip(context.workspace.as_ref()) else { return Ok(()) };
-        if quotas.max_message_bytes > 0 && bytes as u64 > quotas.max_message_bytes {
-            let text = format!(
-                "the message has {bytes} bytes; the quota of the workspace is {}: send a reference to the content instead",
-                quotas.max_message_bytes
-            );
-            return Err(Rejection { field: "message".into(), ..used_up(text) });
+        let (from, bytes) = (view.from_sandbox_id, body.len());
+        let mut owners = by_rules(context, (view, body), choice);
+        if let Some((quotas, workspace)) = context.quotas.as_ref().zip(context.workspace.as_ref()) {
+            within_size(quotas, workspace, bytes)?;
+            let own = context.name_hash;
+            let subject = &context.caller.identity().subject;
+            owners.extend([
+                (Owner::Workspace(own), quotas.workspace),
+                (Owner::Sandbox(own, keys::text_hash(from)), quotas.sandbox),
+                (Owner::Caller(own, keys::text_hash(subject)), quotas.caller),
+            ]);
         }
-        let stored = workspace.committed_bytes - workspace.trimmed_bytes;
-        if quotas.max_stored_bytes > 0 && stored >= quotas.max_stored_bytes {
-            let text = format!(
-                "the history of the workspace has {stored} bytes; its quota is {}: shorten its retention, or raise the quota",
-                quotas.max_stored_bytes
-            );
-            return Err(used_up(text));
-        }
-        if [quotas.workspace, quotas.sandbox, quotas.caller].iter().all(|rate| *rate == Rate::default()) {
+        if owners.iter().all(|(_, rate)| *rate == Rate::default()) {
             return Ok(());
         }
-        let own = context.name_hash;
-        let subject = &context.caller.identity().subject;
-        let owners = [
-            (Owner::Workspace(own), quotas.workspace),
-            (Owner::Sandbox(own, keys::text_hash(from)), quotas.sandbox),
-            (Owner::Caller(own, keys::text_hash(subject)), quotas.caller),
-        ];
         self.buckets.take(&owners, bytes as u64, clock::now())
     }
 }
 
-impl Edge {
-    /// Whether the rule of the policy that lets a message through has room for one more of its sender. `chosen`: who was chosen for
-    /// a capability. The machine judges it again; what it refuses or holds has been counted.
-    pub(super) fn within_rate_of_rule(
-        &self,
-        context: &PublishContext<'_>,
-        (view, body): (&MessageView<'_>, &[u8]),
-        chosen: Option<&str>,
-    ) -> Result<(), RequestError> {
-        let Some(in_force) = context.rated.clone() else { return Ok(()) };
-        let to = match (view.to, chosen) {
-            (_, Some(chosen)) => Recipient::Sandbox(chosen),
-            (Destination::Sandbox(to), _) => Recipient::Sandbox(to),
-            (Destination::Topic(topic), _) => Recipient::Topic(topic),
-            (Destination::Capability(wanted), _) => Recipient::Capability(wanted.name),
-            (Destination::Broadcast | Destination::Missing, _) => Recipient::Broadcast,
-        };
-        let judging = in_force.judging(view.from_sandbox_id, view.message_type as u8, body, context.now_ms);
-        let Some((revision, rule, rate)) = judging.rate_on(to) else { return Ok(()) };
-        let (shard, from) = (context.shard.group.shard(), keys::text_hash(view.from_sandbox_id));
-        let owner = Owner::Rule { shard, workspace: context.workspace_number(), revision, rule, from };
-        Ok(self.buckets.take(&[(owner, rate)], body.len() as u64, clock::now())?)
+/// What has no rate.
+fn within_size(quotas: &Quotas, workspace: &Workspace, bytes: usize) -> Result<(), Rejection> {
+    if quotas.max_message_bytes > 0 && bytes as u64 > quotas.max_message_bytes {
+        let text = format!(
+            "the message has {bytes} bytes; the quota of the workspace is {}: send a reference to the content instead",
+            quotas.max_message_bytes
+        );
+        return Err(Rejection { field: "message".into(), ..used_up(text) });
     }
+    let stored = workspace.committed_bytes - workspace.trimmed_bytes;
+    if quotas.max_stored_bytes > 0 && stored >= quotas.max_stored_bytes {
+        let text = format!(
+            "the history of the workspace has {stored} bytes; its quota is {}: shorten its retention, or raise the quota",
+            quotas.max_stored_bytes
+        );
+        return Err(used_up(text));
+    }
+    Ok(())
+}
+
+/// The rates of the rules that let a message through, one for each that gets it. The machine judges it again; what it refuses or holds
+/// has been counted.
+fn by_rules(
+    context: &PublishContext<'_>,
+    (view, body): (&MessageView<'_>, &[u8]),
+    choice: &Choice,
+) -> Vec<(Owner, Rate)> {
+    let Some(in_force) = context.rated.clone() else { return Vec::new() };
+    let mut recipients = Vec::new();
+    match (view.to, choice) {
+        (_, Choice::One(chosen)) => recipients.push(Recipient::Sandbox(chosen)),
+        (Destination::Sandbox(to), _) => recipients.push(Recipient::Sandbox(to)),
+        (Destination::Topic(topic), _) => recipients.push(Recipient::Topic(topic)),
+        (Destination::Capability(wanted), Choice::Several(_)) => {
+            let all = context.capable.get(wanted.name).map(Capable::everybody).unwrap_or_default();
+            let others = all.iter().filter(|candidate| candidate.name != view.from_sandbox_id);
+            recipients.extend(others.map(|candidate| Recipient::Sandbox(&candidate.name)));
+        }
+        (Destination::Capability(wanted), _) => recipients.push(Recipient::Capability(wanted.name)),
+        (Destination::Broadcast | Destination::Missing, _) => recipients.push(Recipient::Broadcast),
+    }
+    let judging = in_force.judging(view.from_sandbox_id, view.message_type as u8, body, context.now_ms);
+    let (shard, from) = (context.shard.group.shard(), keys::text_hash(view.from_sandbox_id));
+    let workspace = context.workspace_number();
+    let rated = recipients.into_iter().filter_map(|to| judging.rate_on(to));
+    rated.map(|(revision, rule, rate)| (Owner::Rule { shard, workspace, revision, rule, from }, rate)).collect()
 }
 
 fn read(quotas: &WireQuotas) -> Quotas {

@@ -53,7 +53,7 @@ async fn start(dir: &Path) -> (Running, Edge, watch::Sender<bool>) {
     running.shards.of(WORKSPACE).batcher.call(Verb::CreateWorkspace(create), 64).await.unwrap();
     let info = ServerInfo { cluster_id: String::new(), node_id: 1, start_time_ms: 0, storage_engine: "memory" };
     let (stop, stopping) = watch::channel(false);
-    let door = Door::new(None, None, KeyRing::new(StateReader::default()));
+    let door = Door::new(None, None, KeyRing::new(StateReader::default()), PATIENCE);
     let edge = Edge::new(running.shards.clone(), &config, metrics, info, (None, door), stopping);
     (running, edge, stop)
 }

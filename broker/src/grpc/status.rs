@@ -51,7 +51,7 @@ fn code(reason: Reason) -> Code {
         | Reason::PolicyDenied
         | Reason::OwnMessage
         | Reason::ApprovalDenied => Code::PermissionDenied,
-        Reason::UnsupportedField => Code::Unimplemented,
+        Reason::UnsupportedField | Reason::UnknownMethod | Reason::RequestCompressed => Code::Unimplemented,
         Reason::UnknownWorkspace
         | Reason::UnknownSandbox
         | Reason::UnknownMessage

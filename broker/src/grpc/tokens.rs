@@ -107,11 +107,8 @@ impl TokenService for Edge {
         };
         let shard = self.first_shard()?;
         shard.group.read_barrier().await.map_err(RequestError::from)?;
-        let mut found = shard.reader.tokens_behind(behind, caller.identity().workspace.as_deref(), limit + 1)?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more);
-        let next_page_token = last.map(|(hash, _)| format!("{hash:032x}")).unwrap_or_default();
+        let (found, next) = shard.reader.tokens_behind(behind, caller.identity().workspace.as_deref(), limit)?;
+        let next_page_token = next.map(|hash| format!("{hash:032x}")).unwrap_or_default();
         let tokens = found.into_iter().map(|(_, record)| on_wire(record)).collect();
         Ok(Response::new(ListTokensResponse { tokens, next_page_token }))
     }

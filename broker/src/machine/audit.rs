@@ -36,6 +36,8 @@ encoded! {
         /// The newest record; 0 before the first.
         pub(crate) number: u64,
         pub(crate) hash: Hash,
+        /// Of record 1, which tells this chain from all others, also of the same name.
+        pub(crate) origin: Hash,
         /// Batches that no record stands for yet: how many, their messages, sequences and digest.
         pub(crate) folded: u64,
         pub(crate) messages: u64,
@@ -66,6 +68,7 @@ impl Default for AuditHead {
         Self {
             number: 0,
             hash: GENESIS,
+            origin: GENESIS,
             folded: 0,
             messages: 0,
             first_sequence: 0,
@@ -204,6 +207,9 @@ fn append(state: &mut State, workspace: u32, origin: Origin, entry: Entry) -> Re
     let record = Record { time_ms, kind, by, address, request_id, about, first, last, count, digest, text };
     head.number += 1;
     head.hash = link(&head.hash, head.number, &record);
+    if head.number == 1 {
+        head.origin = head.hash;
+    }
     let (number, hash) = (head.number, head.hash);
     state.put(AUDIT, keys::audit(workspace, number), Stored { hash, record }.to_bytes());
     if let Some(oldest) = number.checked_sub(MAX_RECORDS).filter(|oldest| *oldest > 0) {
@@ -221,8 +227,8 @@ fn seal(state: &mut State, workspace: u32) -> Result<(), StateError> {
     let mut entry = Entry::new(Kind::BatchesCommitted, "").counting(head.messages).proving(&head.digest);
     entry.range = (head.first_sequence, head.last_sequence);
     let entry = entry.saying(format!("{} batches", head.folded));
-    let AuditHead { number, hash, minute, alone, acts, .. } = head.clone();
-    *head = AuditHead { number, hash, minute, alone, acts, ..AuditHead::default() };
+    let AuditHead { number, hash, origin, minute, alone, acts, .. } = head.clone();
+    *head = AuditHead { number, hash, origin, minute, alone, acts, ..AuditHead::default() };
     append(state, workspace, Origin::default(), entry)
 }
 

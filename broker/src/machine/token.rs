@@ -2,6 +2,7 @@
 //! themselves are kept nowhere.
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     keys::{self, DueKind, RECORDS},
@@ -13,7 +14,8 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
-/// How long a token is listed that does not hold any more, in milliseconds: a day. What it was renewed to ends before.
+/// How long a token is listed that cannot hold any more, in milliseconds: a day. A revoked one is known until then, because what it was
+/// renewed to may hold for as long.
 pub(crate) const KEPT_MS: u64 = 24 * 3_600_000;
 
 encoded! {
@@ -42,8 +44,10 @@ encoded! {
 
 /// What names a token in the state: whoever signs tokens gives each `jti` once.
 pub(crate) fn hash_of(issuer: &str, token_id: &str) -> u128 {
-    // No issuer holds a newline that its token's id could go on from: both are checked where they come in.
-    keys::text_hash(&format!("{issuer}\n{token_id}"))
+    // Whoever chooses an id of his own must not find one that is that of another. Neither holds a newline: both are checked where they
+    // come in.
+    let digest = Sha256::digest(format!("{issuer}\n{token_id}"));
+    u128::from_be_bytes(std::array::from_fn(|at| digest[at]))
 }
 
 pub(super) fn create(state: &mut State, verb: CreateToken) -> Result<Result<(), Rejection>, StateError> {
@@ -75,10 +79,16 @@ pub(super) fn revoke(state: &mut State, verb: RevokeToken) -> Result<Result<(), 
     let may = |record: &TokenRecord| verb.workspace.is_empty() || verb.workspace == record.workspace;
     match found {
         Some(record) if may(&record) => {
-            if record.revoked_ms == 0 {
-                state.put(RECORDS, key, TokenRecord { revoked_ms: now_ms, ..record }.to_bytes());
+            // One of others may end later than was said first.
+            let ends_ms = if record.life_ms == 0 { record.ends_ms.max(verb.ends_ms) } else { record.ends_ms };
+            if ends_ms != record.ends_ms {
+                forget_later(state, hash, ends_ms)?;
+            }
+            let first = record.revoked_ms == 0;
+            let revoked_ms = if first { now_ms } else { record.revoked_ms };
+            state.put(RECORDS, key, TokenRecord { revoked_ms, ends_ms, ..record }.to_bytes());
+            if first {
                 revoked(state)?;
-                forget_later(state, hash, now_ms)?;
             }
             Ok(Ok(()))
         }
@@ -139,13 +149,11 @@ fn forget_later(state: &mut State, hash: u128, ended_ms: u64) -> Result<(), Stat
     state.put_due(ended_ms.saturating_add(KEPT_MS), keys::NO_WORKSPACE, DueKind::Token { hash }, Bytes::new())
 }
 
-/// Forgets a token that has ended long ago. One that was signed by others is refused for as long as it could hold.
+/// Forgets a token that has ended long ago, revoked or not.
 pub(super) fn forget(state: &mut State, hash: u128) -> Result<(), StateError> {
     let key = keys::token(hash);
     let Some(record) = state.read::<TokenRecord>(RECORDS, &key, "token")? else { return Ok(()) };
-    let own = record.life_ms > 0 && record.revoked_ms > 0;
-    let ended_ms = if own { record.revoked_ms } else { record.ends_ms };
-    if ended_ms.saturating_add(KEPT_MS) > state.now_ms() {
+    if record.ends_ms.saturating_add(KEPT_MS) > state.now_ms() {
         return Ok(());
     }
     state.delete(RECORDS, key);

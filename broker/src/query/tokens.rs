@@ -14,6 +14,12 @@ use crate::{
     },
 };
 
+/// Tokens that one call looks at, at the most.
+const MAX_EXAMINED: usize = 10_000;
+
+/// Tokens, each with its hash, and the one behind which others may be.
+pub(crate) type TokenPage = (Vec<(u128, TokenRecord)>, Option<u128>);
+
 impl StateReader {
     /// What is known of a token.
     pub(crate) fn token(&self, hash: u128) -> Result<Option<TokenRecord>, QueryError> {
@@ -27,18 +33,19 @@ impl StateReader {
         Ok(record.map(|record| u64::from_bytes(record, "count of revocations")).transpose()?.unwrap_or(0))
     }
 
-    /// Up to `limit` tokens behind one, by hash, of this workspace or, without one, all.
+    /// Up to `limit` tokens behind one, by hash, of this workspace or, without one, all; and the one behind which others may be.
     pub(crate) fn tokens_behind(
         &self,
         hash: Option<u128>,
         workspace: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(u128, TokenRecord)>, QueryError> {
+    ) -> Result<TokenPage, QueryError> {
         let (from, to) = keys::tokens_behind(hash);
         let mut found: Vec<(u128, TokenRecord)> = Vec::new();
-        let mut failed = None;
+        let (mut failed, mut examined, mut last, mut more) = (None, 0, None, false);
         self.engine().scan(RECORDS, &from, &to, Direction::Forward, &mut |key, value| {
-            if found.len() >= limit {
+            if found.len() >= limit || examined >= MAX_EXAMINED {
+                more = true;
                 return ControlFlow::Break(());
             }
             let read = keys::token_of(key).and_then(|hash| {
@@ -46,6 +53,7 @@ impl StateReader {
             });
             match read {
                 Ok((hash, record)) => {
+                    (examined, last) = (examined + 1, Some(hash));
                     if workspace.is_none_or(|own| own == record.workspace) {
                         found.push((hash, record));
                     }
@@ -57,6 +65,6 @@ impl StateReader {
                 }
             }
         })?;
-        failed.map_or(Ok(found), |error| Err(error.into()))
+        failed.map_or(Ok((found, last.filter(|_| more))), |error| Err(error.into()))
     }
 }

@@ -90,7 +90,7 @@ impl Tokens {
         Ok(Renewed { signed: answer.signed, expire_time: answer.expire_time })
     }
 
-    /// All tokens that are known, page by page as the stream is read; those that ended too, for a day.
+    /// All tokens that are known, page by page as the stream is read; until a day after their end.
     pub fn list(&self) -> impl Stream<Item = Result<KnownToken, Error>> + Send + use<> {
         let tokens = self.clone();
         pages::items(move |page_token| {

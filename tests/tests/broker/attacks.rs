@@ -4,6 +4,7 @@ mod raw;
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tandem_client::{
     AuditChain, AuditKind, AuditQuery, Client, Decision, HistoryQuery, Quotas, Sandbox, Settings, SubscribeOptions,
@@ -68,17 +69,19 @@ impl Victim {
         published.expect("others do not wait").unwrap();
     }
 
-    /// What the audit of shard 0 tells of connections.
-    async fn told_of_connections(&self, reason: &str) -> bool {
-        let query = AuditQuery {
-            kinds: vec![AuditKind::CallRefused],
-            about: Some("connection".into()),
-            ..AuditQuery::default()
-        };
+    /// Whether the audit of shard 0 tells this of connections.
+    async fn told_of_connections(&self, text: &str) -> bool {
+        self.told(AuditChain::Shard(0), Some("connection"), text).await
+    }
+
+    /// Whether a chain tells of a refusal in these words.
+    async fn told(&self, chain: AuditChain, about: Option<&str>, text: &str) -> bool {
+        let kinds = vec![AuditKind::CallRefused, AuditKind::AuthenticationFailed];
+        let query = AuditQuery { kinds, about: about.map(str::to_owned), ..AuditQuery::default() };
         for _ in 0..100 {
-            let records: Vec<_> =
-                self.honest.audit(AuditChain::Shard(0)).list(query.clone()).try_collect().await.unwrap();
-            if records.iter().any(|record| record.text.contains(reason)) {
+            let found = self.honest.audit(chain.clone()).list(query.clone());
+            let records: Vec<_> = found.try_collect().await.unwrap();
+            if records.iter().any(|record| record.text.contains(text)) {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -166,7 +169,7 @@ async fn pings_that_nobody_reads_the_answers_of_pile_up_nowhere() {
 
 #[tokio::test]
 async fn who_is_slow_holds_nobody_up() {
-    let victim = Victim::start().await;
+    let victim = Victim::with(|config| config.limits.request_timeout_ms = 2_000).await;
     let address = victim.address();
     let mut silent = Vec::new();
     for _ in 0..200 {
@@ -182,7 +185,21 @@ async fn who_is_slow_holds_nobody_up() {
         let request = request(INFO, &developer).body(()).unwrap();
         begun.push(send.send_request(request, false).unwrap());
     }
+    // The same without a token, where none is asked for.
+    for _ in 0..100 {
+        send = send.ready().await.unwrap();
+        let health =
+            http::Request::post("http://x/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+        let (answer, mut sending) = send.send_request(health.body(()).unwrap(), false).unwrap();
+        sending.send_data(Bytes::from_static(&[0, 0, 0, 0]), false).unwrap();
+        begun.push((answer, sending));
+    }
     victim.serves().await;
+    for (answer, _sending) in begun {
+        let answer = timeout(SOON, answer).await.expect("it ends").unwrap();
+        assert_eq!(answer.headers().get("grpc-status").unwrap(), "4");
+    }
+    assert!(victim.told(AuditChain::Shard(0), Some("GetServerInfo"), "REQUEST_TOO_SLOW").await);
     let mut nothing = [0; 64];
     let ended = timeout(Duration::from_secs(15), async {
         for stream in &mut silent {
@@ -207,6 +224,7 @@ async fn nothing_is_unpacked_that_somebody_has_packed() {
         let (code, _) = status(victim.address(), packed, bomb.clone()).await.unwrap();
         assert_eq!(code, "12", "{encoding}");
     }
+    assert!(victim.told(AuditChain::Shard(0), Some("Publish"), "REQUEST_COMPRESSED").await);
     let unnamed = status(victim.address(), request(publish, &developer), bomb).await.unwrap();
     assert_ne!(unnamed.0, "0");
     // A length that is a lie costs nothing before it is true.
@@ -250,6 +268,7 @@ async fn headers_that_only_nodes_send_say_nothing_and_large_ones_are_not_read() 
     // A token of 9 KiB is read and refused; headers of 100 KiB are not read.
     let giant = status(address, request(key, &"x".repeat(9 << 10)), message(false, &[])).await.unwrap();
     assert_eq!(giant.0, unauthenticated, "{giant:?}");
+    assert!(victim.told(AuditChain::Shard(0), Some("ListKeys"), "at most").await, "a giant token");
     let monster = status(address, request(key, &"x".repeat(100 << 10)), message(false, &[])).await;
     assert!(monster.as_ref().is_none_or(|(code, _)| code != "0"), "{monster:?}");
     // From where somebody is says the connection, and not he.
@@ -322,6 +341,9 @@ async fn names_are_names_and_no_paths() {
     ] {
         let (code, text) = status(victim.address(), request(path, &token), message(false, &[])).await.unwrap();
         assert!(["7", "12", "404 Not Found"].contains(&code.as_str()), "{path}: {code} {text}");
+    }
+    for text in ["INVALID_FIELD", "OTHER_WORKSPACE", "UNKNOWN_METHOD"] {
+        assert!(victim.told(AuditChain::Workspace(WORKSPACE.into()), None, text).await, "{text}");
     }
     victim.serves().await;
 }

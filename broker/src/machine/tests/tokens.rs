@@ -44,14 +44,15 @@ fn revoke(shard: &mut TestShard, id: &str, issuer: &str, workspace: &str, ends_m
 
 /// Those that are known, and whether they were revoked.
 fn known(shard: &TestShard, workspace: Option<&str>) -> Vec<(String, bool)> {
-    let found = shard.reader.tokens_behind(None, workspace, 10).unwrap();
+    let (found, next) = shard.reader.tokens_behind(None, workspace, 10).unwrap();
+    assert_eq!(next, None);
     let mut known: Vec<_> = found.into_iter().map(|(_, token)| (token.token_id, token.revoked_ms > 0)).collect();
     known.sort();
     known
 }
 
 #[test]
-fn tokens_are_known_until_they_are_revoked_and_a_day_more() {
+fn tokens_are_known_until_they_cannot_hold_and_a_day_more() {
     let mut shard = TestShard::new();
     let ends_ms = shard.time_ms + 10 * KEPT_MS;
     create(&mut shard, "a", "w", ends_ms).unwrap();
@@ -69,9 +70,10 @@ fn tokens_are_known_until_they_are_revoked_and_a_day_more() {
     let record = shard.reader.token(hash_of("", "a")).unwrap().unwrap();
     assert_eq!(record.revoked_ms, revoked_ms, "the first time counts");
     assert_eq!(shard.reader.revocations().unwrap(), 1, "what was revoked before tells nobody anything");
-    shard.time_ms = revoked_ms + KEPT_MS + 1_000;
+    // What it was renewed to may hold until its end, and so long it is refused.
+    shard.time_ms = ends_ms + KEPT_MS - 1_000;
     shard.tick();
-    assert_eq!(known(&shard, None), [("b".into(), false)]);
+    assert_eq!(known(&shard, None), [("a".into(), true), ("b".into(), false)]);
     shard.time_ms = ends_ms + KEPT_MS + 1_000;
     shard.tick();
     assert_eq!(known(&shard, None), []);
@@ -96,8 +98,15 @@ fn a_token_of_others_is_refused_for_as_long_as_it_could_hold() {
     revoke(&mut shard, "b", "", "", ends_ms).unwrap();
     assert_eq!(revoke(&mut shard, "c", "", "", ends_ms).unwrap_err().reason, Reason::TooManyTokens);
     assert_eq!(shard.reader.revocations().unwrap(), 3);
+    // Whoever has said too early an end says another one.
+    let later_ms = ends_ms + 5 * KEPT_MS;
+    revoke(&mut shard, "b", "", "", later_ms).unwrap();
+    assert_eq!(shard.reader.revocations().unwrap(), 3);
     assert_eq!(revoke(&mut shard, "d", "", "", 0).unwrap_err().reason, Reason::UnknownToken);
     shard.time_ms = ends_ms + KEPT_MS + 1_000;
+    shard.tick();
+    assert_eq!(known(&shard, None), [("b".into(), true)]);
+    shard.time_ms = later_ms + KEPT_MS + 1_000;
     shard.tick();
     assert_eq!(known(&shard, None), []);
 }

@@ -22,7 +22,7 @@ pub enum TokenCommand {
     Issue(Box<IssueTokenArgs>),
     /// Have the broker make a later one of the token in --token-file, and print it
     Renew(RenewTokenArgs),
-    /// List tokens that the broker has made, or that were revoked; those that ended too, for a day
+    /// List tokens that the broker has made, or that were revoked; until a day after their end
     List,
     /// End a token for good, with all that it was renewed to; streams that were opened with it end within a second
     Revoke(RevokeTokenArgs),

@@ -133,7 +133,7 @@ fn check(context: &Context, args: &VerifyAuditArgs) -> Result<(), Failure> {
         Some(text) => Some(Hash::parse(text).ok_or_else(|| Failure::usage("--head is 64 hexadecimal digits"))?),
         None => None,
     };
-    let anchors = anchors(args)?;
+    let anchors = anchors(context, args)?;
     let mut unreadable = None;
     let lines = read(&args.file)?.lines().map_while(|line| line.map_err(|error| unreadable = Some(error)).ok());
     let verified = verify(lines, head, &anchors);
@@ -169,7 +169,7 @@ fn check(context: &Context, args: &VerifyAuditArgs) -> Result<(), Failure> {
 }
 
 /// The anchors of the chain that an export is of.
-fn anchors(args: &VerifyAuditArgs) -> Result<Anchors, Failure> {
+fn anchors(context: &Context, args: &VerifyAuditArgs) -> Result<Anchors, Failure> {
     let Some(file) = &args.anchors else { return Ok(Anchors::default()) };
     if args.file == Path::new("-") {
         return Err(Failure::usage("--anchors needs the export in a file, because it is read twice"));
@@ -188,8 +188,20 @@ fn anchors(args: &VerifyAuditArgs) -> Result<Anchors, Failure> {
     };
     let lines: Result<Vec<_>, _> = read(file)?.lines().collect();
     let lines = lines.map_err(|error| Failure::file(file, &error))?;
-    Anchors::read(lines, &start.chain, key.as_ref())
-        .map_err(|fault| Failure::failed("ANCHORS_BROKEN", format!("{}: {fault}", file.display())))
+    let read = Anchors::read(lines, &start.chain, key.as_ref());
+    let read = read.map_err(|fault| Failure::failed("ANCHORS_BROKEN", format!("{}: {fault}", file.display())))?;
+    for (count, what) in [
+        (read.of_earlier, "anchors are of an earlier chain of this name: its workspace was deleted and created again"),
+        (read.unreadable, "lines are no anchors, and are left out"),
+    ] {
+        if count > 0 {
+            context.output.note(&format!("{count} {what}"));
+        }
+    }
+    if read.is_empty() {
+        return Err(Failure::failed("ANCHORS_BROKEN", format!("{}: no anchor is of {}", file.display(), start.chain)));
+    }
+    Ok(read)
 }
 
 fn read(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
