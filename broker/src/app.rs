@@ -1,7 +1,7 @@
 //! Wiring, and nothing else.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,6 +18,7 @@ use crate::{
         certificates::Certificates,
         issue::Signer,
         layer::{Door, Proofs},
+        seal::Seal,
         token::Verifier,
     },
     clock,
@@ -33,6 +34,7 @@ use crate::{
     query::StateReader,
     rejection::Reason,
     running::{Parts, Running},
+    sealing::Sealer,
     serve,
     shard::{Applier, Shards},
     tls::{HTTP_1, HTTP_2, ServerTls},
@@ -63,14 +65,14 @@ impl Broker {
         // The ports first: a mistake there should show before the data is touched.
         let grpc = bind(config.listen, "gRPC").await?;
         let metrics_http = bind(config.metrics_listen, "metrics").await?;
-        let mut data_dir = DataDir::open(&config)?;
-        let membership = Membership::prepare(&config, &mut data_dir, address(&grpc)).await?;
         let tls = ServerTls::new(&config.tls, HTTP_2)?;
         // Who looks after the broker has no certificate to show.
         let operators = TlsConfig { client_ca_file: PathBuf::new(), ..config.tls.clone() };
         let operators = ServerTls::new(&operators, HTTP_1)?;
         let proofs = proofs(&config)?;
-        let jwks = proofs.as_ref().and_then(|proofs| proofs.tokens.jwks().cloned());
+        Sealer::new(&config.encryption)?;
+        let mut data_dir = DataDir::open(&config)?;
+        let membership = Membership::prepare(&config, &mut data_dir, address(&grpc)).await?;
         let seal = membership.as_ref().and_then(Membership::seal);
         let metrics = Metrics::new();
         let fatal = FatalSink::default();
@@ -83,14 +85,7 @@ impl Broker {
             }
         }
 
-        let keys = shards.iter().next().map(|shard| KeyRing::new(shard.reader.clone()));
-        let door = Door::new(
-            proofs,
-            seal,
-            keys.unwrap_or_else(|| KeyRing::new(StateReader::default())),
-            Duration::from_millis(config.limits.request_timeout_ms),
-        );
-        tasks.extend(jwks.map(|jwks| tokio::spawn(jwks.keep())));
+        let door = door(&config, (proofs, seal), &shards, &mut tasks);
         let info = ServerInfo {
             cluster_id: data_dir.identity.cluster_id.clone(),
             node_id: config.node_id,
@@ -99,13 +94,18 @@ impl Broker {
         };
         let (stop, stopping) = watch::channel(false);
         let (grpc_address, metrics_address) = (address(&grpc), address(&metrics_http));
-        let edge =
-            Edge::new(shards.clone(), &config, Arc::clone(&metrics), info, (routing, door.clone()), stopping.clone());
-        tasks.push(tokio::spawn(Arc::clone(door.keys()).watch_revocations()));
+        let edge = Edge::new(
+            shards.clone(),
+            &config,
+            Arc::clone(&metrics),
+            info,
+            (routing.clone(), door.clone()),
+            stopping.clone(),
+        );
         let anchored = (data_dir.identity.cluster_id.clone(), config.node_id);
         let anchors = Anchors::new(&config.audit, anchored, shards.clone())?;
         tasks.extend(anchors.map(|anchors| tokio::spawn(anchors.keep())));
-        let places = places(&config, &metrics, &door, shards.clone());
+        let places = places(&config, (&metrics, &door), shards.clone(), routing);
         let reporting = edge.clone().report_key_use_of(Arc::clone(door.keys()));
         tasks.push(tokio::spawn(reporting));
         tasks.push(tokio::spawn(edge.clone().report_refusals()));
@@ -115,13 +115,7 @@ impl Broker {
         ];
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         tracing::info!(%grpc_address, %metrics_address, took_ms = started.elapsed().as_millis() as u64, "ready");
-        let here = grpc_address.ip().is_loopback() && metrics_address.ip().is_loopback();
-        if !config.tls.is_on() && !here {
-            tracing::warn!(%grpc_address, %metrics_address, "what is said here can be read on the way: the broker listens beyond loopback without TLS");
-        }
-        if door.is_open() && !grpc_address.ip().is_loopback() {
-            tracing::warn!(%grpc_address, "auth.open lets everyone do everything, and the broker listens beyond loopback");
-        }
+        warn_beyond_loopback(&config, grpc_address, metrics_address);
         Ok(Self {
             node,
             shards,
@@ -186,8 +180,45 @@ fn proofs(config: &Config) -> Result<Option<Proofs>, StartError> {
     Ok(Some(Proofs { tokens, certificates, signer }))
 }
 
+/// Who may come in; what keeps that up to date runs for as long as the node.
+fn door(
+    config: &Config,
+    (proofs, seal): (Option<Proofs>, Option<Seal>),
+    shards: &Shards,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Door {
+    let jwks = proofs.as_ref().and_then(|proofs| proofs.tokens.jwks().cloned());
+    tasks.extend(jwks.map(|jwks| tokio::spawn(jwks.keep())));
+    let keys = shards.iter().next().map(|shard| KeyRing::new(shard.reader.clone()));
+    let keys = keys.unwrap_or_else(|| KeyRing::new(StateReader::default()));
+    let door = Door::new(proofs, seal, keys, Duration::from_millis(config.limits.request_timeout_ms));
+    tasks.push(tokio::spawn(Arc::clone(door.keys()).watch_revocations()));
+    door
+}
+
+fn warn_beyond_loopback(config: &Config, grpc_address: SocketAddr, metrics_address: SocketAddr) {
+    let here = grpc_address.ip().is_loopback() && metrics_address.ip().is_loopback();
+    if !config.tls.is_on() && !here {
+        tracing::warn!(%grpc_address, %metrics_address, "what is said here can be read on the way: the broker listens beyond loopback without TLS");
+    }
+    if config.auth.open && !grpc_address.ip().is_loopback() {
+        tracing::warn!(%grpc_address, "auth.open lets everyone do everything, and the broker listens beyond loopback");
+    }
+}
+
 /// Places for connections, as many as the settings and the quotas of workspaces have it.
-fn places(config: &Config, metrics: &Arc<Metrics>, door: &Door, shards: Shards) -> Arc<Connections> {
+fn places(
+    config: &Config,
+    (metrics, door): (&Arc<Metrics>, &Door),
+    shards: Shards,
+    routing: Option<Routing>,
+) -> Arc<Connections> {
+    let is_node = move |host: IpAddr| {
+        let Some(cluster) = routing.as_ref().map(Routing::cluster) else { return false };
+        let at = |id: &u64| cluster.service_address(*id)?.parse::<SocketAddr>().ok().map(|address| address.ip());
+        let others: Vec<u64> = cluster.members().into_keys().filter(|id| *id != cluster.own_id()).collect();
+        others.iter().any(|id| at(id) == Some(host))
+    };
     let quota_of = move |workspace: &str| {
         let reader = &shards.of(workspace).reader;
         let found = reader.workspace(workspace).ok().and_then(|found| reader.quotas(found.number).ok().flatten());
@@ -195,7 +226,7 @@ fn places(config: &Config, metrics: &Arc<Metrics>, door: &Door, shards: Shards) 
     };
     let refusals = Arc::clone(door.refusals());
     let most = (config.limits.max_connections, config.limits.max_connections_per_host);
-    Connections::new(most, Arc::clone(metrics), refusals, Box::new(quota_of))
+    Connections::new(most, Arc::clone(metrics), refusals, (Box::new(is_node), Box::new(quota_of)))
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

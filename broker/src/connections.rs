@@ -39,6 +39,8 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The bytes that HTTP/2 begins with (RFC 9113).
 const GREETING_BYTES: usize = 24;
+/// Places beyond all others for connections of other nodes.
+const KEPT_FOR_NODES: usize = 256;
 /// What refusals of connections are about.
 pub(crate) const CONNECTION: &str = "connection";
 /// HTTP/2: a frame's header, the type of the last frame, and the error that is none.
@@ -46,6 +48,8 @@ const FRAME_HEADER: usize = 9;
 const GOAWAY: u8 = 7;
 const NO_ERROR: u32 = 0;
 
+/// Whether there is another node at an address.
+type IsNode = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
 /// How many connections a workspace may have; 0: any number.
 type QuotaOf = Box<dyn Fn(&str) -> u32 + Send + Sync>;
 
@@ -53,6 +57,7 @@ type QuotaOf = Box<dyn Fn(&str) -> u32 + Send + Sync>;
 pub(crate) struct Connections {
     most: usize,
     most_of_a_host: usize,
+    is_node: IsNode,
     quota_of: QuotaOf,
     open: AtomicUsize,
     metrics: Arc<Metrics>,
@@ -67,10 +72,10 @@ impl Connections {
         (most, most_of_a_host): (usize, usize),
         metrics: Arc<Metrics>,
         refusals: Arc<Refusals>,
-        quota_of: QuotaOf,
+        (is_node, quota_of): (IsNode, QuotaOf),
     ) -> Arc<Self> {
         let (open, of_hosts, of_workspaces) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
-        Arc::new(Self { most, most_of_a_host, quota_of, open, of_hosts, metrics, refusals, of_workspaces })
+        Arc::new(Self { most, most_of_a_host, is_node, quota_of, open, of_hosts, metrics, refusals, of_workspaces })
     }
 
     /// A place for one more; None: there are as many as there may be.
@@ -78,7 +83,10 @@ impl Connections {
         let place = Place { connections: Arc::clone(self), peer, workspaces: Mutex::default() };
         self.metrics.connections.inc();
         // The place gives back what it has taken, also one that is too many.
-        let room = self.open.fetch_add(1, Ordering::Relaxed) < self.most;
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        // What nodes pass on to each other goes on also when clients have taken all places.
+        let for_nodes = || open < self.most + KEPT_FOR_NODES && (self.is_node)(peer.ip());
+        let room = open < self.most || for_nodes();
         let of_host = {
             let mut hosts = self.of_hosts.lock();
             let count = hosts.entry(peer.ip()).or_default();
@@ -87,7 +95,7 @@ impl Connections {
         };
         let text = if !room {
             format!("there are {} connections, as many as there may be (limits.max_connections)", self.most)
-        } else if of_host > self.most_of_a_host {
+        } else if of_host > self.most_of_a_host && !for_nodes() {
             format!(
                 "this host has {} connections, as many as one may have (limits.max_connections_per_host)",
                 self.most_of_a_host
@@ -386,7 +394,8 @@ mod tests {
     }
 
     fn connections(most: usize) -> Arc<Connections> {
-        Connections::new((most, 3), Metrics::new(), Arc::default(), Box::new(|_| 1))
+        let is_node = |host: IpAddr| host == IpAddr::from([127, 0, 0, 9]);
+        Connections::new((most, 3), Metrics::new(), Arc::default(), (Box::new(is_node), Box::new(|_| 1)))
     }
 
     async fn pair(place: Place) -> (Connection, TcpStream) {
@@ -426,6 +435,11 @@ mod tests {
         assert!(connections.enter(peer()).is_none());
         let other = connections.enter(SocketAddr::from(([127, 0, 0, 2], 1))).unwrap();
         drop(held);
+        let held: Vec<_> = (10..19).map(|host| connections.enter(SocketAddr::from(([127, 0, 0, host], 1)))).collect();
+        assert!(held.iter().all(Option::is_some) && connections.enter(peer()).is_none(), "there are ten");
+        let node = connections.enter(SocketAddr::from(([127, 0, 0, 9], 1)));
+        assert!(node.is_some(), "there is room for nodes still");
+        drop((held, node));
         assert!(connections.enter(peer()).is_some());
         drop(other);
         assert!(connections.of_hosts.lock().is_empty());

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use tandem_broker::{Broker, Config, LogFormat, core_dumps, logging};
+use tandem_broker::{Broker, Config, LogFormat, StartError, core_dumps, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Message broker for AI agents: durable inboxes over a replicated log.
@@ -95,6 +95,11 @@ fn main() -> ExitCode {
             }
         };
     }
+    let checked = config.validate().map_err(|error| error.to_string());
+    if let Err(text) = checked.and_then(|()| logging::init(&config.log).map_err(|error| error.to_string())) {
+        eprintln!("error: {text}\ncode: INVALID_CONFIG");
+        return ExitCode::from(EXIT_USAGE);
+    }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => {
@@ -131,8 +136,6 @@ fn settings(args: Args) -> Result<Config, String> {
     if args.log_json {
         config.log.format = LogFormat::Json;
     }
-    config.validate().map_err(|error| error.to_string())?;
-    logging::init(&config.log).map_err(|error| error.to_string())?;
     Ok(config)
 }
 
@@ -146,7 +149,9 @@ async fn run(config: Config) -> ExitCode {
         Ok(broker) => broker,
         Err(error) => {
             eprintln!("error: {error}\ncode: {}", error.code());
-            return ExitCode::from(EXIT_START);
+            // Also where the file is at fault that a setting names.
+            let exit = if matches!(error, StartError::Config(_)) { EXIT_USAGE } else { EXIT_START };
+            return ExitCode::from(exit);
         }
     };
     let fatal = broker.stopped();

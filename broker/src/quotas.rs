@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,12 @@ use crate::{
 
 /// Seconds for which somebody waits at the most who has brought far too much at once.
 const MAX_DEBT_S: f64 = 60.0;
-/// Buckets that are kept; when there are more, those that are full are forgotten, which changes nothing.
-const MAX_BUCKETS: usize = 65_536;
+/// Buckets that are kept of a workspace, and workspaces with any; when there are more, those that nobody has touched of late are
+/// forgotten, which changes nothing.
+const MAX_BUCKETS: usize = 16_384;
+const MAX_WORKSPACES: usize = 4_096;
+/// What nobody has touched for so long is full again.
+const QUIET: Duration = Duration::from_secs(60);
 
 encoded! {
     /// What a workspace may take. 0: as much as the settings of the server let everybody.
@@ -72,7 +77,7 @@ impl Owner {
             Self::Workspace(_) => "workspace",
             Self::Sandbox(..) => "sandbox",
             Self::Caller(..) => "caller",
-            Self::Rule { .. } => "sandbox by the rule of the policy that fits",
+            Self::Rule { .. } => "rule",
         }
     }
 }
@@ -85,9 +90,19 @@ struct Bucket {
     at: Instant,
 }
 
-/// See the module.
+/// See the module. By workspace: senders that somebody makes up in one forgive nothing in another.
 #[derive(Default)]
-pub(crate) struct Buckets(Mutex<HashMap<Owner, Bucket>>);
+pub(crate) struct Buckets(Mutex<HashMap<u128, HashMap<Owner, Bucket>>>);
+
+/// Keeps a map within its bounds. Better forgiven than kept without a bound.
+fn bound<K: Eq + Hash, V>(map: &mut HashMap<K, V>, most: usize, is_recent: impl Fn(&V) -> bool) {
+    if map.len() > most {
+        map.retain(|_, value| is_recent(value));
+        if map.len() > most {
+            map.clear();
+        }
+    }
+}
 
 impl Bucket {
     fn full(rate: Rate, at: Instant) -> Self {
@@ -122,17 +137,20 @@ impl Bucket {
 }
 
 impl Buckets {
-    /// Takes one message of so many bytes out of the buckets of all its owners, or says which of them is empty; then it takes
-    /// from none.
-    pub(crate) fn take(&self, owners: &[(Owner, Rate)], bytes: u64, now: Instant) -> Result<(), Rejection> {
-        let mut buckets = self.0.lock();
-        if buckets.len() > MAX_BUCKETS {
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < Duration::from_secs(60));
-            if buckets.len() > MAX_BUCKETS {
-                // Better forgiven than kept without a bound.
-                buckets.clear();
-            }
-        }
+    /// Takes one message of so many bytes out of the buckets of all its owners, who belong to one workspace, by the hash of its
+    /// name; or says which of them is empty, and then takes from none.
+    pub(crate) fn take(
+        &self,
+        workspace: u128,
+        owners: &[(Owner, Rate)],
+        bytes: u64,
+        now: Instant,
+    ) -> Result<(), Rejection> {
+        let is_recent = |bucket: &Bucket| now.saturating_duration_since(bucket.at) < QUIET;
+        let mut workspaces = self.0.lock();
+        bound(&mut workspaces, MAX_WORKSPACES, |buckets| buckets.values().any(is_recent));
+        let buckets = workspaces.entry(workspace).or_default();
+        bound(buckets, MAX_BUCKETS, is_recent);
         let limited = owners.iter().filter(|(_, rate)| *rate != Rate::default());
         for (owner, rate) in limited.clone() {
             let bucket =
@@ -154,10 +172,13 @@ impl Buckets {
 
 fn exceeded(owner: Owner, what: &str, limit: u64, wait: Duration) -> Rejection {
     let wait_ms = wait.as_millis().max(1) as u64;
-    let text = format!(
-        "the quota of this {} is {limit} {what} a second, and they are used up: try again in {wait_ms} ms",
-        owner.name()
-    );
+    let whose = match owner {
+        Owner::Rule { revision, rule, .. } => {
+            format!("rate_limit of rule {} of revision {revision} of the policy, for each sandbox,", rule + 1)
+        }
+        owner => format!("quota of this {}", owner.name()),
+    };
+    let text = format!("the {whose} is {limit} {what} a second, and they are used up: try again in {wait_ms} ms");
     Rejection { retry_ms: wait_ms.min(u64::from(u32::MAX)) as u32, ..Rejection::new(Reason::RateLimited, text) }
 }
 
@@ -169,7 +190,7 @@ mod tests {
     const SLOW: Rate = Rate { messages: 10, bytes: 0 };
 
     fn taken(buckets: &Buckets, owners: &[(Owner, Rate)], bytes: u64, now: Instant, tries: usize) -> usize {
-        (0..tries).filter(|_| buckets.take(owners, bytes, now).is_ok()).count()
+        (0..tries).filter(|_| buckets.take(1, owners, bytes, now).is_ok()).count()
     }
 
     #[test]
@@ -177,7 +198,7 @@ mod tests {
         let (buckets, start) = (Buckets::default(), clock::now());
         let owners = [(Owner::Workspace(1), SLOW)];
         assert_eq!(taken(&buckets, &owners, 1, start, 30), 10, "who was quiet has a second's worth");
-        let refused = buckets.take(&owners, 1, start).unwrap_err();
+        let refused = buckets.take(1, &owners, 1, start).unwrap_err();
         assert_eq!((refused.reason, refused.retry_ms), (Reason::RateLimited, 100));
         assert!(refused.text.contains("workspace is 10 messages a second"), "{}", refused.text);
         let mut through = 0;
@@ -187,18 +208,18 @@ mod tests {
         assert!((99..=101).contains(&through), "{through} in ten seconds");
         let later = start + Duration::from_secs(1_000);
         assert_eq!(taken(&buckets, &owners, 1, later, 30), 10, "more than a second's worth does not gather");
-        assert!(buckets.take(&[(Owner::Workspace(2), SLOW)], 1, later).is_ok(), "each has its own");
+        assert!(buckets.take(1, &[(Owner::Workspace(2), SLOW)], 1, later).is_ok(), "each has its own");
     }
 
     #[test]
     fn what_is_larger_than_a_second_goes_through_and_is_paid_for() {
         let (buckets, start) = (Buckets::default(), clock::now());
         let owners = [(Owner::Workspace(1), Rate { messages: 0, bytes: 1_000 })];
-        buckets.take(&owners, 5_000, start).unwrap();
-        let refused = buckets.take(&owners, 1, start).unwrap_err();
+        buckets.take(1, &owners, 5_000, start).unwrap();
+        let refused = buckets.take(1, &owners, 1, start).unwrap_err();
         assert!((4_000..4_100).contains(&refused.retry_ms), "{refused:?}");
-        assert!(buckets.take(&owners, 1, start + Duration::from_millis(3_900)).is_err());
-        assert!(buckets.take(&owners, 1, start + Duration::from_millis(4_100)).is_ok());
+        assert!(buckets.take(1, &owners, 1, start + Duration::from_millis(3_900)).is_err());
+        assert!(buckets.take(1, &owners, 1, start + Duration::from_millis(4_100)).is_ok());
     }
 
     #[test]
@@ -207,7 +228,7 @@ mod tests {
         let (workspace, sandbox) = (Owner::Workspace(1), Owner::Sandbox(1, 7));
         let both = [(workspace, SLOW), (sandbox, Rate { messages: 2, bytes: 0 })];
         assert_eq!(taken(&buckets, &both, 1, start, 5), 2);
-        assert!(buckets.take(&both, 1, start).unwrap_err().text.contains("sandbox is 2 messages"));
+        assert!(buckets.take(1, &both, 1, start).unwrap_err().text.contains("sandbox is 2 messages"));
         let other = [(workspace, SLOW), (Owner::Sandbox(1, 8), Rate::default())];
         assert_eq!(taken(&buckets, &other, 1, start, 30), 8);
     }
@@ -218,13 +239,13 @@ mod tests {
         let owner = Owner::Workspace(1);
         let rate = |messages, bytes| Rate { messages, bytes };
         for _ in 0..1_000 {
-            buckets.take(&[(owner, rate(10_000, 0))], 1_000_000, start).unwrap();
+            buckets.take(1, &[(owner, rate(10_000, 0))], 1_000_000, start).unwrap();
         }
-        buckets.take(&[(owner, rate(10_000, 1_000))], 10, start).unwrap();
-        buckets.take(&[(owner, rate(0, 1_000))], 1_000_000_000, start).unwrap();
-        let refused = buckets.take(&[(owner, rate(0, 1_000))], 1, start + Duration::from_millis(1)).unwrap_err();
+        buckets.take(1, &[(owner, rate(10_000, 1_000))], 10, start).unwrap();
+        buckets.take(1, &[(owner, rate(0, 1_000))], 1_000_000_000, start).unwrap();
+        let refused = buckets.take(1, &[(owner, rate(0, 1_000))], 1, start + Duration::from_millis(1)).unwrap_err();
         assert!(refused.retry_ms <= 60_001, "nobody waits for ever: {refused:?}");
-        buckets.take(&[(owner, rate(5, 0))], 1, start).unwrap();
+        buckets.take(1, &[(owner, rate(5, 0))], 1, start).unwrap();
     }
 
     #[test]
@@ -239,9 +260,25 @@ mod tests {
     fn buckets_are_bounded() {
         let (buckets, start) = (Buckets::default(), clock::now());
         for owner in 0..=MAX_BUCKETS as u128 {
-            buckets.take(&[(Owner::Caller(1, owner), SLOW)], 1, start).unwrap();
+            buckets.take(1, &[(Owner::Caller(1, owner), SLOW)], 1, start).unwrap();
         }
-        buckets.take(&[(Owner::Caller(2, 1), SLOW)], 1, start + Duration::from_secs(61)).unwrap();
-        assert_eq!(buckets.0.lock().len(), 1);
+        buckets.take(1, &[(Owner::Caller(2, 1), SLOW)], 1, start + Duration::from_secs(61)).unwrap();
+        assert_eq!(buckets.0.lock()[&1].len(), 1);
+        for workspace in 2..=MAX_WORKSPACES as u128 + 1 {
+            buckets.take(workspace, &[(Owner::Workspace(workspace), SLOW)], 1, start).unwrap();
+        }
+        buckets.take(1, &[(Owner::Workspace(1), SLOW)], 1, start + Duration::from_secs(90)).unwrap();
+        assert!(buckets.0.lock().len() <= 2);
+    }
+
+    #[test]
+    fn names_that_somebody_makes_up_forgive_nothing_elsewhere() {
+        let (buckets, start) = (Buckets::default(), clock::now());
+        let victim = [(Owner::Workspace(9), SLOW)];
+        assert_eq!(taken(&buckets, &victim, 1, start, 30), 10);
+        for sender in 0..3 * MAX_BUCKETS as u128 {
+            buckets.take(2, &[(Owner::Sandbox(2, sender), SLOW)], 1, start).unwrap();
+        }
+        assert!(buckets.take(1, &victim, 1, start).is_err());
     }
 }

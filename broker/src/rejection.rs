@@ -206,6 +206,11 @@ impl Rejection {
         Self { reason, text: text.into(), field: String::new(), retry_ms: 0 }
     }
 
+    /// The same, with the message that it is about.
+    pub(crate) fn of_message(self, sequence: u64) -> Self {
+        Self { text: format!("message {sequence}: {}", self.text), ..self }
+    }
+
     /// A refusal of the value of a field.
     pub fn field(field: impl Into<String>, text: impl Into<String>) -> Self {
         Self { reason: Reason::InvalidField, text: text.into(), field: field.into(), retry_ms: 0 }
@@ -239,7 +244,8 @@ impl Rejection {
 
     /// No token has this id, or none that the caller may see.
     pub fn unknown_token(token_id: &str) -> Self {
-        let text = format!("there is no token {token_id}; for one that was made elsewhere say when it ends");
+        let text =
+            format!("this broker has made no token {token_id}; for one that was made elsewhere say when it ends");
         Self::new(Reason::UnknownToken, text)
     }
 

@@ -10,6 +10,7 @@ use super::{Caller, Identity};
 use crate::{
     config::{AuthConfig, ConfigError, auth::CertificateName},
     connections::Arrived,
+    field,
     rejection::{Reason, Rejection},
 };
 
@@ -30,6 +31,14 @@ impl Certificates {
         }
         let shown = connection.get::<Arrived>().and_then(|arrived| arrived.certificates.first());
         shown.map_or(Ok(None), |end| self.whose(end))
+    }
+
+    /// What a certificate that was shown says to be, for people; None: nobody has shown one, or it is not asked for who he is.
+    pub(crate) fn names(&self, connection: &Extensions) -> Option<String> {
+        let shown = connection.get::<Arrived>().and_then(|arrived| arrived.certificates.first());
+        let (_, certificate) = x509_parser::parse_x509_certificate(shown.filter(|_| !self.0.is_empty())?).ok()?;
+        let names: Vec<_> = names(&certificate).take(4).map(field::shown).collect();
+        Some(names.join(", "))
     }
 
     fn whose(&self, der: &[u8]) -> Result<Option<Caller>, Rejection> {

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock,
     connections::Arrived,
+    field,
     grpc::{
         ending::{Ending, When},
         forward,
@@ -170,8 +171,11 @@ impl Door {
         (path, rule): (&str, Option<&'static Rule>),
         seen: &Seen,
     ) -> Result<(), Rejection> {
-        if headers.get(ENCODING).is_some_and(|encoding| encoding != "identity") {
-            let text = "the request is compressed (grpc-encoding), and nothing is unpacked here; send it as it is";
+        if let Some(encoding) = headers.get(ENCODING).filter(|encoding| *encoding != "identity") {
+            let encoding = field::shown(&String::from_utf8_lossy(encoding.as_bytes()));
+            let text = format!(
+                "the request is compressed (grpc-encoding {encoding:?}), and nothing is unpacked here; send it as it is"
+            );
             let why = Rejection::new(Reason::RequestCompressed, text);
             self.turned_away(&known.caller, seen, path, &why);
             return Err(why);
@@ -206,7 +210,14 @@ impl Door {
         }
         let client = |caller| Known { caller, from: Source::Client };
         let mut shown = headers.get_all(AUTHORIZATION).iter();
-        let missing = || Rejection::new(Reason::TokenMissing, "send a token: authorization: Bearer …");
+        let missing = || {
+            let text = "send a token: authorization: Bearer …";
+            let text = match proofs.certificates.names(request.extensions()) {
+                Some(names) => format!("the certificate ({names}) is none of auth.certificates; {text}"),
+                None => text.to_owned(),
+            };
+            Rejection::new(Reason::TokenMissing, text)
+        };
         let Some(value) = shown.next() else {
             let caller = proofs.certificates.identify(request.extensions())?;
             return caller.map(client).ok_or_else(missing);

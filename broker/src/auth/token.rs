@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -230,8 +230,13 @@ impl Verifier {
         (signature.validate_exp, signature.validate_nbf, signature.validate_aud) = (false, false, false);
         signature.required_spec_claims.clear();
         let decoded = jsonwebtoken::decode::<Claims>(token, &key, &signature);
-        let wrong = "its signature or its claims are not what they should be";
-        decoded.map(|token| (token.claims, made)).map_err(|_| invalid(wrong.to_owned()))
+        decoded.map(|token| (token.claims, made)).map_err(|error| match (error.kind(), &header.kid) {
+            (ErrorKind::InvalidSignature, Some(name)) => {
+                invalid(format!("its signature is not by key {:?}", field::shown(name)))
+            }
+            (ErrorKind::InvalidSignature, None) => invalid("its signature is not by the key of this broker".to_owned()),
+            _ => invalid("its claims are not what they should be".to_owned()),
+        })
     }
 
     fn identity(&self, claims: &Claims, issuer: &str, now_s: u64) -> Result<Identity, Rejection> {

@@ -164,6 +164,9 @@ impl AuthConfig {
         check("auth.jwks_refresh_s", refresh, (10..=86_400).contains(&refresh), "10 to 86,400")?;
         let certificates = self.named_certificates()?;
         self.signing_key()?;
+        let closed = jwks || !self.keys.is_empty() || !self.certificates.is_empty() || !self.signing_key.is_empty();
+        let expected = "false beside auth.keys, auth.jwks_url, auth.certificates or auth.signing_key: nobody would be asked for them";
+        check("auth.open", "true", !(self.open && closed), expected)?;
         let some = self.open || jwks || !self.token_keys()?.is_empty() || !certificates.is_empty();
         let expected = "at least one key that signs tokens (or auth.jwks_url, or auth.certificates), or auth.open = true, which lets \
                         everyone do everything";

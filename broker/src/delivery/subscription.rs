@@ -358,7 +358,7 @@ fn encode_delivery(
 ) -> Result<usize, Rejection> {
     let (attempt, message) = (item.attempt, &item.message);
     let record = message.record();
-    let body = sealer.open(workspace, record.body)?;
+    let body = sealer.open(workspace, record.body).map_err(|why| why.of_message(message.sequence()))?;
     let tail = broker_fields(message, &record, workspace);
     let message_length = body.len() + tail.len();
     let attempt_length = 1 + varint_length(u64::from(attempt));
@@ -379,7 +379,8 @@ fn encode_delivery(
 /// A message as it is handed out: its own bytes and the fields of the broker.
 pub(crate) fn encode_message(sealer: &Sealer, message: &MessageRef, workspace: &str) -> Result<Bytes, Rejection> {
     let record = message.record();
-    let (body, tail) = (sealer.open(workspace, record.body)?, broker_fields(message, &record, workspace));
+    let body = sealer.open(workspace, record.body).map_err(|why| why.of_message(message.sequence()))?;
+    let tail = broker_fields(message, &record, workspace);
     let mut out = BytesMut::with_capacity(body.len() + tail.len());
     out.put_slice(&body);
     out.put_slice(&tail);

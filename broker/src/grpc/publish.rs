@@ -309,7 +309,7 @@ impl Edge {
             rated: in_force.filter(|policy| policy.limits_rates()),
             caller,
             workspace: found,
-            name_hash: if quotas.is_some() { keys::text_hash(workspace) } else { 0 },
+            name_hash: keys::text_hash(workspace),
             quotas,
             now_ms: shard.time.now_ms(),
             seals_for: shard.delivery.sealer().seals(workspace).then(|| workspace.into()),

@@ -140,7 +140,7 @@ impl Edge {
         if owners.iter().all(|(_, rate)| *rate == Rate::default()) {
             return Ok(());
         }
-        self.buckets.take(&owners, bytes as u64, clock::now())
+        self.buckets.take(context.name_hash, &owners, bytes as u64, clock::now())
     }
 }
 

@@ -151,9 +151,15 @@ fn hint(reason: &str) -> Option<&'static str> {
         "TOKEN_MISSING" | "TOKEN_INVALID" | "TOKEN_EXPIRED" | "TOKEN_REVOKED" | "KEY_REVOKED" => {
             Some("get a token, and say where it is: --token-file FILE, or TANDEM_TOKEN_FILE")
         }
-        "POLICY_DENIED" => Some("tandem policy test --from ID --to ID says which rule it is"),
+        "POLICY_DENIED" => {
+            Some("tandem policy test --from ID --to ID --type TYPE says which rule it is, to who may read the policy")
+        }
         "POLICY_CHANGED" => Some("tandem policy show"),
-        "RATE_LIMITED" | "QUOTA_EXCEEDED" => Some("tandem workspace quotas ID shows them"),
+        "RATE_LIMITED" => Some("tandem workspace quotas ID, or tandem policy show, shows the limit"),
+        "QUOTA_EXCEEDED" => Some("tandem workspace quotas ID shows them"),
+        "CONTENT_UNREADABLE" => {
+            Some("put the key back into encryption.key_file of every node; it is read again at once")
+        }
         "UNKNOWN_APPROVAL" => Some("tandem approval list"),
         "APPROVAL_ENDED" => Some("tandem approval show APPROVAL says how, and who said what"),
         "TOO_MANY_HELD" => Some("decide on what waits: tandem approval list"),

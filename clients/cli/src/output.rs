@@ -100,6 +100,11 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether a time is over, by the clock of this machine.
+pub(crate) fn has_passed(time: Option<prost_types::Timestamp>) -> bool {
+    time.and_then(|time| SystemTime::try_from(time).ok()).is_some_and(|time| time <= crate::clock::now())
+}
+
 /// A time as RFC 3339 in UTC with milliseconds; empty when it is not set.
 pub(crate) fn time(time: Option<prost_types::Timestamp>) -> String {
     time.and_then(|time| SystemTime::try_from(time).ok())

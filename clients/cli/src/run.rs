@@ -51,6 +51,22 @@ fn settings(global: &Global) -> Settings {
     }
 }
 
+/// What the arguments name must be there now; later it may be missing for a moment, while somebody renews it.
+fn readable(global: &Global) -> Result<(), Failure> {
+    let files = [&global.token_file, &global.ca_file, &global.cert_file, &global.cert_key_file];
+    for file in files.into_iter().flatten() {
+        let bytes = std::fs::read(file).map_err(|error| Failure::file(file, &error))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        let text = text.map_err(|error| Failure::file(file, &error))?;
+        if text.trim().is_empty() {
+            let empty = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it is empty");
+            return Err(Failure::file(file, &empty));
+        }
+    }
+    Ok(())
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -58,6 +74,9 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let output = Output { json: cli.global.json, quiet: cli.global.quiet };
+    if let Err(failure) = readable(&cli.global) {
+        return output.fail(&failure);
+    }
     let context = Context {
         settings: settings(&cli.global),
         token_file: cli.global.token_file,

@@ -105,7 +105,7 @@ impl Tokens {
     }
 
     /// Ends a token for good, with all that it was renewed to; streams that were opened with it end within a second. For one that
-    /// another issuer has signed say which, and when it ends: so long it is remembered, a year without.
+    /// another issuer has signed say which, or when it ends: so long it is remembered, a year without.
     ///
     /// # Errors
     /// [`Error::Refused`] with `UNKNOWN_TOKEN` when there is none that the caller may revoke.

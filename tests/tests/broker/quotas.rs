@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tandem_client::{
-    Batch, BatchReceipt, Client, Code, Error, ExceptionKind, Message, Quotas, Rate, Sandbox, Settings, SubscribeOptions,
+    Batch, BatchReceipt, Client, Code, Error, ExceptionKind, Message, MessageBuilder, Quotas, Rate, Sandbox, Settings,
+    SubscribeOptions, to_capability, to_capability_all,
 };
 use tandem_tests::{BrokerProcess, Home, Refused, direct, now};
 
@@ -215,6 +216,9 @@ async fn a_noisy_workspace_leaves_the_latency_of_others() {
 async fn a_rule_of_the_policy_limits_each_sandbox_by_itself() {
     let shop = Shop::with(&["a", "b", "c"], Quotas::default()).await;
     let publisher = shop.client.publisher(WORKSPACE);
+    let capabilities = vec!["x".to_owned()];
+    let agent = tandem_client::Agent { name: "coder".into(), role: "any".into(), capabilities };
+    shop.client.registry(WORKSPACE).register_with_agents("b", vec![agent]).await.unwrap();
     let policy = r#"{"policy":"allow_list","rules":[
         {"from":"*","to":"b","rate_limit":{"messages_per_second":2}},{"from":"*","to":"*"}]}"#;
     shop.client.policies(WORKSPACE).set(policy, None).await.unwrap();
@@ -227,6 +231,11 @@ async fn a_rule_of_the_policy_limits_each_sandbox_by_itself() {
     let (reason, delay) = (refused[0].reason(), refused[0].retry_delay().unwrap());
     assert!(reason == "RATE_LIMITED" && delay <= Duration::from_millis(500), "{reason} {delay:?}");
     assert!(refused[0].to_string().contains("rule"), "{}", refused[0]);
+    // Not by way of a capability either, to one of those who have it or to all.
+    for to in [to_capability("x"), to_capability_all("x")] {
+        let message = MessageBuilder::notification("a", to, "{}").build();
+        assert_eq!(publisher.publish(message).await.unwrap_err().reason(), "RATE_LIMITED");
+    }
     // Another sandbox by the same rule, and the same one by another.
     publisher.publish(direct("c", "b", "x")).await.unwrap();
     publisher.publish(direct("a", "c", "x")).await.unwrap();

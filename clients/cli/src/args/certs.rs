@@ -35,7 +35,7 @@ pub struct CreateCertsArgs {
     /// What the files are called
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// A name or address that the certificate is valid for; several are allowed
+    /// A name, an address or a URI (spiffe://…) that the certificate is valid for; several are allowed
     #[arg(long = "host", value_name = "HOST", required = true)]
     pub hosts: Vec<String>,
     /// Days that it holds

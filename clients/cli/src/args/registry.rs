@@ -93,10 +93,10 @@ pub struct QuotaArgs {
     /// Of each subject of a token or a key
     #[arg(long, value_name = "BYTES")]
     pub caller_bytes_per_second: Option<u64>,
-    /// Bytes of history; what is more is refused
+    /// Bytes of history; what is more is refused. 0 takes this or any other quota away
     #[arg(long, value_name = "BYTES")]
     pub max_stored_bytes: Option<u64>,
-    /// Bytes of one message
+    /// Bytes of one message as it is encoded, some 70 more than its content
     #[arg(long, value_name = "BYTES")]
     pub max_message_bytes: Option<u64>,
     /// Sandboxes, each with an inbox

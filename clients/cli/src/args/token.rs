@@ -77,6 +77,9 @@ pub struct RevokeTokenArgs {
     /// Who has signed it, `iss`, for one of auth.jwks_url
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
+    /// The id is of a token that this broker has not made: it is remembered for a year
+    #[arg(long, conflicts_with = "token")]
+    pub made_elsewhere: bool,
 }
 
 /// `tandem token create`.

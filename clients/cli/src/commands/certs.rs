@@ -9,6 +9,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use serde_json::json;
 
@@ -30,6 +31,9 @@ pub(crate) fn run(context: &Context, args: &CertsArgs) -> Result<(), Failure> {
     if args.name == "ca" || args.name.is_empty() || args.name.contains(['/', '\\', '\0']) {
         return Err(Failure::usage("--name must be the name of a file, and not ca"));
     }
+    if let Some(host) = args.hosts.iter().find(|host| host.is_empty() || host.contains(char::is_whitespace)) {
+        return Err(Failure::usage(format!("--host {host:?} is no name of a host, address or URI")));
+    }
     fs::create_dir_all(&args.dir).map_err(|error| failed(format!("{}: {error}", args.dir.display())))?;
     create(args).map_err(|error| failed(error.to_string()))?;
     let file = |suffix: &str| args.dir.join(format!("{}{suffix}", args.name));
@@ -50,7 +54,11 @@ pub(crate) fn run(context: &Context, args: &CertsArgs) -> Result<(), Failure> {
 fn create(args: &CreateCertsArgs) -> Result<(), Box<dyn std::error::Error>> {
     let issuer = authority(&args.dir)?;
     let key = KeyPair::generate()?;
-    let mut params = valid(CertificateParams::new(args.hosts.clone())?, args.days);
+    let (uris, hosts): (Vec<_>, Vec<_>) = args.hosts.iter().cloned().partition(|host| host.contains("://"));
+    let mut params = valid(CertificateParams::new(hosts)?, args.days);
+    for uri in uris {
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+    }
     params.distinguished_name.push(DnType::CommonName, args.name.as_str());
     // Nodes show the same one where they are clients of each other.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -7,7 +7,7 @@ use tandem_client::{Key, NewKey};
 use crate::{
     args::{KeyArgs, KeyCommand},
     exit::Failure,
-    output::time,
+    output::{has_passed, time},
     run::Context,
 };
 
@@ -62,7 +62,11 @@ fn row(key: &Key) -> Vec<String> {
         Some(_) => time(at),
         None => "never".to_owned(),
     };
-    let state = if key.revoke_time.is_some() { "revoked" } else { "holds" };
+    let state = match (key.revoke_time, key.expire_time) {
+        (Some(_), _) => "revoked",
+        (None, end) if has_passed(end) => "ended",
+        _ => "holds",
+    };
     vec![
         key.key_id.clone(),
         key.subject.clone(),

@@ -19,10 +19,14 @@ use crate::{
     args::{CreateTokenArgs, IssueTokenArgs, RevokeTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},
     clock,
     exit::Failure,
-    output::time,
+    output::{has_passed, time},
     run::Context,
 };
 
+/// As brokers ask for.
+const MIN_SECRET_BYTES: usize = 32;
+/// How long a token is remembered whose end nobody knows.
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
 /// Between two tries to renew a token whose broker cannot be reached.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -114,7 +118,10 @@ fn replace(file: &Path, token: &str) -> std::io::Result<()> {
 
 async fn revoke(context: &Context, args: &RevokeTokenArgs) -> Result<(), Failure> {
     let (id, issuer, end_time) = match (&args.id, &args.token) {
-        (Some(id), _) => (id.clone(), args.issuer.clone().unwrap_or_default(), None),
+        (Some(id), _) => {
+            let year = args.made_elsewhere.then(|| Timestamp::from(clock::now() + YEAR));
+            (id.clone(), args.issuer.clone().unwrap_or_default(), year)
+        }
         (None, Some(file)) => {
             let failed = |text: String| Failure::failed("TOKEN_UNUSABLE", format!("{}: {text}", file.display()));
             let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
@@ -153,7 +160,11 @@ fn row(token: &KnownToken) -> Vec<String> {
         (workspace, "") => workspace.to_owned(),
         (workspace, sandbox) => format!("{workspace}/{sandbox}"),
     };
-    let state = if token.revoke_time.is_some() { "revoked" } else { "holds" };
+    let state = match (token.revoke_time, token.end_time) {
+        (Some(_), _) => "revoked",
+        (None, end) if has_passed(end) => "ended",
+        _ => "holds",
+    };
     vec![
         token.token_id.clone(),
         token.subject.clone(),
@@ -166,8 +177,23 @@ fn row(token: &KnownToken) -> Vec<String> {
 }
 
 fn create(context: &Context, args: &CreateTokenArgs) -> Result<(), Failure> {
+    let wrong = if args.subject.is_empty() || args.subject.len() > 128 {
+        Some("--subject must have 1 to 128 bytes")
+    } else if args.expires_in.as_secs() == 0 {
+        Some("--expires-in must be 1s or more: the token would never hold")
+    } else if args.roles.iter().any(|role| role.name() == "sandbox") && args.bind_sandbox.is_none() {
+        Some("the role sandbox needs the sandbox that the token acts as: --bind-workspace and --bind-sandbox")
+    } else {
+        None
+    };
+    if let Some(text) = wrong {
+        return Err(Failure::usage(text));
+    }
     let failed = |text: String| Failure::failed("KEY_UNUSABLE", format!("{}: {text}", args.key_file.display()));
     let bytes = fs::read(&args.key_file).map_err(|error| failed(error.to_string()))?;
+    if args.algorithm == TokenAlgorithm::Hs256 && bytes.trim_ascii().len() < MIN_SECRET_BYTES {
+        return Err(failed(format!("a secret for HS256 has {MIN_SECRET_BYTES} bytes or more, or no broker takes it")));
+    }
     let (algorithm, key) = key(args.algorithm, bytes.trim_ascii()).map_err(|error| failed(error.to_string()))?;
     let now_s = clock::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let expires_s = now_s.saturating_add(args.expires_in.as_secs());
