@@ -53,8 +53,8 @@ const STREAMED: [&str; 3] = ["/PublishStream", "/Subscribe", "/ServerReflectionI
 /// Nothing is unpacked: what somebody else has packed may be a million times as large.
 const ENCODING: &str = "grpc-encoding";
 const SCHEME: &str = "bearer ";
-/// Codes of answers that may be refusals: INVALID_ARGUMENT, DEADLINE_EXCEEDED, PERMISSION_DENIED.
-const REFUSALS: [&str; 3] = ["3", "4", "7"];
+/// Codes of answers that may be refusals: INVALID_ARGUMENT, DEADLINE_EXCEEDED, PERMISSION_DENIED, FAILED_PRECONDITION.
+const REFUSALS: [&str; 4] = ["3", "4", "7", "9"];
 /// How a request is called: by its client, or by the first node, which says so in its answer.
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_BYTES: usize = 64;

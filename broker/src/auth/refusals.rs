@@ -77,6 +77,7 @@ pub(crate) fn kind(reason: Reason) -> Option<Kind> {
         | Reason::OtherWorkspace
         | Reason::OtherSandbox
         | Reason::OwnMessage
+        | Reason::ApprovalEnded
         | Reason::UnknownMethod
         | Reason::RequestCompressed
         | Reason::InvalidField

@@ -24,7 +24,7 @@ enum Measured {
 
 pub(crate) async fn run(context: &Context, args: BenchArgs) -> Result<(), Failure> {
     let plan = Plan::new(args.kind, &args.load)?;
-    let arena = Arena::create(context, &plan).await?;
+    let arena = Arena::create(context, &plan, args.load.policy.as_deref()).await?;
     let outcome = tokio::select! {
         outcome = Box::pin(measure(context, &arena, &plan)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::failed("INTERRUPTED", "interrupted")),

@@ -365,6 +365,7 @@ async fn an_approval_that_is_sent_again_decides_nothing() {
     let again = approvals.decide(number, Decision::Approve, "again").await.unwrap();
     assert_eq!(again.votes.len(), 1);
     assert_eq!(reason(approvals.decide(number, Decision::Deny, "again").await), "APPROVAL_ENDED");
+    assert!(victim.told(AuditChain::Shard(0), Some("DenyMessage"), "APPROVAL_ENDED").await);
     for decision in [Decision::Approve, Decision::Deny] {
         let other = victim.honest.approvals(WORKSPACE).decide(number + 1, decision, "").await;
         assert_eq!(reason(other), "UNKNOWN_APPROVAL");

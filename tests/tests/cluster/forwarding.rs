@@ -1,5 +1,7 @@
 //! Every node serves every client, whoever leads.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
 use tandem_client::HistoryQuery;
 use tandem_proto::{
@@ -103,4 +105,44 @@ async fn promise_7_a_node_that_does_not_lead_answers_nothing_in_the_name_of_one_
         let refused = Refused::from(refused);
         assert_eq!(refused.reason, if leads { "UNKNOWN_SANDBOX" } else { "NOT_LEADER" }, "{refused:?}");
     }
+}
+
+/// What clients do not read waits in the windows of their own streams, on the way from the leader to the node that they came to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_read_nothing_stop_nobody_else_who_came_to_the_same_node() {
+    const DEAF: usize = 12;
+    let trio = Trio::start().await;
+    let leader = trio.leader().await;
+    let follower = (leader + 1) % 3;
+    trio.register("alice").await;
+    trio.register("bob").await;
+    let large = "x".repeat(900_000);
+    let mut deaf = Vec::new();
+    for number in 0..DEAF {
+        let name = format!("deaf-{number}");
+        trio.register(&name).await;
+        for _ in 0..3 {
+            let publisher = trio.client(leader).publisher(WORKSPACE);
+            publisher.publish(direct("alice", &name, large.clone())).await.unwrap();
+        }
+        let subscriber = Subscriber::open(trio.process(follower).channel(), WORKSPACE, &name).await;
+        subscriber.credit(60_000, 60 << 20);
+        deaf.push(subscriber);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let client = trio.client(follower);
+    let others = async {
+        for number in 0..20 {
+            let publisher = client.publisher(WORKSPACE);
+            publisher.publish(direct("alice", "bob", format!("unary {number}"))).await.unwrap();
+            let stream = publisher.stream(Default::default());
+            let pending = stream.send(direct("alice", "bob", format!("stream {number}"))).await.unwrap();
+            pending.await.unwrap();
+        }
+        let mut bob = Subscriber::open(trio.process(follower).channel(), WORKSPACE, "bob").await;
+        bob.credit(60_000, 60 << 20);
+        assert_eq!(bob.take(40).await.len(), 40);
+    };
+    tokio::time::timeout(Duration::from_secs(20), others).await.expect("nobody waits for who reads nothing");
+    drop(deaf);
 }

@@ -1,6 +1,6 @@
 //! Arguments of the benchmarks.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -78,6 +78,9 @@ pub struct LoadArgs {
     /// What waits beside the load.
     #[command(flatten)]
     pub beside: BesideArgs,
+    /// Set this policy in the workspace first, to see what it costs
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Leave the workspace behind, to look at
     #[arg(long)]
     pub keep: bool,

@@ -1,6 +1,6 @@
 //! Where a benchmark takes place: a workspace of its own with the sandboxes that it needs.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tandem_client::Client;
@@ -21,11 +21,21 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    pub(super) async fn create(context: &Context, plan: &Plan) -> Result<Self, Failure> {
+    /// With the policy of a file, where there is one.
+    pub(super) async fn create(context: &Context, plan: &Plan, policy: Option<&Path>) -> Result<Self, Failure> {
+        let policy = policy.map(|file| fs::read_to_string(file).map_err(|error| Failure::file(file, &error)));
+        let policy = policy.transpose()?;
         let workspace_id = format!("bench-{}", clock::run_id());
         let arena = Self { workspace_id, client: context.client()?, output: context.output };
         arena.client.workspaces().create(arena.workspace_id.as_str()).await?;
-        match arena.register(plan).await {
+        let prepared = async {
+            arena.register(plan).await?;
+            if let Some(policy) = policy {
+                arena.client.policies(arena.workspace_id.as_str()).set(policy, None).await?;
+            }
+            Ok(())
+        };
+        match prepared.await {
             Ok(()) => Ok(arena),
             Err(failure) => {
                 arena.remove().await;
