@@ -11,6 +11,7 @@
 
 mod form;
 mod index;
+pub(crate) mod known;
 
 use std::fmt;
 
@@ -144,6 +145,11 @@ impl Policy {
     /// Whether agents, capability, size and metadata of a message make a difference.
     pub(crate) fn looks_inside(&self) -> bool {
         self.looks_inside
+    }
+
+    /// Whether a decision depends on sender, recipient and type of a message, and on nothing else.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.looks_inside && self.form.rules.iter().all(|rule| rule.hours.is_none())
     }
 
     /// Whether any rule limits how much is sent by it.

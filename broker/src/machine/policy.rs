@@ -19,7 +19,7 @@ use crate::{
     command::{PolicySet, SetPolicy},
     encoding::{DecodeError, Field as _, encoded},
     message::Said,
-    policy::{ApprovalTerms, Decision, Facts, Policy, Recipient, Verdict},
+    policy::{ApprovalTerms, Decision, Facts, Policy, Recipient, Verdict, known::Known},
     query::{QueryError, StateReader},
     quotas::Rate,
     rejection::{Reason, Rejection},
@@ -105,6 +105,8 @@ impl StateReader {
 pub(crate) struct InForce {
     revision: u64,
     policy: Policy,
+    /// Decisions that were made, where these depend on nothing but names and type.
+    known: Option<Known>,
 }
 
 impl InForce {
@@ -116,7 +118,8 @@ impl InForce {
         // It was read before it was written, by the same rules: a level brings others.
         let json = std::str::from_utf8(&record.json).map_err(|_| DecodeError::Text("policy"))?;
         let policy = Policy::parse(json).map_err(|_| DecodeError::Unreadable("policy"))?;
-        Ok(Some(Arc::new(Self { revision: record.revision, policy })))
+        let known = policy.is_plain().then(Known::default);
+        Ok(Some(Arc::new(Self { revision: record.revision, policy, known })))
     }
 
     /// A message before this policy: what it says of itself is read once, however many may get it.
@@ -233,17 +236,23 @@ impl Judging<'_> {
 
     fn decide(&self, from: &str, from_agent: &str, to: Recipient<'_>) -> Decision {
         let (policy, said) = (&self.in_force.policy, &self.said);
-        policy.decide(&Facts {
-            from,
-            from_agent,
-            to,
-            capability: said.capability,
-            to_agent: said.to_agent,
-            message_type: self.message_type,
-            bytes: said.content_bytes,
-            metadata: &said.metadata,
-            time_ms: self.time_ms,
-        })
+        let decide = || {
+            policy.decide(&Facts {
+                from,
+                from_agent,
+                to,
+                capability: said.capability,
+                to_agent: said.to_agent,
+                message_type: self.message_type,
+                bytes: said.content_bytes,
+                metadata: &said.metadata,
+                time_ms: self.time_ms,
+            })
+        };
+        match &self.in_force.known {
+            Some(known) => known.or_decide(from, to, self.message_type, decide),
+            None => decide(),
+        }
     }
 
     /// What becomes of it if this one sends it.
