@@ -120,8 +120,8 @@ pub struct Limits {
     /// API keys that are bound to one workspace, and as many that are bound to none; those that ended count for 30 days. At most
     /// 10,000, default 1,000.
     pub max_api_keys: u32,
-    /// Tokens made by the broker that are bound to one workspace, and as many that are bound to none; those that ended count for a
-    /// day. Default 100,000.
+    /// Tokens made by the broker that are bound to one workspace, and as many that are bound to none; those that ended count until a
+    /// day after they cannot be renewed any more. Default 100,000.
     pub max_tokens: u32,
     /// Patterns that one sandbox follows. Default 256.
     pub max_follows_per_sandbox: u32,
@@ -132,7 +132,7 @@ pub struct Limits {
     /// How long a request of one message may take to come, in milliseconds. 100 or more, default 60,000.
     pub request_timeout_ms: u64,
     /// Connections of one host to the gRPC port at once. Default 5,000.
-    pub max_connections_per_host: usize,
+    pub max_connections_per_host: u32,
     /// Connections of clients and nodes to the gRPC port at once; one that is too many is closed. Default 10,000.
     pub max_connections: usize,
     /// Streams that the server serves at once. Default 20,000.

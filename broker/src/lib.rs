@@ -29,6 +29,7 @@ mod command;
 mod config;
 mod connections;
 pub mod core_dumps;
+mod counts;
 mod data_dir;
 mod delivery;
 mod encoding;

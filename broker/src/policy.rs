@@ -97,6 +97,7 @@ pub struct Policy {
     form: Form,
     index: Index,
     looks_inside: bool,
+    limits_rates: bool,
 }
 
 /// What is wrong with a policy.
@@ -118,7 +119,8 @@ impl Policy {
         let form = Form::parse(json)?;
         let index = Index::of(&form);
         let looks_inside = form.looks_inside();
-        Ok(Self { form, index, looks_inside })
+        let limits_rates = form.rules.iter().any(|rule| rule.rate_limit.is_some());
+        Ok(Self { form, index, looks_inside, limits_rates })
     }
 
     /// What becomes of a message.
@@ -154,7 +156,7 @@ impl Policy {
 
     /// Whether any rule limits how much is sent by it.
     pub(crate) fn limits_rates(&self) -> bool {
-        self.form.rules.iter().any(|rule| rule.rate_limit.is_some())
+        self.limits_rates
     }
 
     /// How many messages and bytes a second each sandbox may send by the rule that decides; None: any number.

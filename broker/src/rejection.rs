@@ -184,6 +184,8 @@ reasons! {
     UnknownMethod = 76, "UNKNOWN_METHOD";
     /// The request is compressed, and nothing is unpacked here.
     RequestCompressed = 77, "REQUEST_COMPRESSED";
+    /// The headers of a request are larger than any that are right.
+    HeadersTooLarge = 78, "HEADERS_TOO_LARGE";
 }
 
 /// A refusal: a reason for programs, a text for people, and the field at fault where there is one.

@@ -8,6 +8,7 @@ use tonic::transport::Server;
 use tower::util::{MapResponseLayer, option_layer};
 
 use crate::{
+    auth::layer::MAX_HEADER_BYTES,
     connections::{Connections, arriving},
     grpc::{Edge, status},
     tls::ServerTls,
@@ -19,8 +20,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Streams of one connection at once.
 const MAX_STREAMS_PER_CONNECTION: u32 = 4_096;
-/// Headers of one request: a token and what tracing adds.
-const MAX_HEADER_BYTES: u32 = 32 << 10;
+/// Headers of one request that are read: four times what the door lets in, so that it can say what is wrong.
+const MAX_READ_HEADER_BYTES: u32 = 4 * MAX_HEADER_BYTES as u32;
 /// Bytes of a question about health.
 const MAX_HEALTH_BYTES: usize = 1 << 10;
 /// A peer that does not answer a ping for this long has gone.
@@ -58,7 +59,7 @@ pub(crate) async fn grpc(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_header_list_size(MAX_READ_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(MapResponseLayer::new(move |response| status::translate_response(response, &limits, &metrics)))

@@ -2,9 +2,8 @@
 //! connections that are open stay as they are.
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -22,6 +21,7 @@ use tonic::transport::{Certificate, ClientTlsConfig};
 use crate::{
     clock,
     config::{ConfigError, TlsConfig},
+    counts::Counts,
     pem::{authority, certificates, private_key, wrong},
 };
 
@@ -30,7 +30,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once; who comes when there are more waits in the queue of the system.
 const MAX_HANDSHAKES: usize = 1_024;
 /// Of one host: who opens connections and says nothing keeps nobody else out.
-const MAX_HANDSHAKES_OF_A_HOST: usize = 64;
+const MAX_HANDSHAKES_OF_A_HOST: u32 = 64;
 /// The files are looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What the two ports speak, as handshakes call it.
@@ -122,7 +122,7 @@ impl axum::serve::Listener for Connections {
 
 async fn accept(tls: Arc<ServerTls>, listener: TcpListener, done: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
     let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let hosts = Hosts::default();
+    let hosts = Arc::<Counts<_>>::default();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -138,7 +138,7 @@ async fn accept(tls: Arc<ServerTls>, listener: TcpListener, done: mpsc::Sender<(
                 continue;
             }
         };
-        let Some(host) = hosts.enter(peer.ip()) else {
+        let Ok(host) = hosts.enter(&peer.ip(), MAX_HANDSHAKES_OF_A_HOST) else {
             tracing::debug!(%peer, "too many connections of this host do not finish their handshake");
             continue;
         };
@@ -155,37 +155,6 @@ async fn accept(tls: Arc<ServerTls>, listener: TcpListener, done: mpsc::Sender<(
                 Err(_) => tracing::debug!(%peer, "a client did not finish its handshake"),
             }
         });
-    }
-}
-
-/// Handshakes under way, by host.
-#[derive(Clone, Default)]
-struct Hosts(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A place among those of a host.
-struct HostPlace(Hosts, IpAddr);
-
-impl Hosts {
-    fn enter(&self, host: IpAddr) -> Option<HostPlace> {
-        let mut hosts = self.0.lock();
-        let count = hosts.entry(host).or_default();
-        if *count >= MAX_HANDSHAKES_OF_A_HOST {
-            return None;
-        }
-        *count += 1;
-        Some(HostPlace(self.clone(), host))
-    }
-}
-
-impl Drop for HostPlace {
-    fn drop(&mut self) {
-        let mut hosts = self.0.0.lock();
-        if let Some(count) = hosts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                hosts.remove(&self.1);
-            }
-        }
     }
 }
 

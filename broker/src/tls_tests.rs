@@ -133,12 +133,6 @@ async fn who_says_nothing_keeps_nobody_else_out() {
         met = authority.meet(address, NOW).await;
     }
     met.unwrap();
-    let hosts = Hosts::default();
-    let places: Vec<_> =
-        (0..MAX_HANDSHAKES_OF_A_HOST).map(|_| hosts.enter("10.0.0.1".parse().unwrap()).unwrap()).collect();
-    assert!(hosts.enter("10.0.0.1".parse().unwrap()).is_none() && hosts.enter("10.0.0.2".parse().unwrap()).is_some());
-    drop(places);
-    assert!(hosts.0.lock().is_empty());
 }
 
 #[test]

@@ -29,8 +29,11 @@ impl Certificates {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let shown = connection.get::<Arrived>().and_then(|arrived| arrived.certificates.first());
-        shown.map_or(Ok(None), |end| self.whose(end))
+        let Some(arrived) = connection.get::<Arrived>() else { return Ok(None) };
+        let Some(end) = arrived.certificates.first() else { return Ok(None) };
+        // It stays the same for as long as the connection does.
+        let whose = arrived.place.whose.get_or_init(|| self.whose(end)).clone()?;
+        whose.map(|caller| caller.in_time().map(|()| caller)).transpose()
     }
 
     /// What a certificate that was shown says to be, for people; None: nobody has shown one, or it is not asked for who he is.
@@ -50,15 +53,14 @@ impl Certificates {
         if found.any(|other| other != named) {
             return Err(invalid("several of its names are in auth.certificates, and they are not the same one"));
         }
-        let caller = Caller::new(Identity {
+        Ok(Some(Caller::new(Identity {
             subject: named.name.clone(),
             roles: named.roles,
             workspace: named.workspace.clone(),
             sandbox: named.sandbox.clone(),
             // A connection outlives the certificate that it began with.
             ends_s: Some(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0)),
-        });
-        caller.in_time().map(|()| Some(caller))
+        })))
     }
 }
 
@@ -121,6 +123,7 @@ mod tests {
         let reason = |der: &[u8]| known.whose(der).unwrap_err().reason;
         assert_eq!(reason(&certificate(&["a.example", "b.example"], 60)), Reason::TokenInvalid);
         assert_eq!(reason(b"no certificate"), Reason::TokenInvalid);
-        assert_eq!(reason(&certificate(&["a.example"], -1)), Reason::TokenExpired);
+        let late = known.whose(&certificate(&["a.example"], -1)).unwrap().unwrap();
+        assert_eq!(late.in_time().unwrap_err().reason, Reason::TokenExpired);
     }
 }

@@ -59,6 +59,11 @@ const REFUSALS: [&str; 4] = ["3", "4", "7", "9"];
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
+/// Headers of a request: a token and what tracing adds. Counted as HTTP/2 counts them (RFC 9113, section 6.5.2).
+pub(crate) const MAX_HEADER_BYTES: usize = 32 << 10;
+/// What each field counts beside its bytes.
+const FIELD_BYTES: usize = 32;
+
 /// What only nodes say to each other.
 const NODES_ONLY: [&str; 3] = [forward::FORWARDED, moving::SUBSCRIPTION_ID, moving::FIRST_DELIVERY];
 
@@ -147,11 +152,15 @@ impl Door {
         self.0.seal.as_ref()
     }
 
-    /// Who makes a request.
-    fn known(&self, request: &Request<Body>) -> Result<Known, Rejection> {
+    /// Who makes a request; None: nobody is asked.
+    fn known(&self, request: &Request<Body>) -> Result<Option<Known>, Rejection> {
+        fits(request.headers())?;
+        if request.uri().path() == HEALTH {
+            return Ok(None);
+        }
         match &self.0.proofs {
-            None => Ok(Known { caller: Caller::anyone(), from: Source::Anyone }),
-            Some(proofs) => self.identify(proofs, request),
+            None => Ok(Some(Known { caller: Caller::anyone(), from: Source::Anyone })),
+            Some(proofs) => self.identify(proofs, request).map(Some),
         }
     }
 
@@ -248,6 +257,16 @@ impl Door {
     }
 }
 
+/// Whether the headers of a request are none that are too large.
+fn fits(headers: &HeaderMap) -> Result<(), Rejection> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum();
+    if bytes <= MAX_HEADER_BYTES {
+        return Ok(());
+    }
+    let text = format!("the headers of the request have {bytes} bytes; at most {MAX_HEADER_BYTES} are let in");
+    Err(Rejection::new(Reason::HeadersTooLarge, text))
+}
+
 /// How a request shows itself. Its id is drawn where the client gives none that can be kept.
 fn seen(request: &Request<Body>) -> Seen {
     let extensions = request.extensions();
@@ -341,10 +360,7 @@ where
         let rule = roles::find(request.uri().path());
         let seen = Arc::new(seen(&request));
         let path = request.uri().path();
-        let known = match (path == HEALTH).then_some(()) {
-            Some(()) => Ok(None),
-            None => self.door.known(&request).map(Some),
-        };
+        let known = self.door.known(&request);
         if known.is_err()
             && let Some(clear) = self.door.look_again(&request)
         {

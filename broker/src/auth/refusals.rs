@@ -83,6 +83,7 @@ pub(crate) fn kind(reason: Reason) -> Option<Kind> {
         | Reason::InvalidField
         | Reason::TooManyConnections
         | Reason::ConnectionAbused
+        | Reason::HeadersTooLarge
         | Reason::RequestTooSlow => Some(Kind::CallRefused),
         _ => None,
     }

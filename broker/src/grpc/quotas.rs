@@ -1,8 +1,7 @@
 //! Quotas: what a workspace may take, on the wire and where messages come in.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tandem_proto::workspace::v1::{Quotas as WireQuotas, Rate as WireRate};
 
 use super::{
@@ -14,6 +13,7 @@ use crate::{
     auth::Caller,
     clock,
     command::{Outcome, SetQuotas, Verb},
+    counts::{Counted, Counts},
     error::RequestError,
     machine::{keys, workspace::Workspace},
     message::{Destination, MessageView},
@@ -22,26 +22,11 @@ use crate::{
     rejection::{Reason, Rejection},
 };
 
-/// Streams of each workspace that has a limit of its own, on this node.
-pub(super) type WorkspaceStreams = Arc<Mutex<HashMap<String, u32>>>;
+/// Streams of each workspace, on this node.
+pub(super) type WorkspaceStreams = Arc<Counts<String>>;
 
 /// A place among the streams of a workspace.
-pub(super) struct WorkspacePlace {
-    streams: WorkspaceStreams,
-    workspace: String,
-}
-
-impl Drop for WorkspacePlace {
-    fn drop(&mut self) {
-        let mut streams = self.streams.lock();
-        if let Some(count) = streams.get_mut(&self.workspace) {
-            *count -= 1;
-            if *count == 0 {
-                streams.remove(&self.workspace);
-            }
-        }
-    }
-}
+pub(super) type WorkspacePlace = Counted<String>;
 
 fn used_up(text: String) -> Rejection {
     Rejection::new(Reason::QuotaExceeded, text)
@@ -54,16 +39,13 @@ impl Edge {
         // A workspace that is not there is told by who looks for it.
         let Ok(found) = reader.workspace(workspace) else { return Ok(None) };
         let most = reader.quotas(found.number)?.map_or(0, |quotas| quotas.max_streams);
-        let mut streams = self.workspace_streams.lock();
-        let count = streams.entry(workspace.to_owned()).or_default();
-        if most > 0 && *count >= most {
-            let text =
-                format!("workspace {workspace:?} has {count} streams open here, and its quota is {most}; close one");
-            return Err(used_up(text).into());
-        }
-        *count += 1;
-        let (streams, workspace) = (Arc::clone(&self.workspace_streams), workspace.to_owned());
-        Ok(Some(WorkspacePlace { streams, workspace }))
+        let limit = if most == 0 { u32::MAX } else { most };
+        let place = self.workspace_streams.enter(&workspace.to_owned(), limit).map_err(|count| {
+            used_up(format!(
+                "workspace {workspace:?} has {count} streams open here, and its quota is {most}; close one"
+            ))
+        })?;
+        Ok(Some(place))
     }
 
     /// A place for a stream of a workspace that is known.

@@ -36,6 +36,7 @@ fn code(reason: Reason) -> Code {
         | Reason::InvalidPolicy
         | Reason::MessageTooLarge
         | Reason::BatchTooLarge
+        | Reason::HeadersTooLarge
         | Reason::InvalidPageToken
         | Reason::MalformedRequest
         | Reason::CreditTooLarge => Code::InvalidArgument,

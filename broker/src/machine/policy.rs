@@ -226,9 +226,6 @@ impl Judging<'_> {
     /// The revision and the number of the rule that limits how much its sender sends there, and to how many messages and bytes a
     /// second; None: none does.
     pub(crate) fn rate_on(&self, to: Recipient<'_>) -> Option<(u64, u32, Rate)> {
-        if !self.in_force.policy.limits_rates() {
-            return None;
-        }
         let decision = self.decide(self.from, self.said.from_agent, to);
         let (messages, bytes) = self.in_force.policy.rate(&decision)?;
         Some((self.in_force.revision, decision.rule? as u32, Rate { messages, bytes }))

@@ -128,7 +128,9 @@ fn keep(
     let count: u32 = state.read(RECORDS, &counter, "count of tokens")?.unwrap_or(0);
     if count >= max_tokens {
         let whose = if record.workspace.is_empty() { "no workspace" } else { &record.workspace };
-        let text = format!("{count} tokens are bound to {whose}, as many as may be; those that ended go after a day");
+        let text = format!(
+            "{count} tokens are bound to {whose}, as many as may be; those that ended go a day after they cannot be renewed any more"
+        );
         return Ok(Err(Rejection::new(Reason::TooManyTokens, text)));
     }
     state.put(RECORDS, keys::token(hash), record.to_bytes());

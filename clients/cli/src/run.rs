@@ -37,8 +37,24 @@ impl Context {
 
     /// A connection of its own; it connects when it is first used.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.readable()?;
         // Who sits in front of it hears soon that no broker runs; the waits in between are long enough for a handover.
         Ok(Client::with_settings(Settings { publish_attempts: PUBLISH_ATTEMPTS, ..self.settings.clone() })?)
+    }
+
+    /// What the arguments name must be there when a broker is first spoken to; later it may be missing for a moment, while somebody
+    /// renews it. Where none is spoken to it is not needed, and may be what the command writes.
+    pub(crate) fn readable(&self) -> Result<(), Failure> {
+        let Settings { tls_ca_file, tls_identity_files, .. } = &self.settings;
+        let (certificate, key) = tls_identity_files.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+        for file in [self.token_file.as_ref(), tls_ca_file.as_ref(), certificate, key].into_iter().flatten() {
+            let text = std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?;
+            if text.trim().is_empty() {
+                let empty = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it is empty");
+                return Err(Failure::file(file, &empty));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -51,22 +67,6 @@ fn settings(global: &Global) -> Settings {
     }
 }
 
-/// What the arguments name must be there now; later it may be missing for a moment, while somebody renews it.
-fn readable(global: &Global) -> Result<(), Failure> {
-    let files = [&global.token_file, &global.ca_file, &global.cert_file, &global.cert_key_file];
-    for file in files.into_iter().flatten() {
-        let bytes = std::fs::read(file).map_err(|error| Failure::file(file, &error))?;
-        let text =
-            std::str::from_utf8(&bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error));
-        let text = text.map_err(|error| Failure::file(file, &error))?;
-        if text.trim().is_empty() {
-            let empty = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it is empty");
-            return Err(Failure::file(file, &empty));
-        }
-    }
-    Ok(())
-}
-
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -74,9 +74,6 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse_arguments(&error),
     };
     let output = Output { json: cli.global.json, quiet: cli.global.quiet };
-    if let Err(failure) = readable(&cli.global) {
-        return output.fail(&failure);
-    }
     let context = Context {
         settings: settings(&cli.global),
         token_file: cli.global.token_file,

@@ -134,16 +134,40 @@ async fn floods_of_http_2_end_their_connection_and_nobody_elses() {
     });
     assert!(Raw::connect(address).await.flood(endless).await.is_some(), "headers without an end");
     victim.serves().await;
-    // The two that a client may send at any time are answered or wait; nothing piles up.
-    let pings = (0..300_000_u64).map(|at| frame(PING, 0, 0, &at.to_be_bytes()));
-    Raw::connect(address).await.flood(pings).await;
-    let settings = (0..300_000).map(|_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]));
-    Raw::connect(address).await.flood(settings).await;
+    // Headers of 3 KiB that unfold to 150 and 600 KiB: one that is remembered, and then named so often.
+    for (times, expected) in [(50, None), (200, Some(ENHANCE_YOUR_CALM))] {
+        let remembered = [vec![0x40], field("x-bomb", &"y".repeat(3_000))[1..].to_vec(), vec![0xbe; times]].concat();
+        let bomb = std::iter::once(frame(HEADERS, 4, 1, &[call(INFO), remembered].concat()));
+        assert_eq!(Raw::connect(address).await.flood(bomb).await, expected, "{times} times");
+    }
+    let grown = victim.broker.resident_bytes().saturating_sub(before);
+    assert!(grown < MAX_GROWTH, "grown by {grown} bytes");
+    assert!(victim.told_of_connections("error 11").await && victim.told_of_connections("HEADERS_TOO_LARGE").await);
+    assert!(victim.broker.metric("tandem_connections_refused_total").await >= 3.0);
+}
+
+#[tokio::test]
+async fn frames_that_carry_nothing_end_their_connection() {
+    let victim = Victim::start().await;
+    let (address, before) = (victim.address(), victim.broker.resident_bytes());
+    // What a client may send at any time, and as often as it likes.
+    for (kind, payload) in [
+        (PING, &[0; 8][..]),
+        (SETTINGS, &[0, 3, 0, 0, 0, 100]),
+        (WINDOW_UPDATE, &[0, 0, 0, 1]),
+        (PRIORITY, &[0, 0, 0, 0, 1]),
+        (UNHEARD_OF, b"what is this?"),
+    ] {
+        let stream = if kind == PRIORITY { 1 } else { 0 };
+        let many = (0..300_000).map(move |_| frame(kind, 0, stream, payload));
+        let ended = Raw::connect(address).await.flood(many).await;
+        assert_eq!(ended, Some(ENHANCE_YOUR_CALM), "frames of type {kind}");
+    }
     victim.serves().await;
     let grown = victim.broker.resident_bytes().saturating_sub(before);
     assert!(grown < MAX_GROWTH, "grown by {grown} bytes");
-    assert!(victim.told_of_connections("error 11").await, "the audit tells");
-    assert!(victim.broker.metric("tandem_connections_refused_total").await >= 3.0);
+    assert!(victim.told_of_connections("the connection sent pings").await, "the audit tells");
+    assert!(victim.broker.metric("tandem_connections_refused_total").await >= 5.0);
 }
 
 #[tokio::test]
@@ -265,12 +289,16 @@ async fn headers_that_only_nodes_send_say_nothing_and_large_ones_are_not_read() 
     }
     let twice = request(key, &bound).header("authorization", "Bearer another");
     assert_eq!(status(address, twice, message(false, &[])).await.unwrap().0, unauthenticated);
-    // A token of 9 KiB is read and refused; headers of 100 KiB are not read.
+    // A token of 9 KiB is looked at; headers of 100 KiB are not, and those of 135 KiB are not even read.
     let giant = status(address, request(key, &"x".repeat(9 << 10)), message(false, &[])).await.unwrap();
     assert_eq!(giant.0, unauthenticated, "{giant:?}");
     assert!(victim.told(AuditChain::Shard(0), Some("ListKeys"), "TOKEN_INVALID").await, "a giant token");
-    let monster = status(address, request(key, &"x".repeat(100 << 10)), message(false, &[])).await;
-    assert!(monster.as_ref().is_none_or(|(code, _)| code != "0"), "{monster:?}");
+    let monster = status(address, request(key, &"x".repeat(100 << 10)), message(false, &[])).await.unwrap();
+    assert!(monster.0 == "3" && monster.1.contains("32768"), "{monster:?}");
+    assert!(victim.told(AuditChain::Shard(0), Some("ListKeys"), "HEADERS_TOO_LARGE").await, "headers of 100 KiB");
+    let unread = status(address, request(key, &"x".repeat(135 << 10)), message(false, &[])).await.unwrap();
+    assert!(unread.0.starts_with("431"), "{unread:?}");
+    assert!(victim.told_of_connections("HEADERS_TOO_LARGE").await, "headers of 135 KiB");
     // From where somebody is says the connection, and not he.
     let forwarded = request(key, &bound).header("x-forwarded-for", "10.9.8.7").header("x-request-id", "attack-1");
     status(address, forwarded, message(false, &[])).await.unwrap();

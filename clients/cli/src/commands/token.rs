@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
@@ -110,7 +109,11 @@ fn replace(file: &Path, token: &str) -> std::io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     fs::remove_file(&beside).ok();
-    let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut written = options.open(&beside)?;
     writeln!(written, "{token}")?;
     written.sync_all()?;
     fs::rename(&beside, file)

@@ -15,12 +15,15 @@ pub(super) const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Types of frames, and errors that end a connection (RFC 9113).
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
+/// None of RFC 9113, which has them ignored.
+pub(super) const UNHEARD_OF: u8 = 0xba;
 pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(super) const FRAME_SIZE_ERROR: u32 = 6;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
