@@ -23,7 +23,7 @@ start_broker() {
     local folder="$1" began tries greeting="$scratch/greeting" log="$scratch/broker.log"
     : >"$greeting"
     began="$(now_ms)"
-    RUST_BACKTRACE=0 "$tandem" --json dev --data-dir "$folder" --port 0 --metrics-port 0 >"$greeting" 2>"$log" </dev/null &
+    RUST_BACKTRACE=0 "$tandem" --json dev --data-dir "$folder" --port 0 --metrics-port 0 --no-control-plane >"$greeting" 2>"$log" </dev/null &
     broker_pid=$!
     for ((tries = 0; tries < 1500; tries++)); do
         broker_url="$(sed -n 's/.*"server": *"\([^"]*\)".*/\1/p' "$greeting")"

@@ -32,6 +32,8 @@ has_libclang() {
             compgen -G '/usr/lib*/clang/*/include/stddef.h'; } >/dev/null
 }
 
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
 has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
 packages=()
@@ -49,6 +51,8 @@ collect_packages() {
         packages+=(python3-pip)
     fi
     if [ "$level" != run ]; then
+        # The suite of the control plane's databases runs a server of its own.
+        has_postgres || packages+=(postgresql)
         # What the chaos runs take a cluster apart with. Without the rights to use them they are of no use, and not needed.
         if [ "$EUID" -eq 0 ]; then
             need ip iproute2

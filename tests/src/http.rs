@@ -1,4 +1,4 @@
-//! The smallest HTTP client that reads a page.
+//! The smallest HTTP client that reads a page, or sends one.
 
 use std::net::SocketAddr;
 
@@ -18,14 +18,50 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    /// A line of the head; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// The body, in JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 /// Reads one page.
 ///
 /// # Panics
 /// When nobody answers, or not in HTTP.
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
-    let mut connection = TcpStream::connect(address).await.expect("somebody listens on the metrics port");
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.expect("the request is taken");
+    ask(address, ("GET", path), &[], "").await
+}
+
+/// Sends a request with these lines in its head, and with a body.
+///
+/// # Panics
+/// When nobody answers, or not in HTTP.
+pub async fn ask(
+    address: SocketAddr,
+    (method, path): (&str, &str),
+    lines: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let mut connection = TcpStream::connect(address).await.expect("somebody listens on the port");
+    let body = body.as_ref();
+    let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{lines}{length}\r\n");
+    connection.write_all(head.as_bytes()).await.expect("the request is taken");
+    // Whoever refuses a body does not read it to its end.
+    connection.write_all(body).await.ok();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await.expect("the answer is text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer has a head");

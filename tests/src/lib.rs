@@ -2,7 +2,7 @@
 //!
 //! It owns the architecture test (`tests/architecture`: import arrows, names, lengths, first pages) and the tests that run
 //! whole brokers (`tests/broker`: durability under kill -9, bad input, delivery, conversations, restart; `tests/cluster`; `tests/chaos`:
-//! a cluster under every fault, judged by [`history`]; `tests/cli`: the command that users type), with the harness for them. It does not know the insides of any crate: what can be tested within
+//! a cluster under every fault, judged by [`history`]; `tests/cli`: the command that users type; `tests/control_plane`: the REST service), with the harness for them. It does not know the insides of any crate: what can be tested within
 //! one is tested there.
 //!
 //! Read first: [`BrokerProcess`], a broker of its own for a test; [`Refused`], what a test expects of an error;
@@ -29,9 +29,9 @@ mod tandem;
 
 pub use clock::{now, unix_nanos};
 pub use home::Home;
-pub use http::{Answer, get};
+pub use http::{Answer, ask, get};
 pub use message::{at_priority, broadcast, direct, named};
-pub use process::{BrokerProcess, Exit, broker_binary, broker_command, run_to_exit};
+pub use process::{BrokerProcess, Exit, broker_binary, broker_command, control_plane_command, run_to_exit};
 pub use random::Random;
 pub use refused::Refused;
 pub use relay::Relay;

@@ -90,6 +90,11 @@ pub fn broker_command() -> Command {
     clean_command(broker_binary())
 }
 
+/// A command that starts the control plane, in the same way.
+pub fn control_plane_command() -> Command {
+    clean_command(under_test("control-plane-under-test"))
+}
+
 /// A command without the settings of this process.
 pub(crate) fn clean_command(binary: PathBuf) -> Command {
     let mut command = Command::new(binary);

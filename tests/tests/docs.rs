@@ -76,6 +76,39 @@ fn every_reason_is_explained() {
     assert!(missing.is_empty(), "docs/errors/README.md has no row for {missing:?}");
 }
 
+#[test]
+fn every_problem_of_the_control_plane_is_explained() {
+    let page = read("docs/errors/control-plane.md");
+    let codes: Vec<_> = tandem_control_plane::error_codes().collect();
+    let missing: Vec<_> = codes.iter().filter(|code| !page.contains(&format!("\n| `{code}` |"))).collect();
+    assert!(codes.len() > 10 && missing.is_empty(), "docs/errors/control-plane.md has no row for {missing:?}");
+}
+
+#[test]
+fn every_setting_of_the_control_plane_is_documented_with_its_default() {
+    let page = read("docs/guides/control-plane.md");
+    let mut settings =
+        toml::Table::try_from(tandem_control_plane::Config::default()).expect("the defaults can be written");
+    // It is not printed.
+    let url = toml::Value::from(tandem_control_plane::DatabaseConfig::default().url);
+    settings["database"].as_table_mut().expect("a section").insert("url".to_owned(), url);
+    let mut leaves = Vec::new();
+    for (key, value) in settings {
+        match value {
+            toml::Value::Table(section) => {
+                leaves.extend(section.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value)));
+            }
+            value => leaves.push((key, value)),
+        }
+    }
+    for (key, value) in leaves {
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| `{key}` | ")));
+        let row = row.unwrap_or_else(|| panic!("docs/guides/control-plane.md has no row for {key}"));
+        let default = row.split(" |").next().unwrap_or_default().trim_matches('`').replace("empty", "");
+        assert_eq!(default, value.to_string().trim_matches('"'), "the default of {key}");
+    }
+}
+
 /// Sources of the codes that are no reasons of refusals, by folder or file.
 const CODE_SOURCES: [&str; 6] = [
     "broker/src/error.rs",

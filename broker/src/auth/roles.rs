@@ -208,6 +208,7 @@ pub const TABLE: &[Rule] = &[
     rule("/aintandem.registry.v1.RegistryService/ListSandboxes", LOOK_UP),
     rule("/aintandem.registry.v1.RegistryService/RegisterSandbox", SPEAK),
     rule("/aintandem.registry.v1.RegistryService/UnregisterSandbox", SPEAK),
+    rule("/aintandem.server.v1.ServerService/GetCaller", LOOK_UP),
     rule("/aintandem.server.v1.ServerService/GetServerInfo", LOOK_UP),
     rule("/aintandem.token.v1.TokenService/CreateToken", ADMIN),
     rule("/aintandem.token.v1.TokenService/ListTokens", ADMIN.and(Role::Auditor)),

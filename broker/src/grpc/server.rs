@@ -1,7 +1,8 @@
 //! What this server is.
 
 use tandem_proto::server::v1::{
-    GetServerInfoRequest, GetServerInfoResponse, Limits, Member, Shard, server_service_server::ServerService,
+    GetCallerRequest, GetCallerResponse, GetServerInfoRequest, GetServerInfoResponse, Limits, Member, Shard,
+    server_service_server::ServerService,
 };
 use tandem_raft::{Cluster, PeerState};
 use tonic::{Request, Response, Status};
@@ -50,6 +51,18 @@ impl ServerService for Edge {
             limits: Some(limits),
             storage_engine: self.info.storage_engine.into(),
             members: self.routing.as_ref().map(|routing| members(routing.cluster())).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_caller(&self, request: Request<GetCallerRequest>) -> Result<Response<GetCallerResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let identity = caller.identity();
+        Ok(Response::new(GetCallerResponse {
+            subject: identity.subject.clone(),
+            roles: identity.roles.iter().map(|role| role.name().to_owned()).collect(),
+            workspace_id: identity.workspace.clone().unwrap_or_default(),
+            sandbox_id: identity.sandbox.clone().unwrap_or_default(),
+            expire_time: identity.ends_s.map(|seconds| timestamp(seconds.saturating_mul(1_000))),
         }))
     }
 }

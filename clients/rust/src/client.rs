@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status, transport::Channel};
 
 use crate::{
-    Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, Policies,
-    Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Tokens, Topics, Workspaces,
-    leaders::Leaders, server,
+    Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, KnownCaller,
+    Policies, Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Token, Tokens, Topics,
+    Workspaces, leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -130,6 +130,21 @@ impl Client {
     /// [`Error::Unreachable`] when no broker answers.
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         server::info(self).await
+    }
+
+    /// Who the broker takes this client for.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `TOKEN_INVALID` and its like when it takes it for nobody.
+    pub async fn caller(&self) -> Result<KnownCaller, Error> {
+        server::caller(self).await
+    }
+
+    /// The same connection with another token; None: without any. For services that pass on what others have shown them.
+    #[must_use]
+    pub fn acting_as(&self, token: Option<Token>) -> Self {
+        let settings = Arc::new(Settings { token, ..Settings::clone(&self.settings) });
+        Self { settings, ..self.clone() }
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -16,6 +16,12 @@ pub struct DevArgs {
     /// Port for metrics, on the loopback address; 0 takes any free one. Further nodes take the ones behind it
     #[arg(long, default_value_t = 9001)]
     pub metrics_port: u16,
+    /// Port for REST, on the loopback address; 0 takes any free one
+    #[arg(long, default_value_t = 8000)]
+    pub http_port: u16,
+    /// The broker alone, without the control plane and its REST service
+    #[arg(long)]
+    pub no_control_plane: bool,
     /// With several nodes: port for the other nodes, on the loopback address; 0 takes any free one
     #[arg(long, default_value_t = 7001)]
     pub peer_port: u16,

@@ -1,5 +1,6 @@
 //! `tandem dev`.
 
+mod control_plane;
 mod nodes;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,14 +21,22 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
     let started = Box::pin(Broker::start(config)).await;
     let broker = started.map_err(|error| Failure::failed(error.code(), error.to_string()))?;
     let (server, metrics) = (broker.grpc_address(), broker.metrics_address());
+    let control_plane = match control_plane::start(&args, vec![format!("http://{server}")]).await {
+        Ok(control_plane) => control_plane,
+        Err(failure) => {
+            Box::pin(broker.shutdown()).await.ok();
+            return Err(failure);
+        }
+    };
+    let rest = control_plane.as_ref().map(control_plane::url);
     context.output.result(
         || {
             json!({
                 "server": format!("http://{server}"), "metrics": format!("http://{metrics}/metrics"),
-                "data_dir": args.data_dir,
+                "rest": rest, "data_dir": args.data_dir,
             })
         },
-        || welcome(server, metrics, &args),
+        || welcome(server, metrics, rest.as_deref(), &args),
     )?;
     let fatal = tokio::select! {
         error = broker.stopped() => Some(error),
@@ -35,6 +44,9 @@ pub(crate) async fn run(context: &Context, args: DevArgs) -> Result<(), Failure>
         () = parent_ended(&args) => None,
     };
     context.output.note("stopping");
+    if let Some(control_plane) = control_plane {
+        control_plane.shutdown().await;
+    }
     let ended = Box::pin(broker.shutdown()).await;
     match fatal.or(ended.err()) {
         None => Ok(()),
@@ -59,15 +71,15 @@ fn config(args: &DevArgs) -> Config {
     }
 }
 
-fn welcome(server: SocketAddr, metrics: SocketAddr, args: &DevArgs) -> String {
+fn welcome(server: SocketAddr, metrics: SocketAddr, rest: Option<&str>, args: &DevArgs) -> String {
     // The port is part of what to type only where it is not the one that commands look for.
     let option = if server.port() == 8001 { String::new() } else { format!(" --server http://{server}") };
     format!(
         "\
-The broker is ready. Ctrl-C stops it.
+{ready}. Ctrl-C stops {them}.
 
   clients   http://{server}
-  metrics   http://{metrics}/metrics
+{rest}  metrics   http://{metrics}/metrics
   data      {data}
 
 In another terminal:
@@ -81,7 +93,10 @@ and in a third one:
   tandem{option} pub --from alice --to bob 'Hello, Bob'
   tandem{option} history
 ",
-        data = args.data_dir.display()
+        data = args.data_dir.display(),
+        ready = if rest.is_some() { "The broker and the control plane are ready" } else { "The broker is ready" },
+        them = if rest.is_some() { "them" } else { "it" },
+        rest = rest.map_or(String::new(), |rest| format!("  REST      {rest}/docs\n")),
     )
 }
 

@@ -10,6 +10,7 @@ use std::{
 use serde_json::json;
 use tandem_client::{Client, ServerInfo};
 
+use super::control_plane;
 use crate::{args::DevArgs, exit::Failure, run::Context};
 
 /// How long the nodes may take to serve together.
@@ -43,18 +44,29 @@ pub(super) async fn run(context: &Context, args: &DevArgs) -> Result<(), Failure
         () = super::asked_to_stop() => Ok(false),
     };
     let outcome = match ready {
-        Ok(true) => {
-            welcome(context, &places)?;
-            tokio::select! {
-                ended = last_end(context, &mut children) => Err(ended),
-                () = super::asked_to_stop() => Ok(()),
-            }
-        }
+        Ok(true) => serve(context, args, &places, &mut children).await,
         Ok(false) => Ok(()),
         Err(failure) => Err(failure),
     };
     context.output.note("stopping");
     end(children).await;
+    outcome
+}
+
+/// The nodes serve, and the control plane before them.
+async fn serve(context: &Context, args: &DevArgs, places: &[Place], children: &mut [Child]) -> Result<(), Failure> {
+    let endpoints = places.iter().map(|place| format!("http://127.0.0.1:{}", place.port)).collect();
+    let control_plane = control_plane::start(args, endpoints).await?;
+    let outcome = match welcome(context, places, control_plane.as_ref().map(control_plane::url).as_deref()) {
+        Ok(()) => tokio::select! {
+            ended = last_end(context, children) => Err(ended),
+            () = super::asked_to_stop() => Ok(()),
+        },
+        Err(failure) => Err(failure),
+    };
+    if let Some(control_plane) = control_plane {
+        control_plane.shutdown().await;
+    }
     outcome
 }
 
@@ -175,7 +187,7 @@ async fn end(mut children: Vec<Child>) {
     }
 }
 
-fn welcome(context: &Context, places: &[Place]) -> Result<(), Failure> {
+fn welcome(context: &Context, places: &[Place], rest: Option<&str>) -> Result<(), Failure> {
     let address = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let nodes: Vec<_> = places
         .iter()
@@ -187,7 +199,7 @@ fn welcome(context: &Context, places: &[Place]) -> Result<(), Failure> {
         })
         .collect();
     context.output.result(
-        || json!({ "nodes": nodes }),
+        || json!({ "nodes": nodes, "rest": rest }),
         || {
             let rows: Vec<_> = places
                 .iter()
@@ -203,10 +215,11 @@ fn welcome(context: &Context, places: &[Place]) -> Result<(), Failure> {
                 .collect();
             let first = address(places[0].port);
             format!(
-                "{} brokers are ready, one cluster. Ctrl-C stops them.\n\n{}\n\nAny of them serves every client:\n\n  \
+                "{} brokers are ready, one cluster. Ctrl-C stops them.\n\n{}\n{}\nAny of them serves every client:\n\n  \
                  tandem --server http://{first} cluster status\n",
                 places.len(),
-                rows.join("\n")
+                rows.join("\n"),
+                rest.map_or(String::new(), |rest| format!("  REST     {rest}/docs\n"))
             )
         },
     )

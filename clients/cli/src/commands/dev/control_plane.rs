@@ -1,0 +1,34 @@
+//! The control plane of `tandem dev`: in this process, on SQLite.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tandem_control_plane::{BrokerConfig, Config, ControlPlane, DatabaseConfig};
+
+use crate::{args::DevArgs, exit::Failure};
+
+/// Before the broker at these endpoints; None: nobody wants one, or this process is one node of several.
+pub(super) async fn start(args: &DevArgs, endpoints: Vec<String>) -> Result<Option<ControlPlane>, Failure> {
+    if args.no_control_plane || args.node_id.is_some() {
+        return Ok(None);
+    }
+    // As a part of a URL.
+    let file = args.data_dir.join("control-plane.db").display().to_string().replace('%', "%25").replace('?', "%3F");
+    let config = Config {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.http_port)),
+        broker: BrokerConfig { endpoints, ..BrokerConfig::default() },
+        database: DatabaseConfig { url: format!("sqlite:{file}"), ..DatabaseConfig::default() },
+        ..Config::default()
+    };
+    let started = Box::pin(ControlPlane::start(config)).await;
+    started.map(Some).map_err(|error| Failure::Failed {
+        code: error.code(),
+        text: error.to_string(),
+        next: (error.code() == "ADDRESS_IN_USE")
+            .then(|| "stop what listens there, or choose another: --http-port 0 takes any free one".to_owned()),
+    })
+}
+
+/// Where it is found.
+pub(super) fn url(control_plane: &ControlPlane) -> String {
+    format!("http://{}", control_plane.address())
+}

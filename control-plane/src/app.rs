@@ -1,0 +1,119 @@
+//! Wiring: from settings to a service that runs.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tandem_client::Client;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{
+    config::{Config, ConfigError},
+    http::{self, Parts, Rates},
+    metrics::Metrics,
+    service::{caller::Callers, reconciler::Reconciler, workspaces::Workspaces},
+    store::{Store, StoreError},
+};
+
+/// How long requests have to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the control plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be opened.
+    #[error("the database: {0}")]
+    Store(#[from] StoreError),
+    /// The broker's address cannot be used.
+    #[error("setting broker.endpoints: {0}")]
+    Broker(#[from] tandem_client::Error),
+    /// The address is taken, or none of this machine.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// As it was set.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl StartError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) | Self::Broker(_) | Self::Store(StoreError::Address(_)) => "INVALID_CONFIG",
+            Self::Store(_) => "DATABASE_UNAVAILABLE",
+            Self::Listen { .. } => "ADDRESS_IN_USE",
+        }
+    }
+}
+
+/// A control plane that runs.
+#[derive(Debug)]
+pub struct ControlPlane {
+    address: SocketAddr,
+    stopping: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    store: Store,
+}
+
+impl ControlPlane {
+    /// Starts it. The broker need not be there yet; nothing is answered that needs it until it is.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let broker = Client::with_settings(config.client())?;
+        let store = Store::open(&config.database.url, config.database.connections).await?;
+        let listen = |error| StartError::Listen { address: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let (metrics, workspaces) =
+            (Metrics::new(), Workspaces::new(store.clone(), Duration::from_secs(config.deletion_grace_s)));
+        let parts = Parts {
+            store: store.clone(),
+            callers: Callers::new(&broker),
+            workspaces: workspaces.clone(),
+            metrics: Arc::clone(&metrics),
+            broker: broker.clone(),
+            limits: config.limits.clone(),
+            rates: Rates::new(config.limits.requests_per_second),
+        };
+        let router = http::router(parts, &config);
+        let (stopping, stopped) = watch::channel(false);
+        let reconciler = Reconciler::new(store.clone(), workspaces, broker, metrics);
+        let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
+        let serving = tokio::spawn(serve(listener, router, stopped));
+        tracing::info!(%address, database = store.engine(), "ready");
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "this service speaks no TLS: tokens and content can be read on the way to it");
+        }
+        Ok(Self { address, stopping, tasks: vec![serving, reconciling], store })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: lets requests that are under way end, for a while, and lets go of the database.
+    pub async fn shutdown(self) {
+        self.stopping.send_replace(true);
+        for mut task in self.tasks {
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.store.close().await;
+    }
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, mut stopping: watch::Receiver<bool>) {
+    let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the REST service ended");
+    }
+}

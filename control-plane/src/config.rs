@@ -1,0 +1,224 @@
+//! What an operator can set: read once, from a TOML file, the environment and flags.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tandem_client::{Settings, Token};
+
+/// Everything. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address of the REST service. Default `127.0.0.1:8000`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Listen beyond loopback although this service speaks no TLS: something in front of it does. Default false.
+    pub allow_plaintext: bool,
+    /// The broker that it stands before.
+    pub broker: BrokerConfig,
+    /// What it remembers.
+    pub database: DatabaseConfig,
+    /// What requests may ask for.
+    pub limits: Limits,
+    /// Pages whose scripts may call, in a browser.
+    pub cors: CorsConfig,
+    /// How long a deleted workspace can be restored, in seconds. Default 604,800, a week.
+    pub deletion_grace_s: u64,
+    /// Log filter, such as `info` or `tandem_control_plane=debug,warn`. Default `info`.
+    pub log: String,
+}
+
+/// The broker, and who the control plane is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// Where its nodes listen. Default `http://127.0.0.1:8001`.
+    pub endpoints: Vec<String>,
+    /// A token or an API key with the role `admin`, bound to no workspace; read again when it changes. Empty: none, which is
+    /// enough for a broker that is open. Default empty.
+    pub token_file: PathBuf,
+    /// Whose signature on a node's certificate counts, as PEM. Empty: what the system trusts. Default empty.
+    pub ca_file: PathBuf,
+}
+
+/// Where the control plane keeps what it knows.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite:FILE` or `postgres://USER@HOST/NAME`. Default `sqlite:data/control-plane.db`.
+    #[serde(skip_serializing)]
+    pub url: String,
+    /// Connections at once. Default 16.
+    pub connections: u32,
+}
+
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("DatabaseConfig").field("url", &"…").field("connections", &self.connections).finish()
+    }
+}
+
+/// What requests may ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a body. Default 2 MiB.
+    pub max_body_bytes: usize,
+    /// How long a request may take, in milliseconds. Below a minute. Default 30,000.
+    pub request_timeout_ms: u64,
+    /// Requests of one caller in a second. Default 10,000.
+    pub requests_per_second: u32,
+}
+
+/// Pages whose scripts may call.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsConfig {
+    /// Such as `https://console.example`, or `*` alone for all. Default none.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            allow_plaintext: false,
+            broker: BrokerConfig::default(),
+            database: DatabaseConfig::default(),
+            limits: Limits::default(),
+            cors: CorsConfig::default(),
+            deletion_grace_s: 7 * 86_400,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        let endpoints = vec!["http://127.0.0.1:8001".to_owned()];
+        Self { endpoints, token_file: PathBuf::new(), ca_file: PathBuf::new() }
+    }
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: "sqlite:data/control-plane.db".to_owned(), connections: 16 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_body_bytes: 2 << 20, request_timeout_ms: 30_000, requests_per_second: 10_000 }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value is out of its range.
+    #[error("setting {key} is {value}; it must be {expected}")]
+    Value {
+        /// The key in the file.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl Config {
+    /// The settings in a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is no TOML, or has a key that there is not.
+    pub fn read(path: PathBuf) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let read = text.and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()));
+        read.map_err(|reason| ConfigError::File { path, reason })
+    }
+
+    /// Whether all values are ones that they can have.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for the first that is not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |key, value: String, holds: bool, expected| {
+            if holds { Ok(()) } else { Err(ConfigError::Value { key, value, expected }) }
+        };
+        let (limits, plain) = (&self.limits, self.listen.ip().is_loopback() || self.allow_plaintext);
+        check(
+            "listen",
+            self.listen.to_string(),
+            plain,
+            "on loopback; or set allow_plaintext, with TLS in front of it",
+        )?;
+        check("broker.endpoints", "empty".to_owned(), !self.broker.endpoints.is_empty(), "one or more URLs")?;
+        let connections = self.database.connections;
+        check("database.connections", connections.to_string(), (1..=1_000).contains(&connections), "1 to 1,000")?;
+        let body = limits.max_body_bytes;
+        check("limits.max_body_bytes", body.to_string(), (1_024..=64 << 20).contains(&body), "1 KiB to 64 MiB")?;
+        let time = limits.request_timeout_ms;
+        check("limits.request_timeout_ms", time.to_string(), (100..=50_000).contains(&time), "100 to 50,000")?;
+        let rate = limits.requests_per_second;
+        check("limits.requests_per_second", rate.to_string(), rate > 0, "1 or more")?;
+        for origin in &self.cors.allowed_origins {
+            let fits = origin == "*" && self.cors.allowed_origins.len() == 1
+                || ["http://", "https://"].iter().any(|scheme| origin.starts_with(scheme));
+            check("cors.allowed_origins", origin.clone(), fits, "origins such as https://console.example, or * alone")?;
+        }
+        Ok(())
+    }
+
+    /// How the broker is spoken to.
+    pub(crate) fn client(&self) -> Settings {
+        let named = |file: &PathBuf| Some(file.clone()).filter(|file| !file.as_os_str().is_empty());
+        Settings {
+            endpoints: self.broker.endpoints.clone(),
+            token: named(&self.broker.token_file).map(Token::from_file),
+            tls_ca_file: named(&self.broker.ca_file),
+            request_timeout: std::time::Duration::from_millis(self.limits.request_timeout_ms.min(10_000)),
+            user_agent: concat!("tandem-control-plane/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_passwords_are_not_shown() {
+        let database = DatabaseConfig { url: "postgres://u:secret@h/d".to_owned(), ..DatabaseConfig::default() };
+        let config = Config { database, ..Config::default() };
+        config.validate().unwrap();
+        assert!(!format!("{config:?}").contains("secret"));
+        let printed = toml::to_string_pretty(&config).unwrap();
+        assert!(!printed.contains("secret"), "{printed}");
+        assert_eq!(toml::from_str::<Config>(&printed).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let anywhere = Config { listen: SocketAddr::from(([0, 0, 0, 0], 8000)), ..Config::default() };
+        assert!(anywhere.validate().unwrap_err().to_string().contains("listen"));
+        Config { allow_plaintext: true, ..anywhere }.validate().unwrap();
+        let slow = Limits { request_timeout_ms: 60_000, ..Limits::default() };
+        assert!(Config { limits: slow, ..Config::default() }.validate().is_err());
+        let cors = CorsConfig { allowed_origins: vec!["*".to_owned(), "https://a".to_owned()] };
+        assert!(Config { cors, ..Config::default() }.validate().is_err());
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("c.toml"), "lisen = 1").unwrap();
+        assert!(Config::read(dir.path().join("c.toml")).unwrap_err().to_string().contains("lisen"));
+        assert!(Config::read(dir.path().join("d.toml")).unwrap_err().to_string().contains("d.toml"));
+    }
+}

@@ -1,0 +1,171 @@
+//! The edge: HTTP to use cases, and back.
+
+mod body;
+mod door;
+mod observed;
+mod once;
+mod openapi;
+mod operators;
+mod precondition;
+mod problem;
+mod roles;
+mod workspaces;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware::{self, Next},
+    response::Response,
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+pub(crate) use self::door::Rates;
+use self::problem::Problem;
+use crate::{
+    config::{Config, Limits},
+    error::{Failure, Reason},
+    metrics::Metrics,
+    service::{caller::Callers, workspaces::Workspaces},
+    store::Store,
+};
+
+/// Where everything but what operators look at is found.
+pub(crate) const PREFIX: &str = "/api/v1";
+/// Requests and answers are known by this.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What requests are answered with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Edge(Arc<Parts>);
+
+/// See [`Edge`].
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) callers: Callers,
+    pub(crate) workspaces: Workspaces,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The broker, as this control plane.
+    pub(crate) broker: tandem_client::Client,
+    pub(crate) limits: Limits,
+    pub(crate) rates: Rates,
+}
+
+impl std::ops::Deref for Edge {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// All routes, with their description.
+fn described() -> OpenApiRouter<Edge> {
+    let api = OpenApiRouter::new()
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::get, workspaces::replace, workspaces::patch, workspaces::delete))
+        .routes(routes!(workspaces::restore));
+    OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, api)
+}
+
+/// The service.
+pub(crate) fn router(parts: Parts, config: &Config) -> Router {
+    let edge = Edge(Arc::new(parts));
+    let (api, description) = described().split_for_parts();
+    let timeout = Duration::from_millis(config.limits.request_timeout_ms);
+    let api = api
+        .layer(middleware::from_fn_with_state(edge.clone(), once::answer))
+        .layer(middleware::from_fn_with_state(edge.clone(), door::let_in))
+        .merge(operators::routes())
+        .merge(SwaggerUi::new("/docs").url(format!("{PREFIX}/openapi.json"), description))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(unknown_path)
+        .layer(DefaultBodyLimit::max(config.limits.max_body_bytes))
+        .layer(middleware::from_fn(move |request: Request, next: Next| in_time(timeout, request, next)))
+        .layer(cors(config))
+        .layer(middleware::from_fn_with_state(edge.clone(), observed::observe));
+    api.with_state(edge)
+}
+
+/// Scripts of which pages may call, in a browser.
+fn cors(config: &Config) -> CorsLayer {
+    let origins = config.cors.allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let origins = match config.cors.allowed_origins.as_slice() {
+        [all] if all == "*" => AllowOrigin::any(),
+        _ => AllowOrigin::list(origins.collect::<Vec<_>>()),
+    };
+    let named = |names: &[&'static str]| names.iter().copied().map(HeaderName::from_static).collect::<Vec<_>>();
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH])
+        .allow_headers(named(&[
+            "authorization",
+            "content-type",
+            "if-match",
+            "if-none-match",
+            "idempotency-key",
+            "x-request-id",
+        ]))
+        .expose_headers(named(&[
+            "etag",
+            "location",
+            "retry-after",
+            "x-request-id",
+            "server-timing",
+            "ratelimit",
+            "ratelimit-policy",
+            "idempotent-replayed",
+        ]))
+        .max_age(Duration::from_secs(600))
+}
+
+async fn in_time(limit: Duration, request: Request, next: Next) -> Result<Response, Problem> {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(answer) => Ok(answer),
+        Err(_) => {
+            let text = format!(
+                "there was no answer within {} s; look what has become of it before you try again",
+                limit.as_secs()
+            );
+            Err(Failure::new(Reason::RequestTooSlow, text).into())
+        }
+    }
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    let text = format!("nothing is served under {:?}; {PREFIX}/openapi.json says what is", request.uri().path());
+    Failure::new(Reason::UnknownPath, text).into()
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let text = format!("{:?} does not take {}; Allow says what it does", request.uri().path(), request.method());
+    Failure::new(Reason::MethodNotAllowed, text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_row_and_every_row_an_operation() {
+        let description = described().into_openapi();
+        let mut described = Vec::new();
+        for (path, item) in &description.paths.paths {
+            for (method, operation) in openapi::operations(item) {
+                let rule = roles::find(method, path);
+                assert!(
+                    rule.is_some_and(|rule| Some(rule.operation) == operation.operation_id.as_deref()),
+                    "{method} {path}"
+                );
+                assert!(operation.responses.responses.contains_key("default"), "{method} {path} can fail");
+                described.push(roles::find(method, path).map(|rule| rule.operation));
+            }
+        }
+        assert_eq!(described.len(), roles::RULES.len());
+    }
+}

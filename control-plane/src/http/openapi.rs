@@ -1,0 +1,50 @@
+//! What of the description does not stand at the operations.
+
+use utoipa::{
+    OpenApi,
+    openapi::{
+        self,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "AInTandem control plane",
+        description = "Workspaces and the sandboxes in which teams of agents run.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags((name = "workspaces", description = "The tenants: isolation, quotas and retention end at their edge.")),
+    modifiers(&Secured),
+    security(("token" = [])),
+)]
+struct Base;
+
+/// How callers say who they are.
+struct Secured;
+
+impl utoipa::Modify for Secured {
+    fn modify(&self, openapi: &mut openapi::OpenApi) {
+        let bearer = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token or an API key of the broker; none where the broker is open to everybody."))
+            .build();
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The description before the operations.
+pub(crate) fn base() -> openapi::OpenApi {
+    Base::openapi()
+}
+
+/// The operations of a path.
+#[cfg(test)]
+pub(crate) fn operations(item: &openapi::PathItem) -> Vec<(&'static str, &openapi::path::Operation)> {
+    [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put), ("PATCH", &item.patch), ("DELETE", &item.delete)]
+        .into_iter()
+        .filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! Makes true what was begun and not ended, by this control plane or another one: one of those on a database does it at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use tandem_client::Client;
+use tokio::sync::watch;
+
+use super::workspaces::{self, Workspaces};
+use crate::{clock, error::Failure, metrics::Metrics, random, store::Store};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long whoever reconciles has the turn, in milliseconds.
+const TURN_MS: i64 = 10_000;
+/// Resources of one look.
+const MOST: u32 = 100;
+/// Looks until the broker is asked again what it has.
+const LOOKS_UNTIL_LISTED: u64 = 30;
+/// As the database calls the turn.
+const TURN: &str = "reconciler";
+
+/// See above.
+pub(crate) struct Reconciler {
+    store: Store,
+    workspaces: Workspaces,
+    /// The broker, as this control plane.
+    broker: Client,
+    metrics: Arc<Metrics>,
+    /// What others know this one by.
+    holder: String,
+}
+
+impl Reconciler {
+    pub(crate) fn new(store: Store, workspaces: Workspaces, broker: Client, metrics: Arc<Metrics>) -> Self {
+        Self { store, workspaces, broker, metrics, holder: random::id("cp") }
+    }
+
+    /// Until told to stop.
+    pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let mut looks = 0;
+        loop {
+            match self.look(looks).await {
+                Ok(()) => looks += 1,
+                // It is told once a second at most, and the next look tries again.
+                Err(why) => tracing::warn!(code = why.code(), %why, "what is overdue has to wait"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            }
+        }
+        if let Err(error) = self.store.give_back((TURN, &self.holder)).await {
+            tracing::warn!(%error, "the turn is not given back; others wait for its end");
+        }
+    }
+
+    async fn look(&self, looks: u64) -> Result<(), Failure> {
+        let now_ms = clock::unix_ms();
+        if !self.store.lease((TURN, &self.holder), (now_ms, now_ms + TURN_MS)).await? {
+            return Ok(());
+        }
+        let due = self.store.due(now_ms, MOST).await?;
+        self.metrics.overdue.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
+        let mut failed = None;
+        for row in due {
+            if row.kind == workspaces::KIND
+                && let Err(why) = self.workspaces.go_on(&self.broker, row).await
+            {
+                failed = Some(why);
+            }
+        }
+        if looks.is_multiple_of(LOOKS_UNTIL_LISTED) {
+            self.store.forget_old_answers(now_ms).await?;
+            self.workspaces.take_in(&self.broker).await?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}

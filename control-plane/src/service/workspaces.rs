@@ -1,0 +1,391 @@
+//! What can be done with workspaces.
+//!
+//! What is wanted stands in the database first, and is then made true at the broker: at once, by whoever asked, or later by the
+//! reconciler, when the broker did not answer or this process ended in between.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::TryStreamExt as _;
+use tandem_client::{Client, Code, Error as BrokerError};
+
+use super::{
+    caller::Caller,
+    listing::Wanted,
+    workspace::{Document, WorkspaceSettings, check_id, row},
+};
+use crate::{
+    clock,
+    error::{Failure, Reason},
+    random,
+    store::{Query, Resource, Store, StoreError},
+};
+
+/// As the database calls them.
+pub(crate) const KIND: &str = "workspace";
+/// Their states.
+pub(crate) const CREATING: &str = "creating";
+pub(crate) const ACTIVE: &str = "active";
+pub(crate) const UPDATING: &str = "updating";
+pub(crate) const DELETING: &str = "deleting";
+pub(crate) const FAILED: &str = "failed";
+/// Until somebody else goes on with what is under way: longer than any request may take.
+const OVERDUE_MS: i64 = 60_000;
+
+/// A workspace that somebody wants.
+#[derive(Debug, Clone)]
+pub(crate) struct NewWorkspace {
+    /// None: one is made up.
+    pub(crate) id: Option<String>,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) settings: WorkspaceSettings,
+}
+
+/// What is to be changed; None: it stays.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) settings: Option<WorkspaceSettings>,
+}
+
+/// What came of trying to make something true at the broker.
+pub(crate) enum Settled {
+    Done,
+    /// The broker did not say; it is tried again.
+    Later,
+    /// It cannot be.
+    Refused(Failure),
+}
+
+impl Settled {
+    fn of(result: Result<(), BrokerError>) -> Self {
+        match result {
+            Ok(()) => Self::Done,
+            Err(error) if is_unclear(&error) => {
+                tracing::warn!(%error, "the broker does not say; it is tried again");
+                Self::Later
+            }
+            Err(error) => Self::Refused(error.into()),
+        }
+    }
+}
+
+/// Whether another try may have another end.
+fn is_unclear(error: &BrokerError) -> bool {
+    match error {
+        BrokerError::Refused(refusal) => {
+            matches!(refusal.code, Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::Unknown)
+        }
+        _ => true,
+    }
+}
+
+fn is(result: &Result<(), BrokerError>, reason: &str) -> bool {
+    result.as_ref().is_err_and(|error| error.reason() == reason)
+}
+
+/// The workspaces. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Workspaces {
+    store: Store,
+    /// How long one that is deleted can still be taken back.
+    grace: Duration,
+}
+
+impl Workspaces {
+    pub(crate) fn new(store: Store, grace: Duration) -> Self {
+        Self { store, grace }
+    }
+
+    /// Makes a workspace. In state `creating`: the broker did not say whether it has it, and it is made when it does.
+    pub(crate) async fn create(&self, caller: &Caller, new: NewWorkspace) -> Result<Resource, Failure> {
+        caller.in_all()?;
+        let id = new.id.unwrap_or_else(|| random::id("ws"));
+        check_id(&id)?;
+        let document = Document { description: new.description, settings: new.settings, ..Document::default() };
+        document.check(&new.name)?;
+        let now_ms = clock::unix_ms();
+        let row = Resource {
+            state: CREATING.to_owned(),
+            due_ms: now_ms + OVERDUE_MS,
+            ..row(&id, &new.name, &document, now_ms)?
+        };
+        self.store.insert(&row).await?;
+        let created = caller.broker.workspaces().create(id.as_str()).await.map(drop);
+        if let Err(error @ BrokerError::Unreachable { .. }) = created {
+            // Nothing was sent.
+            self.store.remove(&row).await?;
+            return Err(error.into());
+        }
+        let settled = match Settled::of(created) {
+            Settled::Done => match self.apply(&caller.broker, &row).await {
+                Settled::Refused(why) => {
+                    // It was made a moment ago, and nobody knows of it yet.
+                    self.take_back(&caller.broker, row).await?;
+                    return Err(why);
+                }
+                settled => settled,
+            },
+            settled => settled,
+        };
+        match settled {
+            Settled::Done => self.settle(row, ACTIVE).await,
+            Settled::Later => Ok(row),
+            Settled::Refused(why) => {
+                self.store.remove(&row).await?;
+                Err(why)
+            }
+        }
+    }
+
+    /// Deletes what was made a moment ago, now or as soon as it can be.
+    async fn take_back(&self, broker: &Client, row: Resource) -> Result<(), Failure> {
+        let row = self.store.update(&Resource { state: DELETING.to_owned(), due_ms: clock::unix_ms(), ..row }).await?;
+        self.end(broker, &row).await.map(drop)
+    }
+
+    /// One workspace.
+    pub(crate) async fn get(&self, caller: &Caller, id: &str) -> Result<Resource, Failure> {
+        caller.in_workspace(id)?;
+        self.find(id).await
+    }
+
+    async fn find(&self, id: &str) -> Result<Resource, Failure> {
+        // No id has a NUL, which PostgreSQL cannot even look for.
+        let found = if id.contains('\0') { None } else { self.store.get(KIND, id).await? };
+        found.ok_or_else(|| {
+            Failure::new(Reason::UnknownWorkspace, format!("there is no workspace {id:?}; look at the list of them"))
+        })
+    }
+
+    /// Those that the caller may see.
+    pub(crate) async fn list(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+    ) -> Result<(Vec<Resource>, Option<String>), Failure> {
+        let query = Query {
+            kind: KIND,
+            scope: None,
+            id: caller.workspace(),
+            name_prefix: &wanted.name_prefix,
+            state: &wanted.state,
+            order: wanted.order,
+            after: wanted.after.as_ref().map(|(by, id)| (by.as_str(), id.as_str())),
+            most: wanted.most,
+        };
+        let page = self.store.list(&query).await?;
+        Ok((page.resources, page.next.map(|place| wanted.cursor(&place))))
+    }
+
+    /// Changes a workspace, as long as it has the revision that the caller has seen. In state `updating`: the broker did not say
+    /// whether it knows of that; it is told until it does.
+    pub(crate) async fn change(
+        &self,
+        caller: &Caller,
+        id: &str,
+        seen: Option<i64>,
+        change: impl FnOnce(&Document, &str) -> Result<Changes, Failure>,
+    ) -> Result<Resource, Failure> {
+        let before = self.get(caller, id).await?;
+        at_rest(&before, seen)?;
+        let document = Document::of(&before)?;
+        let changes = change(&document, &before.name)?;
+        let name = changes.name.unwrap_or_else(|| before.name.clone());
+        let changed = Document {
+            description: changes.description.unwrap_or_else(|| document.description.clone()),
+            settings: changes.settings.unwrap_or_else(|| document.settings.clone()),
+            error: String::new(),
+            ..document
+        };
+        changed.check(&name)?;
+        let now_ms = clock::unix_ms();
+        let row = Resource { name, document: changed.encode()?, update_ms: now_ms, ..before.clone() };
+        if document.settings == changed.settings && before.state == ACTIVE {
+            return Ok(self.store.update(&row).await?);
+        }
+        let row = Resource { state: UPDATING.to_owned(), due_ms: now_ms + OVERDUE_MS, ..row };
+        let row = self.store.update(&row).await?;
+        match self.apply(&caller.broker, &row).await {
+            Settled::Done => self.settle(row, ACTIVE).await,
+            Settled::Later => Ok(row),
+            Settled::Refused(why) => {
+                self.store.update(&Resource { revision: row.revision, ..before }).await?;
+                Err(why)
+            }
+        }
+    }
+
+    /// Deletes a workspace after its time of grace, or at once; None: it is gone.
+    pub(crate) async fn delete(
+        &self,
+        caller: &Caller,
+        id: &str,
+        seen: Option<i64>,
+        force: bool,
+    ) -> Result<Option<Resource>, Failure> {
+        let before = self.get(caller, id).await?;
+        if before.state != DELETING {
+            at_rest(&before, seen)?;
+        } else if seen.is_some_and(|seen| seen != before.revision) {
+            return Err(StoreError::Changed.into());
+        } else if !force {
+            return Ok(Some(before));
+        }
+        let now_ms = clock::unix_ms();
+        let grace_ms = if force { 0 } else { i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX) };
+        let delete_ms = now_ms.saturating_add(grace_ms);
+        let document = Document { delete_ms, error: String::new(), ..Document::of(&before)? };
+        let due_ms = if force { now_ms + OVERDUE_MS } else { delete_ms };
+        let (state, document) = (DELETING.to_owned(), document.encode()?);
+        let row = self.store.update(&Resource { state, document, due_ms, update_ms: now_ms, ..before }).await?;
+        if !force {
+            return Ok(Some(row));
+        }
+        Ok(if self.end(&caller.broker, &row).await? { None } else { Some(row) })
+    }
+
+    /// Takes a deletion back for which it is not too late.
+    pub(crate) async fn restore(&self, caller: &Caller, id: &str) -> Result<Resource, Failure> {
+        let before = self.get(caller, id).await?;
+        let document = Document::of(&before)?;
+        let now_ms = clock::unix_ms();
+        if before.state != DELETING {
+            return Ok(before);
+        }
+        if document.delete_ms <= now_ms {
+            return Err(Failure::new(
+                Reason::BeingDeleted,
+                format!("it is too late: workspace {id:?} is being deleted"),
+            ));
+        }
+        let document = Document { delete_ms: 0, ..document }.encode()?;
+        let row = Resource { state: ACTIVE.to_owned(), document, due_ms: 0, update_ms: now_ms, ..before };
+        Ok(self.store.update(&row).await?)
+    }
+
+    /// Goes on with what is overdue, as far as it goes.
+    pub(crate) async fn go_on(&self, broker: &Client, row: Resource) -> Result<(), Failure> {
+        if row.state == DELETING {
+            return self.end(broker, &row).await.map(drop);
+        }
+        if row.state == CREATING {
+            let created = broker.workspaces().create(row.id.as_str()).await.map(drop);
+            if !is(&created, "WORKSPACE_EXISTS") {
+                match Settled::of(created) {
+                    Settled::Done => {}
+                    Settled::Later => return Ok(()),
+                    Settled::Refused(why) => return self.fail(row, &why).await,
+                }
+            }
+        }
+        match self.apply(broker, &row).await {
+            Settled::Done => self.settle(row, ACTIVE).await.map(drop),
+            Settled::Later => Ok(()),
+            Settled::Refused(why) => self.fail(row, &why).await,
+        }
+    }
+
+    /// Takes in workspaces that the broker has and this control plane does not know.
+    pub(crate) async fn take_in(&self, broker: &Client) -> Result<(), Failure> {
+        let mut known = pin!(broker.workspaces().list());
+        while let Some(workspace) = known.try_next().await? {
+            let id = workspace.workspace_id;
+            if self.store.get(KIND, &id).await?.is_some() {
+                continue;
+            }
+            let quotas = broker.workspaces().quotas(id.as_str()).await?;
+            let settings = WorkspaceSettings::of_broker(workspace.settings, quotas);
+            let document = Document { settings, ..Document::default() };
+            let row = Resource { state: ACTIVE.to_owned(), ..row(&id, &id, &document, clock::unix_ms())? };
+            match self.store.insert(&row).await {
+                Ok(()) => tracing::info!(workspace = id, "a workspace of the broker is taken in"),
+                Err(StoreError::NameTaken) => {
+                    tracing::warn!(
+                        workspace = id,
+                        "a workspace of the broker is not taken in: another has its id as a name"
+                    );
+                }
+                // Somebody else was quicker.
+                Err(StoreError::IdTaken) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the broker what a workspace does and may take.
+    async fn apply(&self, broker: &Client, row: &Resource) -> Settled {
+        let document = match Document::of(row) {
+            Ok(document) => document,
+            Err(why) => return Settled::Refused(why),
+        };
+        let (settings, quotas) = document.settings.for_broker();
+        let updated = broker.workspaces().update(row.id.as_str(), settings).await.map(drop);
+        match Settled::of(updated) {
+            Settled::Done => Settled::of(broker.workspaces().set_quotas(row.id.as_str(), quotas).await.map(drop)),
+            settled => settled,
+        }
+    }
+
+    /// Ends a workspace for good: its keys, its tokens, its data; false: not yet.
+    async fn end(&self, broker: &Client, row: &Resource) -> Result<bool, Failure> {
+        match Settled::of(self.end_at_broker(broker, &row.id).await) {
+            Settled::Done => match self.store.remove(row).await {
+                // Gone is gone, whoever has done it.
+                Ok(()) | Err(StoreError::Changed) => Ok(true),
+                Err(error) => Err(error.into()),
+            },
+            Settled::Later => Ok(false),
+            Settled::Refused(why) => Err(why),
+        }
+    }
+
+    async fn end_at_broker(&self, broker: &Client, id: &str) -> Result<(), BrokerError> {
+        // Keys first: while one holds somebody may still come in.
+        let keys: Vec<_> = broker.keys().list().try_collect().await?;
+        for key in keys.into_iter().filter(|key| key.workspace_id == id) {
+            broker.keys().revoke(key.key_id).await?;
+        }
+        let tokens: Vec<_> = broker.tokens().list().try_collect().await?;
+        for token in tokens.into_iter().filter(|token| token.workspace_id == id && token.revoke_time.is_none()) {
+            broker.tokens().revoke(token.token_id, "", None).await?;
+        }
+        let deleted = broker.workspaces().delete(id).await;
+        if is(&deleted, "UNKNOWN_WORKSPACE") { Ok(()) } else { deleted }
+    }
+
+    /// What was under way is done. Where somebody else was quicker it is as he has left it.
+    async fn settle(&self, row: Resource, state: &str) -> Result<Resource, Failure> {
+        match self.store.update(&Resource { state: state.to_owned(), due_ms: 0, ..row.clone() }).await {
+            Ok(settled) => Ok(settled),
+            Err(StoreError::Changed) => self.find(&row.id).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn fail(&self, row: Resource, why: &Failure) -> Result<(), Failure> {
+        tracing::warn!(workspace = row.id, code = why.code(), %why, "a workspace cannot be as it should");
+        let document = Document { error: format!("{}: {why}", why.code()), ..Document::of(&row)? }.encode()?;
+        self.settle(Resource { document, ..row }, FAILED).await.map(drop)
+    }
+}
+
+/// Whether nothing is under way with a workspace, and it is the one that was seen.
+fn at_rest(row: &Resource, seen: Option<i64>) -> Result<(), Failure> {
+    if seen.is_some_and(|seen| seen != row.revision) {
+        return Err(StoreError::Changed.into());
+    }
+    match row.state.as_str() {
+        DELETING => {
+            let text = format!("workspace {:?} is to be deleted; restore it first", row.id);
+            Err(Failure::new(Reason::BeingDeleted, text))
+        }
+        CREATING | UPDATING => {
+            let text = format!("workspace {:?} is {} just now; try again", row.id, row.state);
+            Err(Failure::new(Reason::Busy, text).after(Duration::from_secs(1)))
+        }
+        _ => Ok(()),
+    }
+}

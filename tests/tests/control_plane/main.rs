@@ -1,0 +1,6 @@
+//! The REST service of the control plane, before a real broker.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod stage;
+mod workspaces;
