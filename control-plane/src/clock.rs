@@ -13,3 +13,8 @@ pub(crate) fn unix_ms() -> i64 {
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// For times that others read.
+pub(crate) fn system() -> SystemTime {
+    SystemTime::now()
+}

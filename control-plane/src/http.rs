@@ -1,14 +1,24 @@
 //! The edge: HTTP to use cases, and back.
 
+mod agents;
+mod api_keys;
+mod approvals;
+mod audit;
 mod body;
+mod dead_letters;
 mod door;
+mod events;
+mod message;
+mod messages;
 mod observed;
 mod once;
 mod openapi;
 mod operators;
+mod policies;
 mod precondition;
 mod problem;
 mod roles;
+mod time;
 mod workspaces;
 
 use std::{sync::Arc, time::Duration};
@@ -68,7 +78,22 @@ fn described() -> OpenApiRouter<Edge> {
     let api = OpenApiRouter::new()
         .routes(routes!(workspaces::list, workspaces::create))
         .routes(routes!(workspaces::get, workspaces::replace, workspaces::patch, workspaces::delete))
-        .routes(routes!(workspaces::restore));
+        .routes(routes!(workspaces::restore))
+        .routes(routes!(messages::list, messages::publish))
+        .routes(routes!(messages::get))
+        .routes(routes!(messages::broadcast))
+        .routes(routes!(agents::discover, agents::search))
+        .routes(routes!(policies::get, policies::set, policies::remove))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::deny))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(events::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke));
     OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, api)
 }
 

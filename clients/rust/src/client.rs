@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
 
 use crate::{
     Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, KnownCaller,
@@ -21,6 +25,8 @@ pub struct Client {
     /// The endpoints, as errors name them.
     endpoint: Arc<str>,
     leaders: Arc<Leaders>,
+    /// How all requests of this clone are called.
+    request_id: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -40,7 +46,7 @@ impl Client {
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
         let channel = settings.channel()?;
         let endpoint = settings.endpoints.join(", ").into();
-        Ok(Self { channel, settings: Arc::new(settings), endpoint, leaders: Arc::default() })
+        Ok(Self { channel, settings: Arc::new(settings), endpoint, leaders: Arc::default(), request_id: None })
     }
 
     /// Publishes into a workspace.
@@ -147,6 +153,13 @@ impl Client {
         Self { settings, ..self.clone() }
     }
 
+    /// The same connection, all of whose requests are called so (`x-request-id`, up to 64 bytes of ASCII): by this the audit of the
+    /// broker and the logs of whoever stands before it can be put together. What cannot be sent is left out.
+    #[must_use]
+    pub fn with_request_id(&self, request_id: &str) -> Self {
+        Self { request_id: request_id.parse().ok(), ..self.clone() }
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
@@ -164,6 +177,9 @@ impl Client {
         let mut request = Request::new(body);
         if let Some(token) = &self.settings.token {
             token.put(request.metadata_mut());
+        }
+        if let Some(request_id) = &self.request_id {
+            request.metadata_mut().insert("x-request-id", request_id.clone());
         }
         request
     }

@@ -14,7 +14,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 
-use super::{Edge, problem::Problem, roles};
+use super::{Edge, REQUEST_ID, problem::Problem, roles};
 use crate::{
     clock,
     error::{Failure, Reason},
@@ -37,6 +37,8 @@ pub(crate) async fn let_in(State(edge): State<Edge>, path: MatchedPath, mut requ
     let room = edge.rates.take(caller.subject());
     let mut answer = match room {
         Ok(_) => {
+            let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let caller = caller.named(id);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

@@ -13,7 +13,7 @@ use crate::{clock, random};
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Goes around everything else.
-pub(crate) async fn observe(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let began = clock::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -22,6 +22,9 @@ pub(crate) async fn observe(State(edge): State<Edge>, request: Request, next: Ne
         id.to_str().is_ok_and(fits)
     });
     let id = given.cloned().or_else(|| HeaderValue::try_from(random::id("req")).ok());
+    if let Some(id) = &id {
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+    }
     edge.metrics.under_way.inc();
     let under_way = UnderWay(&edge);
     let mut answer = next.run(request).await;

@@ -15,7 +15,17 @@ use utoipa::{
         description = "Workspaces and the sandboxes in which teams of agents run.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    tags((name = "workspaces", description = "The tenants: isolation, quotas and retention end at their edge.")),
+    tags(
+        (name = "workspaces", description = "The tenants: isolation, quotas and retention end at their edge."),
+        (name = "messages", description = "What is said, and the log of it."),
+        (name = "agents", description = "Who is there, and can do what."),
+        (name = "policies", description = "Who may say what to whom."),
+        (name = "approvals", description = "What waits for a human."),
+        (name = "dead-letters", description = "What left its inbox without being acknowledged."),
+        (name = "events", description = "What happens."),
+        (name = "audit", description = "What was done, and by whom, in a chain of hashes."),
+        (name = "api-keys", description = "What programs show that stay the same for long."),
+    ),
     modifiers(&Secured),
     security(("token" = [])),
 )]

@@ -74,10 +74,13 @@ fn status(reason: Reason) -> StatusCode {
     }
 }
 
-/// As `google.rpc.Code` maps to HTTP.
-fn status_of(kind: Code) -> StatusCode {
+/// As `google.rpc.Code` maps to HTTP, but for states that forbid something: they are conflicts here.
+fn status_of(code: &str, kind: Code) -> StatusCode {
     match kind {
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        // It is asked with `If-Match`.
+        Code::FailedPrecondition if code == "POLICY_CHANGED" => StatusCode::PRECONDITION_FAILED,
+        Code::FailedPrecondition => StatusCode::CONFLICT,
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -95,7 +98,7 @@ impl IntoResponse for Problem {
         let code = self.0.code().to_owned();
         let (status, detail, fields, retry) = match self.0 {
             Failure::Refused { reason, text, fields, retry } => (status(reason), text, fields, retry),
-            Failure::ByBroker { kind, text, fields, retry, .. } => (status_of(kind), text, fields, retry),
+            Failure::ByBroker { kind, text, fields, retry, .. } => (status_of(&code, kind), text, fields, retry),
         };
         let document = ProblemDocument {
             kind: format!("https://aintandem.dev/errors#{}", code.to_lowercase()),

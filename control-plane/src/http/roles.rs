@@ -14,6 +14,12 @@ pub(crate) struct Rule {
 }
 
 const ADMIN: &[&str] = &["admin"];
+/// Takes part in the conversation.
+const SPEAK: &[&str] = &["admin", "developer", "sandbox"];
+/// Arranges a workspace.
+const ARRANGE: &[&str] = &["admin", "developer"];
+/// Reads what others have said.
+const READ: &[&str] = &["admin", "developer", "auditor"];
 /// Looks up who and what there is.
 const LOOK_UP: &[&str] = &["admin", "operator", "developer", "approver", "auditor", "sandbox"];
 
@@ -35,6 +41,26 @@ pub(crate) const RULES: &[Rule] = &[
     rule("PATCH", "/api/v1/workspaces/{id}", "update_workspace", ADMIN),
     rule("DELETE", "/api/v1/workspaces/{id}", "delete_workspace", ADMIN),
     rule("POST", "/api/v1/workspaces/{id}/restore", "restore_workspace", ADMIN),
+    rule("GET", "/api/v1/messages", "list_messages", READ),
+    rule("POST", "/api/v1/messages", "publish_message", SPEAK),
+    rule("GET", "/api/v1/messages/{id}", "get_message", READ),
+    rule("POST", "/api/v1/broadcast", "broadcast_message", SPEAK),
+    rule("GET", "/api/v1/agents/discover", "discover_agents", LOOK_UP),
+    rule("POST", "/api/v1/agents/discover", "search_agents", LOOK_UP),
+    rule("GET", "/api/v1/policies", "get_policy", &["admin", "developer", "auditor", "approver"]),
+    rule("PUT", "/api/v1/policies", "set_policy", ADMIN),
+    rule("DELETE", "/api/v1/policies", "remove_policy", ADMIN),
+    rule("GET", "/api/v1/approvals", "list_approvals", &["admin", "developer", "auditor", "approver"]),
+    rule("GET", "/api/v1/approvals/{id}", "get_approval", &["admin", "developer", "auditor", "approver", "sandbox"]),
+    rule("POST", "/api/v1/approvals/{id}/approve", "approve_message", &["admin", "approver"]),
+    rule("POST", "/api/v1/approvals/{id}/deny", "deny_message", &["admin", "approver"]),
+    rule("GET", "/api/v1/dead-letters", "list_dead_letters", READ),
+    rule("POST", "/api/v1/dead-letters/redrive", "redrive_dead_letters", ARRANGE),
+    rule("GET", "/api/v1/events", "list_events", &["admin", "operator", "developer", "approver", "auditor"]),
+    rule("GET", "/api/v1/audit", "list_audit_records", &["admin", "auditor"]),
+    rule("GET", "/api/v1/api-keys", "list_api_keys", &["admin", "auditor"]),
+    rule("POST", "/api/v1/api-keys", "create_api_key", ADMIN),
+    rule("DELETE", "/api/v1/api-keys/{id}", "revoke_api_key", ADMIN),
 ];
 
 /// The row of an operation.

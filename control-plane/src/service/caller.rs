@@ -34,6 +34,11 @@ impl Caller {
         &self.known.subject
     }
 
+    /// The same, in whose name a request of this id is made.
+    pub(crate) fn named(self, request_id: &str) -> Self {
+        Self { broker: self.broker.with_request_id(request_id), ..self }
+    }
+
     /// The workspace that the caller is bound to; None: all.
     pub(crate) fn workspace(&self) -> Option<&str> {
         Some(self.known.workspace_id.as_str()).filter(|workspace| !workspace.is_empty())

@@ -1,0 +1,49 @@
+//! Times as they are written outside: RFC 3339, in UTC, to the millisecond.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::Failure;
+
+/// The last second that RFC 3339 can write, for what is never.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// A time of the database.
+pub(crate) fn of_ms(unix_ms: i64) -> String {
+    let since = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0)).min(LAST);
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+}
+
+/// A time of the broker; None: it has given none.
+pub(crate) fn of(timestamp: Option<&prost_types::Timestamp>) -> Option<String> {
+    SystemTime::try_from(*timestamp?).ok().map(of_system)
+}
+
+/// A time of this machine.
+pub(crate) fn of_system(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+}
+
+/// A time that a caller has written.
+pub(crate) fn read(field: &str, text: Option<&str>) -> Result<Option<SystemTime>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    humantime::parse_rfc3339(text)
+        .map(Some)
+        .map_err(|_| Failure::field(field, format!("{text:?} is no time such as 2026-11-22T10:00:00Z")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_for_all() {
+        assert_eq!(of_ms(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(of_ms(i64::MAX), "9999-12-31T23:59:59.000Z");
+        let time = prost_types::Timestamp { seconds: 1, nanos: 5_000_000 };
+        assert_eq!(of(Some(&time)).as_deref(), Some("1970-01-01T00:00:01.005Z"));
+        assert_eq!(of(None), None);
+        assert_eq!(read("t", Some("1970-01-01T00:00:01Z")).unwrap(), Some(UNIX_EPOCH + Duration::from_secs(1)));
+        assert!(read("t", Some("yesterday")).unwrap_err().to_string().starts_with("t: "));
+    }
+}
