@@ -3,7 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tandem_client::Client;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     config::{Config, ConfigError},
@@ -70,6 +74,7 @@ impl ControlPlane {
         let listen = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let (stopping, stopped) = watch::channel(false);
         let (metrics, workspaces) =
             (Metrics::new(), Workspaces::new(store.clone(), Duration::from_secs(config.deletion_grace_s)));
         let parts = Parts {
@@ -80,9 +85,10 @@ impl ControlPlane {
             broker: broker.clone(),
             limits: config.limits.clone(),
             rates: Rates::new(config.limits.requests_per_second),
+            sockets: Arc::new(Semaphore::new(config.limits.max_websockets)),
+            stopping: stopped.clone(),
         };
         let router = http::router(parts, &config);
-        let (stopping, stopped) = watch::channel(false);
         let reconciler = Reconciler::new(store.clone(), workspaces, broker, metrics);
         let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
         let serving = tokio::spawn(serve(listener, router, stopped));

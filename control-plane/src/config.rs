@@ -68,6 +68,8 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// Requests of one caller in a second. Default 10,000.
     pub requests_per_second: u32,
+    /// WebSockets that are open at once. Default 1,000.
+    pub max_websockets: usize,
 }
 
 /// Pages whose scripts may call.
@@ -108,7 +110,7 @@ impl Default for DatabaseConfig {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body_bytes: 2 << 20, request_timeout_ms: 30_000, requests_per_second: 10_000 }
+        Self { max_body_bytes: 2 << 20, request_timeout_ms: 30_000, requests_per_second: 10_000, max_websockets: 1_000 }
     }
 }
 
@@ -170,6 +172,8 @@ impl Config {
         check("limits.request_timeout_ms", time.to_string(), (100..=50_000).contains(&time), "100 to 50,000")?;
         let rate = limits.requests_per_second;
         check("limits.requests_per_second", rate.to_string(), rate > 0, "1 or more")?;
+        let sockets = limits.max_websockets;
+        check("limits.max_websockets", sockets.to_string(), (1..=100_000).contains(&sockets), "1 to 100,000")?;
         for origin in &self.cors.allowed_origins {
             let fits = origin == "*" && self.cors.allowed_origins.len() == 1
                 || ["http://", "https://"].iter().any(|scheme| origin.starts_with(scheme));

@@ -63,6 +63,12 @@ reasons! {
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED";
     /// A request with the idempotency key is under way.
     IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE";
+    /// As many WebSockets are open as there may be.
+    TooManySockets = "TOO_MANY_SOCKETS";
+    /// A delivery that is not out on this socket.
+    UnknownDelivery = "UNKNOWN_DELIVERY";
+    /// The control plane stops.
+    ShuttingDown = "SHUTTING_DOWN";
     /// The caller sends more requests than it may.
     TooManyRequests = "TOO_MANY_REQUESTS";
     /// No broker answers.
@@ -145,6 +151,13 @@ impl Failure {
         let text = text.into();
         tracing::error!(error = text, "a request failed");
         Self::new(Reason::Internal, "the control plane failed; its log says why")
+    }
+
+    /// When another try may help.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry, .. } | Self::ByBroker { retry, .. } => *retry,
+        }
     }
 
     pub(crate) fn code(&self) -> &str {

@@ -20,6 +20,7 @@ mod problem;
 mod roles;
 mod time;
 mod workspaces;
+mod ws;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -63,6 +65,9 @@ pub(crate) struct Parts {
     pub(crate) broker: tandem_client::Client,
     pub(crate) limits: Limits,
     pub(crate) rates: Rates,
+    /// Places for WebSockets.
+    pub(crate) sockets: Arc<Semaphore>,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl std::ops::Deref for Edge {
@@ -101,16 +106,17 @@ fn described() -> OpenApiRouter<Edge> {
 pub(crate) fn router(parts: Parts, config: &Config) -> Router {
     let edge = Edge(Arc::new(parts));
     let (api, description) = described().split_for_parts();
-    let timeout = Duration::from_millis(config.limits.request_timeout_ms);
+    let limits = config.limits.clone();
     let api = api
         .layer(middleware::from_fn_with_state(edge.clone(), once::answer))
         .layer(middleware::from_fn_with_state(edge.clone(), door::let_in))
         .merge(operators::routes())
+        .merge(ws::routes())
         .merge(SwaggerUi::new("/docs").url(format!("{PREFIX}/openapi.json"), description))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(config.limits.max_body_bytes))
-        .layer(middleware::from_fn(move |request: Request, next: Next| in_time(timeout, request, next)))
+        .layer(middleware::from_fn(move |request: Request, next: Next| in_bounds(limits.clone(), request, next)))
         .layer(cors(config))
         .layer(middleware::from_fn_with_state(edge.clone(), observed::observe));
     api.with_state(edge)
@@ -149,7 +155,14 @@ fn cors(config: &Config) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-async fn in_time(limit: Duration, request: Request, next: Next) -> Result<Response, Problem> {
+async fn in_bounds(limits: Limits, request: Request, next: Next) -> Result<Response, Problem> {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if let Some(length) = length.filter(|length| *length > limits.max_body_bytes as u64) {
+        let text = format!("the body has {length} bytes; at most {} are read", limits.max_body_bytes);
+        return Err(Failure::new(Reason::BodyTooLarge, text).into());
+    }
+    let limit = Duration::from_millis(limits.request_timeout_ms);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(answer) => Ok(answer),
         Err(_) => {

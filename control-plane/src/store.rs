@@ -12,9 +12,10 @@ mod migrations;
 mod pages;
 mod resources;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use sqlx::{AnyPool, any::AnyPoolOptions, sqlite::SqliteConnectOptions};
+use tokio::sync::{Mutex, MutexGuard};
 
 pub(crate) use self::{
     answers::{Answer, Known},
@@ -64,6 +65,8 @@ impl From<sqlx::Error> for StoreError {
 pub(crate) struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    /// Of those of this process that want to write to SQLite.
+    turns: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +119,16 @@ impl Store {
         }
         let pool = options.connect(&url).await?;
         migrations::run(&pool, dialect).await?;
-        Ok(Self { pool, dialect })
+        Ok(Self { pool, dialect, turns: Arc::default() })
+    }
+
+    /// The turn to write. SQLite has one writer: who waits for it here is woken when it is his turn, and who waits there sleeps,
+    /// looks, and sleeps longer. PostgreSQL has many.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.dialect {
+            Dialect::Sqlite => Some(self.turns.lock().await),
+            Dialect::Postgres => None,
+        }
     }
 
     /// Whether the database answers.

@@ -54,11 +54,29 @@ pub async fn ask(
     lines: &[(&str, &str)],
     body: impl AsRef<[u8]>,
 ) -> Answer {
+    send(address, (method, path, "1.0"), lines, body.as_ref()).await
+}
+
+/// The same in HTTP/1.1, which some things need, for an answer after which the connection ends.
+///
+/// # Panics
+/// When nobody answers, or not in HTTP.
+pub async fn ask_1_1(address: SocketAddr, (method, path): (&str, &str), lines: &[(&str, &str)]) -> Answer {
+    let last = [("Connection", "close")];
+    let lines: Vec<_> = lines.iter().chain(&last).copied().collect();
+    send(address, (method, path, "1.1"), &lines, &[]).await
+}
+
+async fn send(
+    address: SocketAddr,
+    (method, path, version): (&str, &str, &str),
+    lines: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let mut connection = TcpStream::connect(address).await.expect("somebody listens on the port");
-    let body = body.as_ref();
     let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{lines}{length}\r\n");
+    let head = format!("{method} {path} HTTP/{version}\r\nHost: {address}\r\n{lines}{length}\r\n");
     connection.write_all(head.as_bytes()).await.expect("the request is taken");
     // Whoever refuses a body does not read it to its end.
     connection.write_all(body).await.ok();

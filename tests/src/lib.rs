@@ -29,7 +29,7 @@ mod tandem;
 
 pub use clock::{now, unix_nanos};
 pub use home::Home;
-pub use http::{Answer, ask, get};
+pub use http::{Answer, ask, ask_1_1, get};
 pub use message::{at_priority, broadcast, direct, named};
 pub use process::{BrokerProcess, Exit, broker_binary, broker_command, control_plane_command, run_to_exit};
 pub use random::Random;

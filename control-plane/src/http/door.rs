@@ -82,7 +82,7 @@ async fn known(
 }
 
 /// The token behind the scheme, whose case does not matter; None: there is none, and the broker says whether there must be one.
-fn token(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = shown.next() else { return Ok(None) };
     if shown.next().is_some() {

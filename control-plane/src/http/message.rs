@@ -129,7 +129,6 @@ pub(crate) struct NewMessage {
     #[serde(rename = "type")]
     kind: Kind,
     /// What it says: any JSON; with another `content_type` a text, with `content_encoding` one that holds bytes.
-    #[schema(value_type = Object)]
     content: Value,
     /// Of `content`. Unset: `application/json`.
     #[schema(max_length = 128)]
@@ -258,7 +257,6 @@ pub(crate) struct ShownMessage {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<Kind>,
     /// JSON where it is that; else a text, which holds bytes where `content_encoding` says so.
-    #[schema(value_type = Object)]
     content: Value,
     content_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]

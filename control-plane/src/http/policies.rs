@@ -25,7 +25,6 @@ pub(crate) struct ShownPolicy {
     /// Rises with every change; 0: there was never one.
     revision: u64,
     /// Null: everybody may talk to everybody.
-    #[schema(value_type = Object)]
     policy: Value,
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]

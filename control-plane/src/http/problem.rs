@@ -57,7 +57,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::InvalidField | Reason::MalformedRequest | Reason::InvalidCursor => StatusCode::BAD_REQUEST,
         Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnknownPath | Reason::UnknownWorkspace => StatusCode::NOT_FOUND,
+        Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::RoleMissing | Reason::OtherWorkspace => StatusCode::FORBIDDEN,
         Reason::WorkspaceExists
@@ -67,8 +67,10 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::IdempotencyKeyInUse => StatusCode::CONFLICT,
         Reason::RevisionChanged => StatusCode::PRECONDITION_FAILED,
         Reason::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-        Reason::BrokerUnavailable | Reason::DatabaseUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::TooManyRequests | Reason::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
+        Reason::BrokerUnavailable | Reason::DatabaseUnavailable | Reason::ShuttingDown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Reason::RequestTooSlow => StatusCode::GATEWAY_TIMEOUT,
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -6,7 +6,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use tandem_client::{Client, Code, Error as BrokerError};
+use tandem_client::{Client, Code, Error as BrokerError, Workspace};
 
 use super::{
     caller::Caller,
@@ -134,6 +134,11 @@ impl Workspaces {
             Settled::Later => Ok(row),
             Settled::Refused(why) => {
                 self.store.remove(&row).await?;
+                if why.code() == "WORKSPACE_EXISTS" {
+                    // It is taken, so it is to be seen.
+                    let there = caller.broker.workspaces().get(id.as_str()).await?;
+                    self.take_in_one(&caller.broker, there).await?;
+                }
                 Err(why)
             }
         }
@@ -291,26 +296,30 @@ impl Workspaces {
     pub(crate) async fn take_in(&self, broker: &Client) -> Result<(), Failure> {
         let mut known = pin!(broker.workspaces().list());
         while let Some(workspace) = known.try_next().await? {
-            let id = workspace.workspace_id;
-            if self.store.get(KIND, &id).await?.is_some() {
-                continue;
+            if self.store.get(KIND, &workspace.workspace_id).await?.is_none() {
+                self.take_in_one(broker, workspace).await?;
             }
-            let quotas = broker.workspaces().quotas(id.as_str()).await?;
-            let settings = WorkspaceSettings::of_broker(workspace.settings, quotas);
-            let document = Document { settings, ..Document::default() };
-            let row = Resource { state: ACTIVE.to_owned(), ..row(&id, &id, &document, clock::unix_ms())? };
-            match self.store.insert(&row).await {
-                Ok(()) => tracing::info!(workspace = id, "a workspace of the broker is taken in"),
-                Err(StoreError::NameTaken) => {
-                    tracing::warn!(
-                        workspace = id,
-                        "a workspace of the broker is not taken in: another has its id as a name"
-                    );
-                }
-                // Somebody else was quicker.
-                Err(StoreError::IdTaken) => {}
-                Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn take_in_one(&self, broker: &Client, workspace: Workspace) -> Result<(), Failure> {
+        let id = workspace.workspace_id;
+        let quotas = broker.workspaces().quotas(id.as_str()).await?;
+        let settings = WorkspaceSettings::of_broker(workspace.settings, quotas);
+        let document = Document { settings, ..Document::default() };
+        let row = Resource { state: ACTIVE.to_owned(), ..row(&id, &id, &document, clock::unix_ms())? };
+        match self.store.insert(&row).await {
+            Ok(()) => tracing::info!(workspace = id, "a workspace of the broker is taken in"),
+            Err(StoreError::NameTaken) => {
+                tracing::warn!(
+                    workspace = id,
+                    "a workspace of the broker is not taken in: another has its id as a name"
+                );
             }
+            // Somebody else was quicker.
+            Err(StoreError::IdTaken) => {}
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

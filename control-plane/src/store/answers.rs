@@ -34,6 +34,7 @@ impl Store {
         (caller, key, fingerprint): (&str, &str, &str),
         (now_ms, expire_ms): (i64, i64),
     ) -> Result<Known, StoreError> {
+        let _turn = self.turn().await;
         sqlx::query("DELETE FROM answers WHERE caller = $1 AND idempotency_key = $2 AND expire_ms <= $3")
             .bind(caller)
             .bind(key)
@@ -81,6 +82,7 @@ impl Store {
         answer: &Answer,
         expire_ms: i64,
     ) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
         sqlx::query(
             "UPDATE answers SET status = $1, location = $2, body = $3, expire_ms = $4 \
              WHERE caller = $5 AND idempotency_key = $6",
@@ -98,6 +100,7 @@ impl Store {
 
     /// Gives a key up: its request came to nothing, and may be tried again.
     pub(crate) async fn forget_answer(&self, (caller, key): (&str, &str)) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
         sqlx::query("DELETE FROM answers WHERE caller = $1 AND idempotency_key = $2 AND status = 0")
             .bind(caller)
             .bind(key)
@@ -108,6 +111,7 @@ impl Store {
 
     /// Forgets answers whose time is over.
     pub(crate) async fn forget_old_answers(&self, now_ms: i64) -> Result<u64, StoreError> {
+        let _turn = self.turn().await;
         let gone = sqlx::query("DELETE FROM answers WHERE expire_ms <= $1").bind(now_ms).execute(&self.pool).await?;
         Ok(gone.rows_affected())
     }

@@ -9,6 +9,7 @@ impl Store {
         (name, holder): (&str, &str),
         (now_ms, expire_ms): (i64, i64),
     ) -> Result<bool, StoreError> {
+        let _turn = self.turn().await;
         let kept = sqlx::query(
             "UPDATE leases SET holder = $1, expire_ms = $2 WHERE name = $3 AND (holder = $1 OR expire_ms <= $4)",
         )
@@ -36,6 +37,7 @@ impl Store {
 
     /// Gives a lease back, so that nobody has to wait for its end.
     pub(crate) async fn give_back(&self, (name, holder): (&str, &str)) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
         sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2")
             .bind(name)
             .bind(holder)

@@ -52,6 +52,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::IdTaken`], [`StoreError::NameTaken`].
     pub(crate) async fn insert(&self, new: &Resource) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
         let inserted = sqlx::query(
             "INSERT INTO resources (kind, id, scope, name, state, revision, document, create_ms, update_ms, due_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -94,6 +95,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Changed`] where it has another one by now, or is gone; [`StoreError::NameTaken`].
     pub(crate) async fn update(&self, changed: &Resource) -> Result<Resource, StoreError> {
+        let _turn = self.turn().await;
         let updated = sqlx::query(
             "UPDATE resources SET name = $1, state = $2, document = $3, update_ms = $4, due_ms = $5, revision = revision + 1 \
              WHERE kind = $6 AND id = $7 AND revision = $8",
@@ -121,6 +123,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Changed`] where it has another one by now, or is gone.
     pub(crate) async fn remove(&self, seen: &Resource) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
         let removed = sqlx::query("DELETE FROM resources WHERE kind = $1 AND id = $2 AND revision = $3")
             .bind(&seen.kind)
             .bind(&seen.id)

@@ -13,7 +13,7 @@ use crate::stage::{Stage, refused, until};
 
 const W: &str = "workspace_id=default";
 
-fn client(stage: &Stage, token: &str) -> Client {
+pub(crate) fn client(stage: &Stage, token: &str) -> Client {
     let endpoint = format!("http://{}", stage.broker.as_ref().unwrap().grpc_address());
     Client::with_settings(Settings { token: Some(Token::from_text(token)), ..Settings::for_endpoint(endpoint) })
         .unwrap()

@@ -1,0 +1,185 @@
+//! `/ws/sandboxes/{id}`: an inbox. What is not acknowledged comes again, to this client or to another one.
+//!
+//! ```text
+//! client: {"workspace_id": "default", "window": 16, "token": "…"}
+//! server: {"op": "opened", "ack_deadline_ms": 30000}
+//! server: {"op": "message", "delivery_id": 1, "attempt": 1, "message": {…}}
+//! client: {"op": "ack", "delivery_id": 1}
+//! client: {"op": "nack", "delivery_id": 2, "reason": "…", "delay_ms": 5000, "dead_letter": false}
+//! client: {"op": "extend", "delivery_id": 3, "deadline_ms": 60000}
+//! client: {"op": "send", "ref": "a", "message": {"to": {"sandbox_id": "b"}, "type": "request", "content": {…}}}
+//! server: {"op": "sent", "ref": "a", "message_id": "…", "sequence": 7}
+//! server: {"op": "lost", "first": 3, "last": 3, "detail": "…"}
+//! server: {"op": "problem", "ref": "a", "code": "…", "detail": "…"}
+//! ```
+
+use std::{collections::HashSet, time::Duration};
+
+use axum::{
+    extract::{State, ws::WebSocketUpgrade},
+    http::HeaderMap,
+    response::Response,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tandem_client::{Client, Incoming, Nack, SubscribeOptions, Subscription};
+
+use super::{End, Hello, Purpose, Socket, accept, problem, wrong_frame};
+use crate::{
+    clock,
+    error::{Failure, Reason},
+    http::{
+        Edge,
+        body::Path,
+        message::{NewMessage, ShownMessage},
+    },
+};
+
+const DEFAULT_WINDOW: usize = 64;
+const MAX_WINDOW: usize = 4_096;
+/// Bytes that the broker may send ahead of what the client takes.
+const AHEAD_BYTES: u64 = 4 << 20;
+
+/// What a client says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+enum Said {
+    Ack {
+        delivery_id: u64,
+    },
+    Nack {
+        delivery_id: u64,
+        #[serde(default)]
+        reason: String,
+        delay_ms: Option<u64>,
+        #[serde(default)]
+        dead_letter: bool,
+    },
+    Extend {
+        delivery_id: u64,
+        deadline_ms: Option<u64>,
+    },
+    Send {
+        #[serde(rename = "ref")]
+        about: Option<Value>,
+        message: Map<String, Value>,
+    },
+}
+
+pub(super) async fn open(
+    State(edge): State<Edge>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    accept(edge, upgrade, &headers, Purpose::Inbox(id))
+}
+
+pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello: &Hello) -> Result<(), End> {
+    let window = hello.window.unwrap_or(DEFAULT_WINDOW);
+    if !(1..=MAX_WINDOW).contains(&window) {
+        return Err(Failure::field("window", format!("{window} is not 1 to {MAX_WINDOW}")).into());
+    }
+    let options = SubscribeOptions::default().credit(window as u32, AHEAD_BYTES);
+    let mut inbox = broker.subscribe(hello.workspace_id.as_str(), id, options).await?;
+    let deadline_ms = u64::try_from(inbox.ack_deadline().as_millis()).unwrap_or(u64::MAX);
+    socket.say(&json!({ "op": "opened", "ack_deadline_ms": deadline_ms })).await?;
+    let mut out = HashSet::new();
+    loop {
+        tokio::select! {
+            said = socket.hear() => {
+                let said: Result<Said, _> = serde_json::from_str(&said?);
+                match said {
+                    Ok(Said::Send { about, message }) => {
+                        let answer = send(broker, (&hello.workspace_id, id), message).await;
+                        socket.say(&answered(answer, about.as_ref())).await?;
+                    }
+                    Ok(verdict) => {
+                        if let Err(why) = judge(&inbox, &mut out, verdict) {
+                            socket.say(&problem(&why, None)).await?;
+                        }
+                    }
+                    Err(error) => socket.say(&problem(&wrong_frame(&error), None)).await?,
+                }
+            }
+            next = inbox.next_incoming(), if out.len() < window => match next? {
+                Some(Incoming::Delivery(delivery)) => {
+                    out.insert(delivery.delivery_id);
+                    let (delivery_id, attempt) = (delivery.delivery_id, delivery.attempt);
+                    let message = serde_json::to_value(ShownMessage::from(delivery.message)).map_err(|error| wrong_frame(&error))?;
+                    let said = json!({ "op": "message", "delivery_id": delivery_id, "attempt": attempt, "message": message });
+                    socket.say(&said).await?;
+                }
+                Some(Incoming::LeasesLost(lost)) => {
+                    for range in &lost.ranges {
+                        out.retain(|delivery| !range.contains(delivery));
+                        let said = json!({ "op": "lost", "first": range.start(), "last": range.end(), "detail": lost.refusal.text });
+                        socket.say(&said).await?;
+                    }
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// What the client says of a delivery that it has.
+fn judge(inbox: &Subscription, out: &mut HashSet<u64>, said: Said) -> Result<(), Failure> {
+    let acker = inbox.acker();
+    let known = |out: &HashSet<u64>, delivery: u64| {
+        let text = || format!("delivery {delivery} is none that is out on this socket; it is acknowledged, or lost");
+        if out.contains(&delivery) { Ok(()) } else { Err(Failure::new(Reason::UnknownDelivery, text())) }
+    };
+    match said {
+        Said::Ack { delivery_id } => {
+            known(out, delivery_id)?;
+            acker.ack(delivery_id);
+            out.remove(&delivery_id);
+        }
+        Said::Nack { delivery_id, reason, delay_ms, dead_letter } => {
+            known(out, delivery_id)?;
+            acker.nack(delivery_id, Nack { delay: delay_ms.map(Duration::from_millis), reason, dead_letter });
+            out.remove(&delivery_id);
+        }
+        Said::Extend { delivery_id, deadline_ms } => {
+            known(out, delivery_id)?;
+            acker.extend(delivery_id, deadline_ms.map(Duration::from_millis));
+        }
+        // Its answer takes time, and is given elsewhere.
+        Said::Send { .. } => {}
+    }
+    Ok(())
+}
+
+/// Sends a message as the sandbox whose inbox this is.
+async fn send(
+    broker: &Client,
+    (workspace, id): (&str, &str),
+    mut message: Map<String, Value>,
+) -> Result<Value, Failure> {
+    message.insert("workspace_id".to_owned(), json!(workspace));
+    message.entry("from_sandbox_id").or_insert_with(|| json!(id));
+    let mut new: NewMessage = serde_path_to_error::deserialize(Value::Object(message)).map_err(|error| {
+        let place = error.path().to_string();
+        Failure::field(&place, error.into_inner().to_string())
+    })?;
+    let missing = || Failure::field("to", "say where it goes: sandbox_id, topic, capability or broadcast");
+    let to = new.to.take().ok_or_else(missing)?;
+    let receipt = broker.publisher(workspace).publish(new.wire(to, None, clock::system())?).await?;
+    let mut sent = json!({ "op": "sent", "message_id": receipt.message_id, "sequence": receipt.sequence });
+    if let Some(approval) = receipt.approval_id {
+        sent["approval_id"] = json!(approval);
+    }
+    Ok(sent)
+}
+
+fn answered(answer: Result<Value, Failure>, about: Option<&Value>) -> Value {
+    match (answer, about) {
+        (Ok(mut sent), Some(about)) => {
+            sent["ref"] = about.clone();
+            sent
+        }
+        (Ok(sent), None) => sent,
+        (Err(why), about) => problem(&why, about),
+    }
+}
