@@ -76,8 +76,11 @@ pub struct Limits {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsConfig {
-    /// Such as `https://console.example`, or `*` alone for all. Default none.
+    /// Such as `https://console.example`, or `*` alone for all. Also for WebSockets. Default none.
     pub allowed_origins: Vec<String>,
+    /// Names that this service goes by, without the port: a request for any other is refused, so that no page in a browser reaches
+    /// it under a name of its own. Empty: any. Default empty; `tandem dev` goes by those of this machine.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for Config {
@@ -218,7 +221,8 @@ mod tests {
         Config { allow_plaintext: true, ..anywhere }.validate().unwrap();
         let slow = Limits { request_timeout_ms: 60_000, ..Limits::default() };
         assert!(Config { limits: slow, ..Config::default() }.validate().is_err());
-        let cors = CorsConfig { allowed_origins: vec!["*".to_owned(), "https://a".to_owned()] };
+        let allowed_origins = vec!["*".to_owned(), "https://a".to_owned()];
+        let cors = CorsConfig { allowed_origins, ..CorsConfig::default() };
         assert!(Config { cors, ..Config::default() }.validate().is_err());
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("c.toml"), "lisen = 1").unwrap();

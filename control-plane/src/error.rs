@@ -47,6 +47,8 @@ reasons! {
     RoleMissing = "ROLE_MISSING";
     /// The caller is bound to another workspace.
     OtherWorkspace = "OTHER_WORKSPACE";
+    /// A page in a browser that may not, or a name that this service does not go by.
+    OriginRefused = "ORIGIN_REFUSED";
     /// No workspace has this id.
     UnknownWorkspace = "UNKNOWN_WORKSPACE";
     /// The id is taken.
@@ -73,6 +75,8 @@ reasons! {
     TooManyRequests = "TOO_MANY_REQUESTS";
     /// No broker answers.
     BrokerUnavailable = "BROKER_UNAVAILABLE";
+    /// The broker did not answer, and may have done it.
+    OutcomeUnknown = "OUTCOME_UNKNOWN";
     /// The database does not answer.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE";
     /// The control plane failed.
@@ -146,6 +150,17 @@ impl Failure {
         }
     }
 
+    /// The broker was asked for something that changes nothing, and did not answer.
+    pub(crate) fn of_question(error: tandem_client::Error) -> Self {
+        match Self::from(error) {
+            Self::Refused { reason: Reason::OutcomeUnknown, .. } => {
+                Self::new(Reason::BrokerUnavailable, "the broker does not answer; try again")
+                    .after(Duration::from_secs(1))
+            }
+            failure => failure,
+        }
+    }
+
     /// The control plane is at fault; what exactly is in its log.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         let text = text.into();
@@ -203,7 +218,13 @@ impl From<tandem_client::Error> for Failure {
                     .collect(),
                 retry: error.retry_delay(),
             },
-            Error::Unreachable { .. } | Error::ConnectionLost { .. } | Error::Timeout { .. } => {
+            Error::ConnectionLost { .. } | Error::Timeout { .. } => {
+                tracing::warn!(%error, "the broker did not answer");
+                let text = "the broker did not answer; whether it has done what was asked is not known: look, or ask again with the same \
+                            message_id or idempotency key";
+                Self::new(Reason::OutcomeUnknown, text).after(Duration::from_secs(1))
+            }
+            Error::Unreachable { .. } => {
                 tracing::warn!(%error, "the broker does not answer");
                 Self::new(Reason::BrokerUnavailable, "the broker does not answer; try again")
                     .after(Duration::from_secs(1))

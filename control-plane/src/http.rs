@@ -14,6 +14,7 @@ mod observed;
 mod once;
 mod openapi;
 mod operators;
+mod origin;
 mod policies;
 mod precondition;
 mod problem;
@@ -31,7 +32,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -78,6 +79,16 @@ impl std::ops::Deref for Edge {
     }
 }
 
+impl Edge {
+    /// A place for what stays open.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| {
+            let text = "as many WebSockets and streams are open as there may be (limits.max_websockets); close one";
+            Failure::new(Reason::TooManySockets, text).after(Duration::from_secs(1))
+        })
+    }
+}
+
 /// All routes, with their description.
 fn described() -> OpenApiRouter<Edge> {
     let api = OpenApiRouter::new()
@@ -118,6 +129,7 @@ pub(crate) fn router(parts: Parts, config: &Config) -> Router {
         .layer(DefaultBodyLimit::max(config.limits.max_body_bytes))
         .layer(middleware::from_fn(move |request: Request, next: Next| in_bounds(limits.clone(), request, next)))
         .layer(cors(config))
+        .layer(middleware::from_fn_with_state(Arc::new(config.cors.clone()), origin::check))
         .layer(middleware::from_fn_with_state(edge.clone(), observed::observe));
     api.with_state(edge)
 }

@@ -93,7 +93,7 @@ impl Store {
     pub(crate) async fn open(url: &str, connections: u32) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         // The address may hold a password.
-        let wrong = || StoreError::Address(url.split_once("://").map_or(url, |(scheme, _)| scheme).to_owned());
+        let wrong = || StoreError::Address(url.split(':').next().unwrap_or_default().to_owned());
         let dialect = Dialect::of(url).ok_or_else(wrong)?;
         let mut options = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
         let mut url = url.to_owned();

@@ -36,7 +36,9 @@ impl Dev {
     fn start() -> Self {
         let data = TempDir::new().expect("a directory");
         let path = data.path().to_str().expect("a path");
-        let mut broker = command(&["dev", "--json", "--port", "0", "--metrics-port", "0", "--data-dir", path])
+        let ports = ["--port", "0", "--metrics-port", "0", "--http-port", "0"];
+        let mut broker = command(&["dev", "--json", "--data-dir", path])
+            .args(ports)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the command runs");
@@ -171,9 +173,9 @@ fn a_reader_goes_on_when_its_sandbox_follows_another_topic() {
 
 /// Three nodes with the first one's port for clients, in a directory of their own.
 fn three_nodes(port: &str, data: &TempDir) -> Command {
-    let ports = ["dev", "--nodes", "3", "--port", port, "--metrics-port", "0", "--peer-port", "0", "--data-dir"];
-    let mut nodes = command(&ports);
-    nodes.arg(data.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ports = ["--port", port, "--metrics-port", "0", "--peer-port", "0", "--http-port", "0"];
+    let mut nodes = command(&["dev", "--nodes", "3"]);
+    nodes.args(ports).arg("--data-dir").arg(data.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     nodes
 }
 

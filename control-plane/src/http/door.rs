@@ -34,7 +34,7 @@ pub(crate) async fn let_in(State(edge): State<Edge>, path: MatchedPath, mut requ
         Ok(caller) => caller,
         Err(why) => return Problem::from(why).into_response(),
     };
-    let room = edge.rates.take(caller.subject());
+    let room = edge.rates.take(&caller.key());
     let mut answer = match room {
         Ok(_) => {
             let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();

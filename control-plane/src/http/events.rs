@@ -4,18 +4,21 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Extension, Json as JsonAnswer,
+    extract::State,
     http::HeaderMap,
     response::{
         IntoResponse, Response,
         sse::{Event as SseEvent, KeepAlive, Sse},
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use tandem_client::{Event, EventQuery, EventStream};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    Edge,
     body::Query,
     problem::{Problem, ProblemDocument},
     time,
@@ -87,7 +90,8 @@ pub(crate) struct Wanted {
     /// The workspace.
     #[param(max_length = 128)]
     workspace_id: String,
-    /// The first one. Unset: the oldest that is kept, or with `follow` what happens from now on.
+    /// The first one; `EVENT_GAP` when it is not kept any more, and its text says what is. Unset: 1, or with `follow` what happens
+    /// from now on.
     from_event: Option<u64>,
     /// About this sandbox.
     sandbox_id: Option<String>,
@@ -106,6 +110,7 @@ pub(crate) struct Wanted {
     (status = "default", description = "Why not", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(
+    State(edge): State<Edge>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
@@ -120,8 +125,12 @@ pub(super) async fn list(
         EventQuery { from_event, sandbox_id: wanted.sandbox_id, follow: wanted.follow, ..EventQuery::default() };
     let mut events = caller.broker.events(wanted.workspace_id, query).await.map_err(Failure::from)?;
     if wanted.follow {
+        let place = edge.place()?;
+        let mut stopping = edge.stopping.clone();
+        let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+        let events = as_it_happens(events, place).take_until(Box::pin(stopped));
         let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-        return Ok(Sse::new(as_it_happens(events)).keep_alive(keep_alive).into_response());
+        return Ok(Sse::new(events).keep_alive(keep_alive).into_response());
     }
     let most = wanted.limit.unwrap_or(DEFAULT_MOST);
     if !(1..=MAX_MOST).contains(&most) {
@@ -137,14 +146,14 @@ pub(super) async fn list(
 }
 
 /// Ends with an event `problem`, which says why.
-fn as_it_happens(events: EventStream) -> impl Stream<Item = Result<SseEvent, Infallible>> {
-    stream::unfold(Some(events), |events| async move {
-        let mut events = events?;
+fn as_it_happens(events: EventStream, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<SseEvent, Infallible>> {
+    stream::unfold(Some((events, place)), |events| async move {
+        let (mut events, place) = events?;
         let (said, left) = match events.next().await {
             Ok(Some(event)) => {
                 let shown = ShownEvent::from(event);
                 let said = SseEvent::default().id(shown.id.to_string()).event(shown.kind.clone()).json_data(&shown);
-                (said, Some(events))
+                (said, Some((events, place)))
             }
             Ok(None) => return None,
             Err(error) => {

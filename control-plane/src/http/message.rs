@@ -177,6 +177,11 @@ pub(crate) struct NewMessage {
 }
 
 impl NewMessage {
+    /// With an id, if it has none.
+    pub(crate) fn named(self, id: impl FnOnce() -> String) -> Self {
+        Self { message_id: Some(self.message_id.unwrap_or_else(id)), ..self }
+    }
+
     /// For the broker.
     pub(crate) fn wire(
         self,

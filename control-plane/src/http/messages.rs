@@ -99,6 +99,12 @@ pub(crate) struct InWorkspace {
 async fn sent(caller: &Caller, new: NewMessage, to: To, headers: &HeaderMap) -> Result<Response, Problem> {
     let trace = headers.get("traceparent").and_then(|trace| trace.to_str().ok());
     let workspace = new.workspace_id.clone();
+    // A key makes of tries one message also where the broker did not say what became of the first.
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let new = match key {
+        Some(key) => new.named(|| format!("idem-{}", caller.digest(key))),
+        None => new,
+    };
     let message = new.wire(to, trace, clock::system())?;
     let receipt = caller.broker.publisher(workspace).publish(message).await.map_err(Failure::from)?;
     let held = receipt.approval_id.is_some();

@@ -27,6 +27,15 @@ const KNOWN_MS: i64 = 86_400_000;
 /// Bytes of an answer that is remembered.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// What may be otherwise when it is asked again.
+const PASSING: [StatusCode; 5] = [
+    StatusCode::CONFLICT,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+];
+
 /// Answers a request that has a key from what is known, or remembers the answer.
 pub(crate) async fn answer(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let key = match request.headers().get(&KEY) {
@@ -37,7 +46,7 @@ pub(crate) async fn answer(State(edge): State<Edge>, request: Request, next: Nex
         let text = format!("it has 1 to {MAX_KEY_BYTES} bytes of ASCII");
         return Problem::from(Failure::field("Idempotency-Key", text)).into_response();
     }
-    let Some(subject) = request.extensions().get::<Caller>().map(|caller| caller.subject().to_owned()) else {
+    let Some(subject) = request.extensions().get::<Caller>().map(Caller::key) else {
         return Problem::from(Failure::internal("a request with a key has no caller")).into_response();
     };
     let (request, fingerprint) = match fingerprint(&edge, request).await {
@@ -47,7 +56,14 @@ pub(crate) async fn answer(State(edge): State<Edge>, request: Request, next: Nex
     let now_ms = clock::unix_ms();
     let known = edge.store.reserve_answer((&subject, &key, &fingerprint), (now_ms, now_ms + UNDER_WAY_MS)).await;
     match known {
-        Ok(Known::Reserved) => keep(&edge, (&subject, &key), next.run(request).await).await,
+        Ok(Known::Reserved) => {
+            // On its own: it goes on when its client does not wait for it, and its answer is known when he comes again.
+            let answering = tokio::spawn(async move { keep(&edge, (&subject, &key), next.run(request).await).await });
+            match answering.await {
+                Ok(answer) => answer,
+                Err(error) => Problem::from(Failure::internal(error.to_string())).into_response(),
+            }
+        }
         Ok(Known::Answered(answer)) => again(answer),
         Ok(Known::UnderWay) => {
             let text = "a request with this key is under way; wait for its answer";
@@ -79,9 +95,16 @@ async fn fingerprint(edge: &Edge, request: Request) -> Result<(Request, String),
 /// Remembers an answer that would be the same again; the key of any other is free again.
 async fn keep(edge: &Edge, place: (&str, &str), answer: Response) -> Response {
     let (parts, body) = answer.into_parts();
-    let is_final = !parts.status.is_server_error()
-        && ![StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED].contains(&parts.status);
-    let body = to_bytes(body, MAX_ANSWER_BYTES).await.unwrap_or_default();
+    let is_final = !parts.status.is_server_error() && !PASSING.contains(&parts.status);
+    let Ok(body) = to_bytes(body, MAX_ANSWER_BYTES).await else {
+        if let Err(error) = edge.store.forget_answer(place).await {
+            tracing::warn!(%error, "a key is free again only later");
+        }
+        let text = format!(
+            "the answer has more than {MAX_ANSWER_BYTES} bytes and cannot be remembered; leave out Idempotency-Key"
+        );
+        return Problem::from(Failure::field("Idempotency-Key", text)).into_response();
+    };
     let location = parts.headers.get(header::LOCATION).and_then(|place| place.to_str().ok()).unwrap_or_default();
     let kept = match (is_final, std::str::from_utf8(&body)) {
         (true, Ok(text)) => {

@@ -19,13 +19,21 @@ pub(super) fn routes() -> Router<Edge> {
 }
 
 /// Whether requests can be answered: database and broker are there.
-async fn ready(State(edge): State<Edge>) -> (StatusCode, String) {
+async fn ready(State(edge): State<Edge>) -> (StatusCode, &'static str) {
     let (database, broker) = tokio::join!(edge.store.ping(), edge.broker.caller());
-    let broken = database.err().map(|error| error.to_string());
-    match broken.or_else(|| broker.err().map(|error| format!("the broker: {error}"))) {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-    }
+    // Whoever asks has shown nothing: what exactly is wrong is for the log.
+    let said = match (database, broker) {
+        (Ok(()), Ok(_)) => return (StatusCode::OK, "ready\n"),
+        (Err(error), _) => {
+            tracing::warn!(%error, "not ready");
+            "the database does not answer\n"
+        }
+        (_, Err(error)) => {
+            tracing::warn!(%error, "not ready");
+            "the broker does not answer\n"
+        }
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, said)
 }
 
 async fn scrape(State(edge): State<Edge>) -> impl IntoResponse {

@@ -19,7 +19,7 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Result<Option<i64>, Failure> {
         || Failure::field("If-Match", format!("{text:?} is no tag, such as \"7\", of a resource that was read"));
     let number = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(wrong)?;
     // What is no revision is one that it never had.
-    Ok(Some(number.parse().unwrap_or(0)))
+    Ok(Some(number.parse().unwrap_or(-1)))
 }
 
 /// Whether the caller has a resource of this revision already.
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(of("\"7\"").unwrap(), Some(7));
         assert_eq!(of("*").unwrap(), None);
         assert_eq!(wanted(&HeaderMap::new()).unwrap(), None);
-        assert_eq!(of("\"x\"").unwrap(), Some(0), "a tag that nothing has");
+        assert_eq!(of("\"x\"").unwrap(), Some(-1), "a tag that nothing has");
         for wrong in ["7", "W/\"7\"", "\"7\", \"8\"x", "\""] {
             assert!(of(wrong).is_err(), "{wrong}");
         }

@@ -59,7 +59,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Reason::RoleMissing | Reason::OtherWorkspace => StatusCode::FORBIDDEN,
+        Reason::RoleMissing | Reason::OtherWorkspace | Reason::OriginRefused => StatusCode::FORBIDDEN,
         Reason::WorkspaceExists
         | Reason::NameTaken
         | Reason::Busy
@@ -71,7 +71,7 @@ fn status(reason: Reason) -> StatusCode {
         Reason::BrokerUnavailable | Reason::DatabaseUnavailable | Reason::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Reason::RequestTooSlow => StatusCode::GATEWAY_TIMEOUT,
+        Reason::RequestTooSlow | Reason::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use axum::{
     Router,
-    extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
+    extract::ws::{
+        CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code, rejection::WebSocketUpgradeRejection,
+    },
     http::HeaderMap,
     response::{IntoResponse as _, Response},
     routing::get,
@@ -19,7 +21,10 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tandem_client::Token;
-use tokio::{sync::OwnedSemaphorePermit, time::Interval};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Interval, MissedTickBehavior},
+};
 
 use super::{Edge, REQUEST_ID, door, problem::Problem};
 use crate::{
@@ -33,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a client may take nothing of what is sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long is listened behind the last frame.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a frame: a message, and what is around it.
 const MAX_FRAME_BYTES: usize = 12 << 20;
 
@@ -93,14 +100,15 @@ impl Socket {
     async fn hear(&mut self) -> Result<String, End> {
         loop {
             tokio::select! {
-                frame = self.socket.recv() => match frame {
+                // What has come counts before what is missing.
+                biased;
+                frame = self.socket.recv() => match frame.inspect(|_| self.unanswered = None) {
                     Some(Ok(Frame::Text(text))) => return Ok(text.to_string()),
                     Some(Ok(Frame::Binary(_))) => {
                         return Err(Failure::new(Reason::MalformedRequest, "a frame is binary; send text").into());
                     }
-                    Some(Ok(Frame::Pong(_))) => self.unanswered = None,
                     // Pings are answered by the library.
-                    Some(Ok(Frame::Ping(_))) => {}
+                    Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
                     Some(Ok(Frame::Close(_)) | Err(_)) | None => return Err(End::Gone),
                 },
                 _ = self.next_ping.tick() => {
@@ -133,6 +141,17 @@ impl Socket {
     }
 }
 
+/// Opens something at the broker, which has to answer in time.
+async fn opened<T>(opening: impl Future<Output = Result<T, tandem_client::Error>>) -> Result<T, End> {
+    match tokio::time::timeout(PATIENCE, opening).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => {
+            let text = format!("the broker did not answer within {} s; try again", PATIENCE.as_secs());
+            Err(Failure::new(Reason::BrokerUnavailable, text).after(Duration::from_secs(1)).into())
+        }
+    }
+}
+
 /// What is no frame that is understood here.
 fn wrong_frame(error: &serde_json::Error) -> Failure {
     Failure::new(Reason::MalformedRequest, format!("a frame is not what is expected: {error}"))
@@ -158,20 +177,30 @@ enum Purpose {
     Broadcasts,
 }
 
+/// A request for a WebSocket, or one that is none.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
 /// Takes a client, hears what it wants, and serves it until one of both has enough.
-fn accept(edge: Edge, upgrade: WebSocketUpgrade, headers: &HeaderMap, purpose: Purpose) -> Response {
+fn accept(edge: Edge, upgrade: Upgrade, headers: &HeaderMap, purpose: Purpose) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(error) => {
+            let text = format!("this is a WebSocket, and the request asks for none: {}", error.body_text());
+            return Problem::from(Failure::new(Reason::MalformedRequest, text)).into_response();
+        }
+    };
     let given = match door::token(headers) {
         Ok(token) => token.map(str::to_owned),
         Err(why) => return Problem::from(why).into_response(),
     };
-    let Ok(place) = std::sync::Arc::clone(&edge.sockets).try_acquire_owned() else {
-        let text = "as many WebSockets are open as there may be (limits.max_websockets); close one";
-        let failure = Failure::new(Reason::TooManySockets, text).after(Duration::from_secs(1));
-        return Problem::from(failure).into_response();
+    let place = match edge.place() {
+        Ok(place) => place,
+        Err(why) => return Problem::from(why).into_response(),
     };
     let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(move |socket| async move {
-        let next_ping = tokio::time::interval(PING_INTERVAL);
+        let mut next_ping = tokio::time::interval(PING_INTERVAL);
+        next_ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut socket = Socket { socket, next_ping, unanswered: None, place: Some(place) };
         let mut stopping = edge.stopping.clone();
         let served = async {
@@ -214,6 +243,9 @@ impl Socket {
         self.place = None;
         if told.is_ok() {
             self.send(Frame::Close(Some(CloseFrame { code, reason: reason.into() }))).await.ok();
+            // Who closes while something lies unread takes back what he has said last.
+            let heard = async { while self.socket.recv().await.is_some_and(|frame| frame.is_ok()) {} };
+            tokio::time::timeout(LINGER, heard).await.ok();
         }
     }
 }

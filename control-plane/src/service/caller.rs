@@ -39,6 +39,19 @@ impl Caller {
         Self { broker: self.broker.with_request_id(request_id), ..self }
     }
 
+    /// What tells callers apart that may different things, also those who are called the same. Whoever has the same key may the same.
+    pub(crate) fn key(&self) -> String {
+        let KnownCaller { subject, workspace_id, sandbox_id, roles, .. } = &*self.known;
+        let digest = Sha256::digest(serde_json::json!([subject, workspace_id, sandbox_id, roles]).to_string());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A word of the caller's as one that no other has.
+    pub(crate) fn digest(&self, word: &str) -> String {
+        let digest = Sha256::digest(format!("{}\0{word}", self.key()));
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The workspace that the caller is bound to; None: all.
     pub(crate) fn workspace(&self) -> Option<&str> {
         Some(self.known.workspace_id.as_str()).filter(|workspace| !workspace.is_empty())
@@ -102,7 +115,7 @@ impl Callers {
         {
             return Ok(Caller { known, broker });
         }
-        let known = Arc::new(broker.caller().await?);
+        let known = Arc::new(broker.caller().await.map_err(Failure::of_question)?);
         let mut all = self.known.lock();
         if all.len() >= MAX_KNOWN {
             all.clear();

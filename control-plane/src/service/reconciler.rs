@@ -37,13 +37,14 @@ impl Reconciler {
 
     /// Until told to stop.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let mut looks = 0;
+        let mut looks: u64 = 0;
         loop {
             match self.look(looks).await {
-                Ok(()) => looks += 1,
+                Ok(()) => {}
                 // It is told once a second at most, and the next look tries again.
                 Err(why) => tracing::warn!(code = why.code(), %why, "what is overdue has to wait"),
             }
+            looks += 1;
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -63,6 +64,11 @@ impl Reconciler {
         self.metrics.overdue.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
         let mut failed = None;
         for row in due {
+            // The turn is kept for as long as it takes, or it is somebody else's.
+            let now_ms = clock::unix_ms();
+            if !self.store.lease((TURN, &self.holder), (now_ms, now_ms + TURN_MS)).await? {
+                return Ok(());
+            }
             if row.kind == workspaces::KIND
                 && let Err(why) = self.workspaces.go_on(&self.broker, row).await
             {

@@ -208,6 +208,10 @@ pub(crate) struct Document {
     pub(crate) settings: WorkspaceSettings,
     /// When it is to be deleted, in milliseconds since 1970; 0: it is not.
     pub(crate) delete_ms: i64,
+    /// Whether its end has begun, and cannot be taken back.
+    pub(crate) is_ending: bool,
+    /// Of one that is to be deleted: its state before.
+    pub(crate) before: String,
     /// Why it is not as it should be; empty: it is.
     pub(crate) error: String,
 }
@@ -226,9 +230,16 @@ impl Document {
 
     /// Whether a name and this can be those of a workspace.
     pub(crate) fn check(&self, name: &str) -> Result<(), Failure> {
-        text("name", name, 1, MAX_NAME_CHARS)?;
+        self.check_change(name, "", &Self::default())
+    }
+
+    /// The same of what is another one than before: what the broker has made need not be what would be accepted here.
+    pub(crate) fn check_change(&self, name: &str, name_before: &str, before: &Self) -> Result<(), Failure> {
+        if name != name_before || name.is_empty() {
+            text("name", name, 1, MAX_NAME_CHARS)?;
+        }
         text("description", &self.description, 0, MAX_DESCRIPTION_CHARS)?;
-        self.settings.check()
+        if self.settings == before.settings { Ok(()) } else { self.settings.check() }
     }
 }
 
@@ -270,7 +281,8 @@ pub(crate) fn row(id: &str, name: &str, document: &Document, now_ms: i64) -> Res
         scope: String::new(),
         name: name.to_owned(),
         state: String::new(),
-        revision: 1,
+        // One that is made again under the same id has none that the one before had.
+        revision: now_ms,
         document: document.encode()?,
         create_ms: now_ms,
         update_ms: now_ms,

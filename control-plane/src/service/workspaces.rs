@@ -59,10 +59,10 @@ pub(crate) enum Settled {
 }
 
 impl Settled {
-    fn of(result: Result<(), BrokerError>) -> Self {
+    fn of(result: Result<(), BrokerError>, who: Who) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(error) if is_unclear(&error) => {
+            Err(error) if is_unclear(&error, who) => {
                 tracing::warn!(%error, "the broker does not say; it is tried again");
                 Self::Later
             }
@@ -71,13 +71,22 @@ impl Settled {
     }
 }
 
+/// In whose name the broker is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Caller,
+    /// What this control plane may not now it may when its token is another one.
+    ControlPlane,
+}
+
 /// Whether another try may have another end.
-fn is_unclear(error: &BrokerError) -> bool {
-    match error {
-        BrokerError::Refused(refusal) => {
-            matches!(refusal.code, Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::Unknown)
-        }
-        _ => true,
+fn is_unclear(error: &BrokerError, who: Who) -> bool {
+    let BrokerError::Refused(refusal) = error else { return true };
+    match refusal.code {
+        Code::Unauthenticated | Code::PermissionDenied => who == Who::ControlPlane,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Internal | Code::Unknown | Code::Aborted => true,
+        Code::Cancelled => true,
+        _ => error.is_retryable(),
     }
 }
 
@@ -105,6 +114,16 @@ impl Workspaces {
         check_id(&id)?;
         let document = Document { description: new.description, settings: new.settings, ..Document::default() };
         document.check(&new.name)?;
+        match caller.broker.workspaces().get(id.as_str()).await {
+            // It is taken, so it is to be seen.
+            Ok(there) => {
+                self.take_in_one(&caller.broker, there).await?;
+                let text = format!("the broker has a workspace {id:?} already; choose another id");
+                return Err(Failure::new(Reason::WorkspaceExists, text));
+            }
+            Err(error) if error.reason() == "UNKNOWN_WORKSPACE" => {}
+            Err(error) => return Err(Failure::of_question(error)),
+        }
         let now_ms = clock::unix_ms();
         let row = Resource {
             state: CREATING.to_owned(),
@@ -118,8 +137,8 @@ impl Workspaces {
             self.store.remove(&row).await?;
             return Err(error.into());
         }
-        let settled = match Settled::of(created) {
-            Settled::Done => match self.apply(&caller.broker, &row).await {
+        let settled = match Settled::of(created, Who::Caller) {
+            Settled::Done => match self.apply(&caller.broker, &row, Who::Caller).await {
                 Settled::Refused(why) => {
                     // It was made a moment ago, and nobody knows of it yet.
                     self.take_back(&caller.broker, row).await?;
@@ -134,11 +153,6 @@ impl Workspaces {
             Settled::Later => Ok(row),
             Settled::Refused(why) => {
                 self.store.remove(&row).await?;
-                if why.code() == "WORKSPACE_EXISTS" {
-                    // It is taken, so it is to be seen.
-                    let there = caller.broker.workspaces().get(id.as_str()).await?;
-                    self.take_in_one(&caller.broker, there).await?;
-                }
                 Err(why)
             }
         }
@@ -146,8 +160,10 @@ impl Workspaces {
 
     /// Deletes what was made a moment ago, now or as soon as it can be.
     async fn take_back(&self, broker: &Client, row: Resource) -> Result<(), Failure> {
-        let row = self.store.update(&Resource { state: DELETING.to_owned(), due_ms: clock::unix_ms(), ..row }).await?;
-        self.end(broker, &row).await.map(drop)
+        let document = Document { is_ending: true, ..Document::of(&row)? }.encode()?;
+        let (state, due_ms) = (DELETING.to_owned(), clock::unix_ms() + OVERDUE_MS);
+        let row = self.store.update(&Resource { state, document, due_ms, ..row }).await?;
+        self.end(broker, &row, Who::Caller).await.map(drop)
     }
 
     /// One workspace.
@@ -194,6 +210,7 @@ impl Workspaces {
         change: impl FnOnce(&Document, &str) -> Result<Changes, Failure>,
     ) -> Result<Resource, Failure> {
         let before = self.get(caller, id).await?;
+        caller.in_all()?;
         at_rest(&before, seen)?;
         let document = Document::of(&before)?;
         let changes = change(&document, &before.name)?;
@@ -202,21 +219,28 @@ impl Workspaces {
             description: changes.description.unwrap_or_else(|| document.description.clone()),
             settings: changes.settings.unwrap_or_else(|| document.settings.clone()),
             error: String::new(),
-            ..document
+            ..document.clone()
         };
-        changed.check(&name)?;
+        changed.check_change(&name, &before.name, &document)?;
         let now_ms = clock::unix_ms();
         let row = Resource { name, document: changed.encode()?, update_ms: now_ms, ..before.clone() };
         if document.settings == changed.settings && before.state == ACTIVE {
             return Ok(self.store.update(&row).await?);
         }
-        let row = Resource { state: UPDATING.to_owned(), due_ms: now_ms + OVERDUE_MS, ..row };
-        let row = self.store.update(&row).await?;
-        match self.apply(&caller.broker, &row).await {
+        // One that failed may not be there at all.
+        let state = if before.state == FAILED { CREATING } else { UPDATING }.to_owned();
+        let row = self.store.update(&Resource { state, due_ms: now_ms + OVERDUE_MS, ..row }).await?;
+        match self.make_true(&caller.broker, &row, Who::Caller).await? {
             Settled::Done => self.settle(row, ACTIVE).await,
             Settled::Later => Ok(row),
             Settled::Refused(why) => {
-                self.store.update(&Resource { revision: row.revision, ..before }).await?;
+                // A part of it may be true by now: the broker is told what was, too.
+                let again = if before.state == FAILED {
+                    before
+                } else {
+                    Resource { state: row.state, due_ms: now_ms, ..before }
+                };
+                self.store.update(&Resource { revision: row.revision, ..again }).await?;
                 Err(why)
             }
         }
@@ -231,65 +255,101 @@ impl Workspaces {
         force: bool,
     ) -> Result<Option<Resource>, Failure> {
         let before = self.get(caller, id).await?;
+        caller.in_all()?;
+        let (document, now_ms) = (Document::of(&before)?, clock::unix_ms());
         if before.state != DELETING {
             at_rest(&before, seen)?;
         } else if seen.is_some_and(|seen| seen != before.revision) {
             return Err(StoreError::Changed.into());
-        } else if !force {
+        } else if !force || document.is_ending {
             return Ok(Some(before));
         }
-        let now_ms = clock::unix_ms();
         let grace_ms = if force { 0 } else { i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX) };
         let delete_ms = now_ms.saturating_add(grace_ms);
-        let document = Document { delete_ms, error: String::new(), ..Document::of(&before)? };
+        let state_before = if before.state == DELETING { document.before.clone() } else { before.state.clone() };
+        let document = Document { delete_ms, is_ending: force, before: state_before, ..document };
         let due_ms = if force { now_ms + OVERDUE_MS } else { delete_ms };
         let (state, document) = (DELETING.to_owned(), document.encode()?);
-        let row = self.store.update(&Resource { state, document, due_ms, update_ms: now_ms, ..before }).await?;
+        let row = Resource { state, document, due_ms, update_ms: now_ms, ..before.clone() };
+        let row = self.store.update(&row).await?;
         if !force {
             return Ok(Some(row));
         }
-        Ok(if self.end(&caller.broker, &row).await? { None } else { Some(row) })
+        match self.end(&caller.broker, &row, Who::Caller).await {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(row)),
+            Err(why) => {
+                // It is not going to be deleted, then.
+                self.store.update(&Resource { revision: row.revision, ..before }).await?;
+                Err(why)
+            }
+        }
     }
 
     /// Takes a deletion back for which it is not too late.
     pub(crate) async fn restore(&self, caller: &Caller, id: &str) -> Result<Resource, Failure> {
         let before = self.get(caller, id).await?;
+        caller.in_all()?;
         let document = Document::of(&before)?;
         let now_ms = clock::unix_ms();
         if before.state != DELETING {
             return Ok(before);
         }
-        if document.delete_ms <= now_ms {
+        if document.is_ending || document.delete_ms <= now_ms {
             return Err(Failure::new(
                 Reason::BeingDeleted,
                 format!("it is too late: workspace {id:?} is being deleted"),
             ));
         }
-        let document = Document { delete_ms: 0, ..document }.encode()?;
-        let row = Resource { state: ACTIVE.to_owned(), document, due_ms: 0, update_ms: now_ms, ..before };
+        let state = if document.before == FAILED { FAILED } else { ACTIVE }.to_owned();
+        let document = Document { delete_ms: 0, before: String::new(), ..document }.encode()?;
+        let row = Resource { state, document, due_ms: 0, update_ms: now_ms, ..before };
         Ok(self.store.update(&row).await?)
     }
 
-    /// Goes on with what is overdue, as far as it goes.
+    /// Goes on with what is overdue, as far as it goes. Whoever has changed it since it was read goes on with it himself.
     pub(crate) async fn go_on(&self, broker: &Client, row: Resource) -> Result<(), Failure> {
-        if row.state == DELETING {
-            return self.end(broker, &row).await.map(drop);
+        let now_ms = clock::unix_ms();
+        let is_ending = row.state == DELETING;
+        let document =
+            if is_ending { Document { is_ending, ..Document::of(&row)? }.encode()? } else { row.document.clone() };
+        // It is ours from here: what is done at the broker cannot be taken back.
+        let row = match self.store.update(&Resource { document, due_ms: now_ms + OVERDUE_MS, ..row }).await {
+            Ok(row) => row,
+            Err(StoreError::Changed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if is_ending {
+            return self.end(broker, &row, Who::ControlPlane).await.map(drop);
         }
-        if row.state == CREATING {
-            let created = broker.workspaces().create(row.id.as_str()).await.map(drop);
-            if !is(&created, "WORKSPACE_EXISTS") {
-                match Settled::of(created) {
-                    Settled::Done => {}
-                    Settled::Later => return Ok(()),
-                    Settled::Refused(why) => return self.fail(row, &why).await,
-                }
-            }
-        }
-        match self.apply(broker, &row).await {
+        match self.make_true(broker, &row, Who::ControlPlane).await? {
             Settled::Done => self.settle(row, ACTIVE).await.map(drop),
             Settled::Later => Ok(()),
             Settled::Refused(why) => self.fail(row, &why).await,
         }
+    }
+
+    /// Makes a workspace that is to be made, and tells the broker what it does and may take.
+    async fn make_true(&self, broker: &Client, row: &Resource, who: Who) -> Result<Settled, Failure> {
+        if row.state == CREATING {
+            let created = broker.workspaces().create(row.id.as_str()).await.map(drop);
+            if is(&created, "WORKSPACE_EXISTS") {
+                let there = broker.workspaces().get(row.id.as_str()).await?;
+                if created_ms(&there) + OVERDUE_MS < row.create_ms {
+                    // It is somebody else's: nothing of it is changed.
+                    self.store.remove(row).await?;
+                    self.take_in_one(broker, there).await?;
+                    let text = format!("the broker has had a workspace {:?} before; choose another id", row.id);
+                    return Ok(Settled::Refused(Failure::new(Reason::WorkspaceExists, text)));
+                }
+            } else {
+                match Settled::of(created, who) {
+                    Settled::Done => {}
+                    settled => return Ok(settled),
+                }
+            }
+        }
+        Ok(self.apply(broker, row, who).await)
     }
 
     /// Takes in workspaces that the broker has and this control plane does not know.
@@ -304,11 +364,14 @@ impl Workspaces {
     }
 
     async fn take_in_one(&self, broker: &Client, workspace: Workspace) -> Result<(), Failure> {
+        let created_ms = created_ms(&workspace);
         let id = workspace.workspace_id;
         let quotas = broker.workspaces().quotas(id.as_str()).await?;
         let settings = WorkspaceSettings::of_broker(workspace.settings, quotas);
         let document = Document { settings, ..Document::default() };
-        let row = Resource { state: ACTIVE.to_owned(), ..row(&id, &id, &document, clock::unix_ms())? };
+        let now_ms = clock::unix_ms();
+        let create_ms = created_ms;
+        let row = Resource { state: ACTIVE.to_owned(), create_ms, ..row(&id, &id, &document, now_ms)? };
         match self.store.insert(&row).await {
             Ok(()) => tracing::info!(workspace = id, "a workspace of the broker is taken in"),
             Err(StoreError::NameTaken) => {
@@ -325,22 +388,22 @@ impl Workspaces {
     }
 
     /// Tells the broker what a workspace does and may take.
-    async fn apply(&self, broker: &Client, row: &Resource) -> Settled {
+    async fn apply(&self, broker: &Client, row: &Resource, who: Who) -> Settled {
         let document = match Document::of(row) {
             Ok(document) => document,
             Err(why) => return Settled::Refused(why),
         };
         let (settings, quotas) = document.settings.for_broker();
         let updated = broker.workspaces().update(row.id.as_str(), settings).await.map(drop);
-        match Settled::of(updated) {
-            Settled::Done => Settled::of(broker.workspaces().set_quotas(row.id.as_str(), quotas).await.map(drop)),
+        match Settled::of(updated, who) {
+            Settled::Done => Settled::of(broker.workspaces().set_quotas(row.id.as_str(), quotas).await.map(drop), who),
             settled => settled,
         }
     }
 
     /// Ends a workspace for good: its keys, its tokens, its data; false: not yet.
-    async fn end(&self, broker: &Client, row: &Resource) -> Result<bool, Failure> {
-        match Settled::of(self.end_at_broker(broker, &row.id).await) {
+    async fn end(&self, broker: &Client, row: &Resource, who: Who) -> Result<bool, Failure> {
+        match Settled::of(self.end_at_broker(broker, &row.id).await, who) {
             Settled::Done => match self.store.remove(row).await {
                 // Gone is gone, whoever has done it.
                 Ok(()) | Err(StoreError::Changed) => Ok(true),
@@ -379,6 +442,14 @@ impl Workspaces {
         let document = Document { error: format!("{}: {why}", why.code()), ..Document::of(&row)? }.encode()?;
         self.settle(Resource { document, ..row }, FAILED).await.map(drop)
     }
+}
+
+/// When the broker has made a workspace, in milliseconds since 1970.
+fn created_ms(workspace: &Workspace) -> i64 {
+    workspace
+        .create_time
+        .as_ref()
+        .map_or(0, |time| time.seconds.saturating_mul(1_000) + i64::from(time.nanos) / 1_000_000)
 }
 
 /// Whether nothing is under way with a workspace, and it is the one that was seen.

@@ -55,6 +55,12 @@ async fn what_is_sent_over_rest_is_delivered_and_found_again() {
     inbox.ack(&delivery);
     let again = stage.ask("POST", "/api/v1/messages", &wanted).await.json();
     assert_eq!((&again["duplicate"], &again["sequence"]), (&json!(true), &sent.json()["sequence"]));
+    // A key names the message, where it has no name.
+    let key = [("Idempotency-Key", "k1")];
+    let named = stage
+        .as_who(&stage.admin, ("POST", "/api/v1/messages"), &key, &message(json!({"to": {"sandbox_id": "c"}})))
+        .await;
+    assert!(named.json()["message_id"].as_str().unwrap().starts_with("idem-"), "{named:?}");
     let found = stage.ask("GET", &format!("/api/v1/messages/m1?{W}"), "").await.json();
     assert_eq!((&found["content"]["question"], &found["to"]), (&json!("is it green?"), &json!({"sandbox_id": "b"})));
     let all = message(json!({"to": {"broadcast": true}, "content": "AAEC", "content_encoding": "base64",
@@ -80,7 +86,7 @@ async fn what_is_sent_over_rest_is_delivered_and_found_again() {
         if descending {
             seen.reverse();
         }
-        assert!(seen.len() == 7 && seen.is_sorted(), "{seen:?}");
+        assert!(seen.len() == 8 && seen.is_sorted(), "{seen:?}");
     }
     let of = stage.ask("GET", &format!("/api/v1/messages?{W}&correlation_id=c1&type=request"), "").await.json();
     assert_eq!(of["messages"].as_array().unwrap().len(), 1);

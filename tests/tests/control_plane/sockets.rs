@@ -90,6 +90,15 @@ async fn an_inbox_is_read_answered_and_goes_on() {
         b.say(&wrong).await;
         assert_eq!(b.hear().await.unwrap()["code"], "MALFORMED_REQUEST", "{wrong}");
     }
+    for (wrong, field) in [
+        (json!({"op": "nack", "delivery_id": third["delivery_id"], "delay_ms": 999_999_999_999_u64}), "delay_ms"),
+        (json!({"op": "nack", "delivery_id": third["delivery_id"], "reason": "x".repeat(2_000)}), "reason"),
+        (json!({"op": "extend", "delivery_id": third["delivery_id"], "deadline_ms": 0}), "deadline_ms"),
+    ] {
+        b.say(&wrong).await;
+        let said = b.hear().await.unwrap();
+        assert!(said["code"] == "INVALID_FIELD" && said["detail"].as_str().unwrap().starts_with(field), "{said}");
+    }
     let forged = json!({"from_sandbox_id": "a", "to": {"sandbox_id": "b"}, "type": "request", "content": 1});
     b.say(&json!({"op": "send", "ref": "f", "message": forged})).await;
     let refusal = b.hear().await.unwrap();

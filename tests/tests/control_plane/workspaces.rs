@@ -120,6 +120,13 @@ async fn who_may_not_is_told_so() {
     }
     let bound = stage.token(&["--role", "admin", "--bind-workspace", "default"]).await;
     refused(&stage.as_who(&bound, ("POST", ALL), &[], r#"{"name":"x"}"#).await, 403, "OTHER_WORKSPACE");
+    // What the broker lets only those change who are bound to none is not done for him later, either.
+    until("it is taken in", async || stage.ids(&stage.admin, "").await == ["default"]).await;
+    for what in [("PATCH", "/api/v1/workspaces/default"), ("DELETE", "/api/v1/workspaces/default?force=true")] {
+        let patch = r#"{"settings":{"quotas":{"max_streams":1}}}"#;
+        refused(&stage.as_who(&bound, what, &[], patch).await, 403, "OTHER_WORKSPACE");
+    }
+    assert_eq!(stage.ask("GET", "/api/v1/workspaces/default", "").await.json()["state"], "active");
     assert_eq!(get(address, "/health").await.status, 200);
     assert_eq!(get(address, "/ready").await.status, 200);
     let metrics = get(address, "/metrics").await.body;
@@ -181,9 +188,12 @@ async fn what_is_wrong_is_said_and_leaves_nothing() {
     let what = ("PUT", "/api/v1/workspaces/b");
     field(&stage.as_who(&stage.admin, what, &[("If-Match", "7")], r#"{"name":"B"}"#).await, 400, "If-Match");
     // The broker has it already, and this control plane did not know.
-    client(&stage).workspaces().create("there").await.unwrap();
-    let there = stage.ask("POST", ALL, r#"{"id":"there","name":"There"}"#).await;
+    let own = tandem_client::WorkspaceSettings { max_hops: 3, ..Default::default() };
+    client(&stage).workspaces().create_with("there", own).await.unwrap();
+    let there = stage.ask("POST", ALL, r#"{"id":"there","name":"There","settings":{"max_hops":9}}"#).await;
     refused(&there, 409, "WORKSPACE_EXISTS");
+    let kept = client(&stage).workspaces().get("there").await.unwrap();
+    assert_eq!(kept.settings.unwrap().max_hops, 3, "nobody overwrites what is there");
     until("it is taken in", async || stage.ids(&stage.admin, "").await.contains(&"there".to_owned())).await;
 }
 
@@ -210,6 +220,10 @@ async fn a_request_that_is_sent_again_does_nothing() {
         400,
         "INVALID_FIELD",
     );
+    // Who is called the same and is bound elsewhere is somebody else.
+    let namesake = stage.token(&["--role", "admin", "--bind-workspace", "default"]).await;
+    refused(&stage.as_who(&namesake, ("POST", ALL), &key, body).await, 403, "OTHER_WORKSPACE");
+    assert_eq!(stage.as_who(&stage.admin, ("POST", ALL), &key, body).await.body, first.body);
     // Many at once: one makes it, and all others hear the same or that it is under way.
     let key = [("Idempotency-Key", "k2")];
     let many = (0..20).map(|_| stage.as_who(&stage.admin, ("POST", ALL), &key, r#"{"name":"race"}"#));

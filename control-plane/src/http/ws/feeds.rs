@@ -8,29 +8,25 @@
 //!
 //! A cursor goes on behind what was said with it, on a later socket: `from`.
 
-use axum::{
-    extract::{State, ws::WebSocketUpgrade},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde_json::json;
 use tandem_client::{Client, EventQuery, StreamQuery, destination};
 
-use super::{End, Hello, Purpose, Socket, accept, wrong_frame};
+use super::{End, Hello, Purpose, Socket, Upgrade, accept, opened, wrong_frame};
 use crate::http::{Edge, events::ShownEvent, message::ShownMessage};
 
-pub(super) async fn events(State(edge): State<Edge>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn events(State(edge): State<Edge>, headers: HeaderMap, upgrade: Upgrade) -> Response {
     accept(edge, upgrade, &headers, Purpose::Events)
 }
 
-pub(super) async fn broadcasts(State(edge): State<Edge>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn broadcasts(State(edge): State<Edge>, headers: HeaderMap, upgrade: Upgrade) -> Response {
     accept(edge, upgrade, &headers, Purpose::Broadcasts)
 }
 
 pub(super) async fn serve_events(socket: &mut Socket, broker: &Client, hello: &Hello) -> Result<(), End> {
     let (from_event, sandbox_id) = (hello.from.unwrap_or(0), hello.sandbox_id.clone());
     let query = EventQuery { from_event, sandbox_id, ..EventQuery::default() };
-    let mut events = broker.events(hello.workspace_id.as_str(), query).await?;
+    let mut events = opened(broker.events(hello.workspace_id.as_str(), query)).await?;
     socket.say(&json!({ "op": "opened", "cursor": events.cursor() })).await?;
     loop {
         tokio::select! {

@@ -13,18 +13,17 @@
 //! server: {"op": "problem", "ref": "a", "code": "…", "detail": "…"}
 //! ```
 
-use std::{collections::HashSet, time::Duration};
-
-use axum::{
-    extract::{State, ws::WebSocketUpgrade},
-    http::HeaderMap,
-    response::Response,
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
 };
+
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_client::{Client, Incoming, Nack, SubscribeOptions, Subscription};
 
-use super::{End, Hello, Purpose, Socket, accept, problem, wrong_frame};
+use super::{End, Hello, Purpose, Socket, Upgrade, accept, opened, problem, wrong_frame};
 use crate::{
     clock,
     error::{Failure, Reason},
@@ -37,6 +36,12 @@ use crate::{
 
 const DEFAULT_WINDOW: usize = 64;
 const MAX_WINDOW: usize = 4_096;
+/// How often is looked whose lease has ended.
+const LOOK: Duration = Duration::from_secs(1);
+/// What the broker takes of a verdict: how long a delay and a deadline may be, and bytes of a reason.
+const MAX_DELAY: Duration = Duration::from_secs(86_400);
+const MIN_DEADLINE: Duration = Duration::from_secs(1);
+const MAX_REASON_BYTES: usize = 1_024;
 /// Bytes that the broker may send ahead of what the client takes.
 const AHEAD_BYTES: u64 = 4 << 20;
 
@@ -70,7 +75,7 @@ pub(super) async fn open(
     State(edge): State<Edge>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Response {
     accept(edge, upgrade, &headers, Purpose::Inbox(id))
 }
@@ -81,12 +86,24 @@ pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello:
         return Err(Failure::field("window", format!("{window} is not 1 to {MAX_WINDOW}")).into());
     }
     let options = SubscribeOptions::default().credit(window as u32, AHEAD_BYTES);
-    let mut inbox = broker.subscribe(hello.workspace_id.as_str(), id, options).await?;
+    let mut inbox = opened(broker.subscribe(hello.workspace_id.as_str(), id, options)).await?;
     let deadline_ms = u64::try_from(inbox.ack_deadline().as_millis()).unwrap_or(u64::MAX);
     socket.say(&json!({ "op": "opened", "ack_deadline_ms": deadline_ms })).await?;
-    let mut out = HashSet::new();
+    let deadline = inbox.ack_deadline();
+    // Deliveries that are out, and when their leases end: a full window is not asked for more, and would not hear of that.
+    let mut out = HashMap::new();
+    let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
+            _ = look.tick() => {
+                let now = clock::now();
+                let late: Vec<u64> = out.iter().filter(|(_, until)| **until < now).map(|(delivery, _)| *delivery).collect();
+                for delivery in late {
+                    out.remove(&delivery);
+                    let text = "it was not acknowledged in time, and comes again";
+                    socket.say(&json!({ "op": "lost", "first": delivery, "last": delivery, "detail": text })).await?;
+                }
+            }
             said = socket.hear() => {
                 let said: Result<Said, _> = serde_json::from_str(&said?);
                 match said {
@@ -104,7 +121,7 @@ pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello:
             }
             next = inbox.next_incoming(), if out.len() < window => match next? {
                 Some(Incoming::Delivery(delivery)) => {
-                    out.insert(delivery.delivery_id);
+                    out.insert(delivery.delivery_id, clock::now() + deadline);
                     let (delivery_id, attempt) = (delivery.delivery_id, delivery.attempt);
                     let message = serde_json::to_value(ShownMessage::from(delivery.message)).map_err(|error| wrong_frame(&error))?;
                     let said = json!({ "op": "message", "delivery_id": delivery_id, "attempt": attempt, "message": message });
@@ -112,7 +129,11 @@ pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello:
                 }
                 Some(Incoming::LeasesLost(lost)) => {
                     for range in &lost.ranges {
-                        out.retain(|delivery| !range.contains(delivery));
+                        let before = out.len();
+                        out.retain(|delivery, _| !range.contains(delivery));
+                        if out.len() == before {
+                            continue;
+                        }
                         let said = json!({ "op": "lost", "first": range.start(), "last": range.end(), "detail": lost.refusal.text });
                         socket.say(&said).await?;
                     }
@@ -124,11 +145,11 @@ pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello:
 }
 
 /// What the client says of a delivery that it has.
-fn judge(inbox: &Subscription, out: &mut HashSet<u64>, said: Said) -> Result<(), Failure> {
+fn judge(inbox: &Subscription, out: &mut HashMap<u64, Instant>, said: Said) -> Result<(), Failure> {
     let acker = inbox.acker();
-    let known = |out: &HashSet<u64>, delivery: u64| {
+    let known = |out: &HashMap<u64, Instant>, delivery: u64| {
         let text = || format!("delivery {delivery} is none that is out on this socket; it is acknowledged, or lost");
-        if out.contains(&delivery) { Ok(()) } else { Err(Failure::new(Reason::UnknownDelivery, text())) }
+        if out.contains_key(&delivery) { Ok(()) } else { Err(Failure::new(Reason::UnknownDelivery, text())) }
     };
     match said {
         Said::Ack { delivery_id } => {
@@ -138,12 +159,26 @@ fn judge(inbox: &Subscription, out: &mut HashSet<u64>, said: Said) -> Result<(),
         }
         Said::Nack { delivery_id, reason, delay_ms, dead_letter } => {
             known(out, delivery_id)?;
-            acker.nack(delivery_id, Nack { delay: delay_ms.map(Duration::from_millis), reason, dead_letter });
+            let delay = delay_ms.map(Duration::from_millis);
+            if delay.is_some_and(|delay| delay > MAX_DELAY) {
+                return Err(Failure::field("delay_ms", format!("at most {} are allowed", MAX_DELAY.as_millis())));
+            }
+            if reason.len() > MAX_REASON_BYTES {
+                let text = format!("it has {} bytes; at most {MAX_REASON_BYTES} are allowed", reason.len());
+                return Err(Failure::field("reason", text));
+            }
+            acker.nack(delivery_id, Nack { delay, reason, dead_letter });
             out.remove(&delivery_id);
         }
         Said::Extend { delivery_id, deadline_ms } => {
             known(out, delivery_id)?;
-            acker.extend(delivery_id, deadline_ms.map(Duration::from_millis));
+            let deadline = deadline_ms.map(Duration::from_millis);
+            if deadline.is_some_and(|deadline| !(MIN_DEADLINE..=MAX_DELAY).contains(&deadline)) {
+                let text = format!("{} to {} are allowed", MIN_DEADLINE.as_millis(), MAX_DELAY.as_millis());
+                return Err(Failure::field("deadline_ms", text));
+            }
+            acker.extend(delivery_id, deadline);
+            out.insert(delivery_id, clock::now() + deadline.unwrap_or(inbox.ack_deadline()));
         }
         // Its answer takes time, and is given elsewhere.
         Said::Send { .. } => {}

@@ -2,9 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tandem_control_plane::{BrokerConfig, Config, ControlPlane, DatabaseConfig};
+use tandem_control_plane::{BrokerConfig, Config, ControlPlane, CorsConfig, DatabaseConfig};
 
 use crate::{args::DevArgs, exit::Failure};
+
+/// What this machine calls itself.
+const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Before the broker at these endpoints; None: nobody wants one, or this process is one node of several.
 pub(super) async fn start(args: &DevArgs, endpoints: Vec<String>) -> Result<Option<ControlPlane>, Failure> {
@@ -12,10 +15,19 @@ pub(super) async fn start(args: &DevArgs, endpoints: Vec<String>) -> Result<Opti
         return Ok(None);
     }
     // As a part of a URL.
-    let file = args.data_dir.join("control-plane.db").display().to_string().replace('%', "%25").replace('?', "%3F");
+    let file = args
+        .data_dir
+        .join("control-plane.db")
+        .display()
+        .to_string()
+        .replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23");
     let config = Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, args.http_port)),
         broker: BrokerConfig { endpoints, ..BrokerConfig::default() },
+        // It asks nobody who he is: no page in a browser on this machine may reach it under a name of its own.
+        cors: CorsConfig { allowed_hosts: HOSTS.map(str::to_owned).to_vec(), ..CorsConfig::default() },
         database: DatabaseConfig { url: format!("sqlite:{file}"), ..DatabaseConfig::default() },
         ..Config::default()
     };
