@@ -170,7 +170,9 @@ async fn who_may_not_or_says_nothing_is_sent_away() {
     // Places are given back, and there are no more than there may be.
     let mut open = Vec::new();
     for _ in 0..4 {
-        open.push(Socket::open(&stage, "/ws/events", &hello(&stage.admin)).await);
+        let mut socket = Socket::open(&stage, "/ws/events", &hello(&stage.admin)).await;
+        assert_eq!(socket.hear().await.unwrap()["op"], "opened");
+        open.push(socket);
     }
     let upgrade = [
         ("Connection", "upgrade"),
@@ -185,6 +187,5 @@ async fn who_may_not_or_says_nothing_is_sent_away() {
     refused(&full, 429, "TOO_MANY_SOCKETS");
     // A control plane that stops says so.
     stage.control_plane.shutdown().await;
-    assert_eq!(open[0].hear().await.unwrap()["op"], "opened");
     assert_eq!(open[0].hear().await.unwrap()["code"], "SHUTTING_DOWN");
 }
