@@ -8,10 +8,11 @@ use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Config, ConfigError},
-    http::{self, Parts, Rates},
+    http::{self, Parts, Rates, serve::serve},
     metrics::Metrics,
     service::{caller::Callers, reconciler::Reconciler, workspaces::Workspaces},
     store::{Store, StoreError},
@@ -58,7 +59,8 @@ impl StartError {
 pub struct ControlPlane {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    running: [JoinHandle<()>; 2],
+    tasks: TaskTracker,
     store: Store,
 }
 
@@ -75,6 +77,7 @@ impl ControlPlane {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let (stopping, stopped) = watch::channel(false);
+        let tasks = TaskTracker::new();
         let (metrics, workspaces) =
             (Metrics::new(), Workspaces::new(store.clone(), Duration::from_secs(config.deletion_grace_s)));
         let parts = Parts {
@@ -87,16 +90,18 @@ impl ControlPlane {
             rates: Rates::new(config.limits.requests_per_second),
             sockets: Arc::new(Semaphore::new(config.limits.max_websockets)),
             stopping: stopped.clone(),
+            tasks: tasks.clone(),
         };
         let router = http::router(parts, &config);
         let reconciler = Reconciler::new(store.clone(), workspaces, broker, metrics);
         let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
-        let serving = tokio::spawn(serve(listener, router, stopped));
+        let serving = serve(listener, router, config.limits.clone(), (tasks.clone(), stopped));
+        let serving = tokio::spawn(serving);
         tracing::info!(%address, database = store.engine(), "ready");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "this service speaks no TLS: tokens and content can be read on the way to it");
         }
-        Ok(Self { address, stopping, tasks: vec![serving, reconciling], store })
+        Ok(Self { address, stopping, running: [serving, reconciling], tasks, store })
     }
 
     /// Where it listens.
@@ -107,19 +112,15 @@ impl ControlPlane {
     /// Stops: lets requests that are under way end, for a while, and lets go of the database.
     pub async fn shutdown(self) {
         self.stopping.send_replace(true);
-        for mut task in self.tasks {
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!(open = self.tasks.len(), "connections are cut that have not ended");
+        }
+        for mut task in self.running {
             if tokio::time::timeout(GRACE, &mut task).await.is_err() {
                 task.abort();
             }
         }
         self.store.close().await;
-    }
-}
-
-async fn serve(listener: TcpListener, router: axum::Router, mut stopping: watch::Receiver<bool>) {
-    let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
-    let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the REST service ended");
     }
 }

@@ -68,7 +68,11 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// Requests of one caller in a second. Default 10,000.
     pub requests_per_second: u32,
-    /// WebSockets that are open at once. Default 1,000.
+    /// Connections that are open at once; who comes then waits. Default 4,096.
+    pub max_connections: usize,
+    /// How long a connection may take for the head of a request, and be without one, in milliseconds. Default 30,000.
+    pub idle_timeout_ms: u64,
+    /// WebSockets, and streams of events, that are open at once. Default 1,000.
     pub max_websockets: usize,
 }
 
@@ -113,7 +117,14 @@ impl Default for DatabaseConfig {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body_bytes: 2 << 20, request_timeout_ms: 30_000, requests_per_second: 10_000, max_websockets: 1_000 }
+        Self {
+            max_body_bytes: 2 << 20,
+            request_timeout_ms: 30_000,
+            requests_per_second: 10_000,
+            max_connections: 4_096,
+            idle_timeout_ms: 30_000,
+            max_websockets: 1_000,
+        }
     }
 }
 
@@ -175,6 +186,10 @@ impl Config {
         check("limits.request_timeout_ms", time.to_string(), (100..=50_000).contains(&time), "100 to 50,000")?;
         let rate = limits.requests_per_second;
         check("limits.requests_per_second", rate.to_string(), rate > 0, "1 or more")?;
+        let connections = limits.max_connections;
+        check("limits.max_connections", connections.to_string(), (1..=100_000).contains(&connections), "1 to 100,000")?;
+        let idle = limits.idle_timeout_ms;
+        check("limits.idle_timeout_ms", idle.to_string(), (100..=3_600_000).contains(&idle), "100 to 3,600,000")?;
         let sockets = limits.max_websockets;
         check("limits.max_websockets", sockets.to_string(), (1..=100_000).contains(&sockets), "1 to 100,000")?;
         for origin in &self.cors.allowed_origins {

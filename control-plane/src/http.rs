@@ -19,6 +19,8 @@ mod policies;
 mod precondition;
 mod problem;
 mod roles;
+pub(crate) mod serve;
+mod some;
 mod time;
 mod workspaces;
 mod ws;
@@ -33,6 +35,7 @@ use axum::{
     response::Response,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -69,6 +72,8 @@ pub(crate) struct Parts {
     /// Places for WebSockets.
     pub(crate) sockets: Arc<Semaphore>,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Connections and WebSockets that are open.
+    pub(crate) tasks: TaskTracker,
 }
 
 impl std::ops::Deref for Edge {
@@ -145,12 +150,12 @@ fn cors(config: &Config) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, header::IF_NONE_MATCH])
         .allow_headers(named(&[
             "authorization",
             "content-type",
             "if-match",
             "if-none-match",
+            "last-event-id",
             "idempotency-key",
             "x-request-id",
         ]))

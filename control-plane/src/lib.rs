@@ -18,6 +18,7 @@ mod app;
 mod clock;
 mod config;
 mod error;
+mod hex;
 mod http;
 mod metrics;
 mod random;

@@ -34,6 +34,10 @@ pub(crate) struct Metrics {
     seconds: Family<Of, Histogram, fn() -> Histogram>,
     /// Requests that are being answered.
     pub(crate) under_way: Gauge,
+    /// WebSockets and streams of events that are open.
+    pub(crate) sockets: Gauge,
+    /// Connections and WebSockets that are open.
+    pub(crate) open: Gauge,
     /// What the reconciler has found overdue when it last looked.
     pub(crate) overdue: Gauge,
 }
@@ -47,9 +51,12 @@ impl Metrics {
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
         registry.register("http_request_seconds", "How long the answers took, in seconds", seconds.clone());
         let (under_way, overdue) = (Gauge::default(), Gauge::default());
+        let (sockets, open) = (Gauge::default(), Gauge::default());
+        registry.register("sockets", "WebSockets and streams of events that are open", sockets.clone());
+        registry.register("connections", "Connections and WebSockets that are open", open.clone());
         registry.register("http_requests_under_way", "Requests that are being answered", under_way.clone());
         registry.register("overdue", "What the reconciler has found overdue, 100 at most", overdue.clone());
-        Arc::new(Self { registry, requests, seconds, under_way, overdue })
+        Arc::new(Self { registry, requests, seconds, under_way, sockets, open, overdue })
     }
 
     pub(crate) fn answered(&self, method: &str, path: &str, status: u16, took: Duration) {

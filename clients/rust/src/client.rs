@@ -25,6 +25,8 @@ pub struct Client {
     /// The endpoints, as errors name them.
     endpoint: Arc<str>,
     leaders: Arc<Leaders>,
+    /// Who this clone is: that of the settings, unless it acts as somebody else.
+    token: Option<Token>,
     /// How all requests of this clone are called.
     request_id: Option<MetadataValue<Ascii>>,
 }
@@ -45,8 +47,8 @@ impl Client {
     /// [`Error::Endpoint`] when an endpoint is no URL with the scheme `http` or `https`, or the files for TLS cannot be used, or when there is none.
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
         let channel = settings.channel()?;
-        let endpoint = settings.endpoints.join(", ").into();
-        Ok(Self { channel, settings: Arc::new(settings), endpoint, leaders: Arc::default(), request_id: None })
+        let (endpoint, token) = (settings.endpoints.join(", ").into(), settings.token.clone());
+        Ok(Self { channel, token, settings: Arc::new(settings), endpoint, leaders: Arc::default(), request_id: None })
     }
 
     /// Publishes into a workspace.
@@ -149,8 +151,7 @@ impl Client {
     /// The same connection with another token; None: without any. For services that pass on what others have shown them.
     #[must_use]
     pub fn acting_as(&self, token: Option<Token>) -> Self {
-        let settings = Arc::new(Settings { token, ..Settings::clone(&self.settings) });
-        Self { settings, ..self.clone() }
+        Self { token, ..self.clone() }
     }
 
     /// The same connection, all of whose requests are called so (`x-request-id`, up to 64 bytes of ASCII): by this the audit of the
@@ -175,7 +176,7 @@ impl Client {
     /// A request of a stream, which has no time limit.
     pub(crate) fn stream_request<T>(&self, body: T) -> Request<T> {
         let mut request = Request::new(body);
-        if let Some(token) = &self.settings.token {
+        if let Some(token) = &self.token {
             token.put(request.metadata_mut());
         }
         if let Some(request_id) = &self.request_id {

@@ -1,18 +1,16 @@
 //! `/agents/discover`: who is there, and can do what.
 
-use std::pin::pin;
-
 use axum::{Extension, Json as JsonAnswer};
-use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
-use tandem_client::{AgentQuery, Liveness};
+use tandem_client::{AgentQuery, DiscoveredAgent, Liveness};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     body::{Json, Query},
     problem::{Problem, ProblemDocument},
+    some,
 };
-use crate::{error::Failure, service::caller::Caller};
+use crate::service::caller::Caller;
 
 const DEFAULT_MOST: usize = 100;
 const MAX_MOST: usize = 1_000;
@@ -50,6 +48,15 @@ pub(crate) struct Agent {
     online: bool,
 }
 
+impl From<DiscoveredAgent> for Agent {
+    fn from(found: DiscoveredAgent) -> Self {
+        let online = found.liveness() == Liveness::Online;
+        let agent = found.agent.unwrap_or_default();
+        let (name, role, capabilities) = (agent.name, agent.role, agent.capabilities);
+        Self { sandbox_id: found.sandbox_id, name, role, capabilities, online }
+    }
+}
+
 /// Some agents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AgentList {
@@ -59,25 +66,11 @@ pub(crate) struct AgentList {
 }
 
 async fn found(caller: &Caller, wanted: Wanted) -> Result<JsonAnswer<AgentList>, Problem> {
-    let most = wanted.limit.unwrap_or(DEFAULT_MOST);
-    if !(1..=MAX_MOST).contains(&most) {
-        return Err(Failure::field("limit", format!("{most} is not 1 to {MAX_MOST}")).into());
-    }
+    let most = some::most(wanted.limit, DEFAULT_MOST, MAX_MOST)?;
     let liveness = wanted.online.map(|online| if online { Liveness::Online } else { Liveness::Offline });
     let query = AgentQuery { role: wanted.role, capability: wanted.capability, agent_name: wanted.name, liveness };
-    let mut found = pin!(caller.broker.registry(wanted.workspace_id).discover(query));
-    let mut list = AgentList { agents: Vec::new(), truncated: false };
-    while let Some(one) = found.try_next().await.map_err(Failure::from)? {
-        if list.agents.len() == most {
-            list.truncated = true;
-            break;
-        }
-        let online = one.liveness() == Liveness::Online;
-        let agent = one.agent.unwrap_or_default();
-        let (name, role, capabilities) = (agent.name, agent.role, agent.capabilities);
-        list.agents.push(Agent { sandbox_id: one.sandbox_id, name, role, capabilities, online });
-    }
-    Ok(JsonAnswer(list))
+    let (agents, next) = some::first(most, caller.broker.registry(wanted.workspace_id).discover(query)).await?;
+    Ok(JsonAnswer(AgentList { agents, truncated: next.is_some() }))
 }
 
 /// Finds agents by role, capability and name.

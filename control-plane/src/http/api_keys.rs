@@ -1,13 +1,13 @@
 //! `/api-keys`: what programs show that stay the same for long.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json as JsonAnswer,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, future};
 use serde::{Deserialize, Serialize};
 use tandem_client::{Key, NewKey};
 use utoipa::{IntoParams, ToSchema};
@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     body::{Json, Path, Query},
     problem::{Problem, ProblemDocument},
-    time,
+    some, time,
 };
 use crate::{error::Failure, service::caller::Caller};
 
@@ -128,23 +128,11 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<JsonAnswer<KeyList>, Problem> {
-    let most = wanted.limit.unwrap_or(DEFAULT_MOST);
-    if !(1..=MAX_MOST).contains(&most) {
-        return Err(Failure::field("limit", format!("{most} is not 1 to {MAX_MOST}")).into());
-    }
-    let mut found = pin!(caller.broker.keys().list());
-    let mut list = KeyList { api_keys: Vec::new(), truncated: false };
-    while let Some(key) = found.try_next().await.map_err(Failure::from)? {
-        if wanted.workspace_id.as_ref().is_some_and(|workspace| *workspace != key.workspace_id) {
-            continue;
-        }
-        if list.api_keys.len() == most {
-            list.truncated = true;
-            break;
-        }
-        list.api_keys.push(key.into());
-    }
-    Ok(JsonAnswer(list))
+    let most = some::most(wanted.limit, DEFAULT_MOST, MAX_MOST)?;
+    let fits = |key: &Key| wanted.workspace_id.as_ref().is_none_or(|workspace| *workspace == key.workspace_id);
+    let found = caller.broker.keys().list().try_filter(|key| future::ready(fits(key)));
+    let (api_keys, next) = some::first(most, found).await?;
+    Ok(JsonAnswer(KeyList { api_keys, truncated: next.is_some() }))
 }
 
 /// Makes a key. Its secret is in the answer and nowhere else, so the answer is not remembered: this takes no idempotency key.

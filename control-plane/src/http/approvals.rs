@@ -1,9 +1,6 @@
 //! `/approvals`: messages that wait for a human.
 
-use std::pin::pin;
-
 use axum::{Extension, Json as JsonAnswer};
-use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tandem_client::{Approval, ApprovalState, Decision};
 use utoipa::{IntoParams, ToSchema};
@@ -13,7 +10,7 @@ use super::{
     message::{Kind, ShownMessage},
     messages::InWorkspace,
     problem::{Problem, ProblemDocument},
-    time,
+    some, time,
 };
 use crate::{error::Failure, service::caller::Caller};
 
@@ -182,20 +179,10 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<JsonAnswer<ApprovalList>, Problem> {
-    let most = wanted.limit.unwrap_or(DEFAULT_MOST);
-    if !(1..=MAX_MOST).contains(&most) {
-        return Err(Failure::field("limit", format!("{most} is not 1 to {MAX_MOST}")).into());
-    }
-    let mut found = pin!(caller.broker.approvals(wanted.workspace_id).list(wanted.state.map(State::wire)));
-    let mut list = ApprovalList { approvals: Vec::new(), truncated: false };
-    while let Some(one) = found.try_next().await.map_err(Failure::from)? {
-        if list.approvals.len() == most {
-            list.truncated = true;
-            break;
-        }
-        list.approvals.push(one.into());
-    }
-    Ok(JsonAnswer(list))
+    let most = some::most(wanted.limit, DEFAULT_MOST, MAX_MOST)?;
+    let found = caller.broker.approvals(wanted.workspace_id).list(wanted.state.map(State::wire));
+    let (approvals, next) = some::first(most, found).await?;
+    Ok(JsonAnswer(ApprovalList { approvals, truncated: next.is_some() }))
 }
 
 /// Returns one, with its message while that waits.
@@ -209,7 +196,8 @@ pub(super) async fn get(
     Path(id): Path<u64>,
     Query(place): Query<InWorkspace>,
 ) -> Result<JsonAnswer<ShownApproval>, Problem> {
-    let (approval, message) = caller.broker.approvals(place.workspace_id).get(id).await.map_err(Failure::from)?;
+    let (approval, message) =
+        caller.broker.approvals(place.workspace_id).get(id).await.map_err(Failure::of_question)?;
     Ok(JsonAnswer(ShownApproval { message: message.map(Into::into), ..approval.into() }))
 }
 

@@ -10,7 +10,7 @@ use super::{
     problem::{Problem, ProblemDocument},
     time,
 };
-use crate::{error::Failure, service::caller::Caller};
+use crate::{error::Failure, hex, service::caller::Caller};
 
 const DEFAULT_MOST: u32 = 100;
 const MAX_MOST: u32 = 1_000;
@@ -47,7 +47,6 @@ pub(crate) struct ShownRecord {
 impl From<AuditRecord> for ShownRecord {
     fn from(record: AuditRecord) -> Self {
         let kind = record.kind().as_str_name().trim_start_matches("AUDIT_KIND_").to_lowercase();
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Self {
             number: record.number,
             kind,
@@ -60,8 +59,8 @@ impl From<AuditRecord> for ShownRecord {
             last: record.last,
             count: record.count,
             text: record.text,
-            digest: hex(&record.digest),
-            hash: hex(&record.hash),
+            digest: hex::of(&record.digest),
+            hash: hex::of(&record.hash),
         }
     }
 }
@@ -134,7 +133,7 @@ pub(super) async fn list(
         start_time: time::read("start_time", wanted.start_time.as_deref())?,
         end_time: time::read("end_time", wanted.end_time.as_deref())?,
     };
-    let page = caller.broker.audit(chain).page(&query, most).await.map_err(Failure::from)?;
+    let page = caller.broker.audit(chain).page(&query, most).await.map_err(Failure::of_question)?;
     let next_record = Some(page.next_record).filter(|next| *next > 0);
     Ok(JsonAnswer(AuditList { records: page.records.into_iter().map(Into::into).collect(), next_record }))
 }

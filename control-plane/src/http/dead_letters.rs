@@ -12,7 +12,7 @@ use super::{
     body::{Json, Query},
     message::{Kind, ShownMessage},
     problem::{Problem, ProblemDocument},
-    time,
+    some, time,
 };
 use crate::{error::Failure, service::caller::Caller};
 
@@ -192,10 +192,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<JsonAnswer<DeadLetterList>, Problem> {
-    let most = wanted.limit.unwrap_or(DEFAULT_MOST);
-    if !(1..=MAX_MOST).contains(&most) {
-        return Err(Failure::field("limit", format!("{most} is not 1 to {MAX_MOST}")).into());
-    }
+    let most = some::most(wanted.limit, DEFAULT_MOST, MAX_MOST)?;
     let query = DeadLetterQuery {
         sandbox_id: wanted.sandbox_id,
         reason: wanted.reason.map(Reason::wire),
@@ -205,16 +202,8 @@ pub(super) async fn list(
         sequence: wanted.sequence,
         ..DeadLetterQuery::default()
     };
-    let mut found = pin!(caller.broker.dead_letters(wanted.workspace_id).list(query));
-    let mut list = DeadLetterList { dead_letters: Vec::new(), truncated: false };
-    while let Some(one) = found.try_next().await.map_err(Failure::from)? {
-        if list.dead_letters.len() == most {
-            list.truncated = true;
-            break;
-        }
-        list.dead_letters.push(one.into());
-    }
-    Ok(JsonAnswer(list))
+    let (dead_letters, next) = some::first(most, caller.broker.dead_letters(wanted.workspace_id).list(query)).await?;
+    Ok(JsonAnswer(DeadLetterList { dead_letters, truncated: next.is_some() }))
 }
 
 /// Puts dead letters back into an inbox, as if they had never failed. Each moves in one step: a call that breaks is repeated.

@@ -34,7 +34,8 @@ pub(crate) async fn let_in(State(edge): State<Edge>, path: MatchedPath, mut requ
         Ok(caller) => caller,
         Err(why) => return Problem::from(why).into_response(),
     };
-    let room = edge.rates.take(&caller.key());
+    let room = edge.rates.check(caller.key(), caller.subject());
+    let left = room.as_ref().map_or(0, |left| *left);
     let mut answer = match room {
         Ok(_) => {
             let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
@@ -42,16 +43,13 @@ pub(crate) async fn let_in(State(edge): State<Edge>, path: MatchedPath, mut requ
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(delay) => {
-            let text = format!("{:?} sends more than {} requests a second", caller.subject(), edge.rates.per_second);
-            Problem::from(Failure::new(Reason::TooManyRequests, text).after(delay)).into_response()
-        }
+        Err(why) => Problem::from(why).into_response(),
     };
     let headers = answer.headers_mut();
     let per_second = edge.rates.per_second;
     for (name, value) in [
         ("ratelimit-policy", format!("\"caller\";q={per_second};w=1")),
-        ("ratelimit", format!("\"caller\";r={};t=1", room.unwrap_or(0))),
+        ("ratelimit", format!("\"caller\";r={left};t=1")),
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
@@ -104,6 +102,14 @@ pub(crate) struct Rates {
 impl Rates {
     pub(crate) fn new(per_second: u32) -> Self {
         Self { per_second, left: Mutex::default() }
+    }
+
+    /// The same, with a refusal for people.
+    pub(super) fn check(&self, caller: &str, subject: &str) -> Result<u32, Failure> {
+        self.take(caller).map_err(|delay| {
+            let text = format!("{subject:?} sends more than {} requests a second", self.per_second);
+            Failure::new(Reason::TooManyRequests, text).after(delay)
+        })
     }
 
     /// Takes one of a caller, and tells how many are left; Err: when there is one again.

@@ -123,7 +123,7 @@ pub(super) async fn list(
     let from_event = after_last.or(wanted.from_event).unwrap_or(if wanted.follow { 0 } else { 1 });
     let query =
         EventQuery { from_event, sandbox_id: wanted.sandbox_id, follow: wanted.follow, ..EventQuery::default() };
-    let mut events = caller.broker.events(wanted.workspace_id, query).await.map_err(Failure::from)?;
+    let mut events = caller.broker.events(wanted.workspace_id, query).await.map_err(Failure::of_question)?;
     if wanted.follow {
         let place = edge.place()?;
         let mut stopping = edge.stopping.clone();
@@ -138,7 +138,7 @@ pub(super) async fn list(
     }
     let mut found = Vec::new();
     while found.len() < most
-        && let Some(event) = events.next().await.map_err(Failure::from)?
+        && let Some(event) = events.next().await.map_err(Failure::of_question)?
     {
         found.push(ShownEvent::from(event));
     }

@@ -177,6 +177,12 @@ pub(crate) struct NewMessage {
 }
 
 impl NewMessage {
+    /// Where it goes, which is asked once.
+    pub(crate) fn destination(&mut self) -> Result<To, Failure> {
+        let missing = || Failure::field("to", "say where it goes: sandbox_id, topic, capability or broadcast");
+        self.to.take().ok_or_else(missing)
+    }
+
     /// With an id, if it has none.
     pub(crate) fn named(self, id: impl FnOnce() -> String) -> Self {
         Self { message_id: Some(self.message_id.unwrap_or_else(id)), ..self }

@@ -1,22 +1,19 @@
 //! `/messages` and `/broadcast`: what the broker does, as the caller.
 
-use std::pin::pin;
-
 use axum::{
     Extension, Json as JsonAnswer,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
-use tandem_client::HistoryQuery;
+use tandem_client::{HistoryQuery, Message};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     body::{Json, Path, Query},
     message::{Kind, NewMessage, ShownMessage, To},
     problem::{Problem, ProblemDocument},
-    time,
+    some, time,
 };
 use crate::{
     clock,
@@ -24,8 +21,8 @@ use crate::{
     service::caller::Caller,
 };
 
-const DEFAULT_PAGE: u16 = 50;
-const MAX_PAGE: u16 = 500;
+const DEFAULT_PAGE: usize = 50;
+const MAX_PAGE: usize = 500;
 
 /// A message that is accepted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -132,8 +129,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     Json(mut new): Json<NewMessage>,
 ) -> Result<Response, Problem> {
-    let missing = || Failure::field("to", "say where it goes: sandbox_id, topic, capability or broadcast");
-    let to = new.to.take().ok_or_else(missing)?;
+    let to = new.destination()?;
     sent(&caller, new, to, &headers).await
 }
 
@@ -165,10 +161,7 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(wanted): Query<Wanted>,
 ) -> Result<JsonAnswer<MessageList>, Problem> {
-    let limit = wanted.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Failure::field("limit", format!("{limit} is not 1 to {MAX_PAGE}")).into());
-    }
+    let most = some::most(wanted.limit.map(usize::from), DEFAULT_PAGE, MAX_PAGE)?;
     let begin = wanted.cursor.as_deref().map(str::parse::<u64>).transpose().map_err(|_| {
         Failure::new(Reason::InvalidCursor, "this cursor was not given out for this listing; begin without one")
     })?;
@@ -184,17 +177,10 @@ pub(super) async fn list(
         message_type: wanted.kind.map(Kind::wire),
         descending,
         // One more tells whether there are any behind.
-        page_size: limit + 1,
+        page_size: most as u16 + 1,
     };
-    let mut found = pin!(caller.broker.history(wanted.workspace_id).list(query));
-    let (mut messages, mut next_cursor) = (Vec::new(), None);
-    while let Some(message) = found.try_next().await.map_err(Failure::from)? {
-        if messages.len() == usize::from(limit) {
-            next_cursor = Some(message.sequence.to_string());
-            break;
-        }
-        messages.push(ShownMessage::from(message));
-    }
+    let (messages, next) = some::first(most, caller.broker.history(wanted.workspace_id).list(query)).await?;
+    let next_cursor = next.map(|message: Message| message.sequence.to_string());
     Ok(JsonAnswer(MessageList { messages, next_cursor }))
 }
 
@@ -209,6 +195,6 @@ pub(super) async fn get(
     Path(id): Path<String>,
     Query(place): Query<InWorkspace>,
 ) -> Result<JsonAnswer<ShownMessage>, Problem> {
-    let message = caller.broker.history(place.workspace_id).get(id).await.map_err(Failure::from)?;
+    let message = caller.broker.history(place.workspace_id).get(id).await.map_err(Failure::of_question)?;
     Ok(JsonAnswer(message.into()))
 }

@@ -13,6 +13,7 @@ use super::{Edge, problem::Problem};
 use crate::{
     clock,
     error::{Failure, Reason},
+    hex,
     service::caller::Caller,
     store::{Answer, Known},
 };
@@ -46,7 +47,7 @@ pub(crate) async fn answer(State(edge): State<Edge>, request: Request, next: Nex
         let text = format!("it has 1 to {MAX_KEY_BYTES} bytes of ASCII");
         return Problem::from(Failure::field("Idempotency-Key", text)).into_response();
     }
-    let Some(subject) = request.extensions().get::<Caller>().map(Caller::key) else {
+    let Some(caller) = request.extensions().get::<Caller>().map(|caller| caller.key().to_owned()) else {
         return Problem::from(Failure::internal("a request with a key has no caller")).into_response();
     };
     let (request, fingerprint) = match fingerprint(&edge, request).await {
@@ -54,11 +55,11 @@ pub(crate) async fn answer(State(edge): State<Edge>, request: Request, next: Nex
         Err(why) => return Problem::from(why).into_response(),
     };
     let now_ms = clock::unix_ms();
-    let known = edge.store.reserve_answer((&subject, &key, &fingerprint), (now_ms, now_ms + UNDER_WAY_MS)).await;
+    let known = edge.store.reserve_answer((&caller, &key, &fingerprint), (now_ms, now_ms + UNDER_WAY_MS)).await;
     match known {
         Ok(Known::Reserved) => {
             // On its own: it goes on when its client does not wait for it, and its answer is known when he comes again.
-            let answering = tokio::spawn(async move { keep(&edge, (&subject, &key), next.run(request).await).await });
+            let answering = tokio::spawn(async move { keep(&edge, (&caller, &key), next.run(request).await).await });
             match answering.await {
                 Ok(answer) => answer,
                 Err(error) => Problem::from(Failure::internal(error.to_string())).into_response(),
@@ -88,8 +89,7 @@ async fn fingerprint(edge: &Edge, request: Request) -> Result<(Request, String),
     digest.update(parts.uri.to_string());
     digest.update([0]);
     digest.update(&body);
-    let fingerprint = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((Request::from_parts(parts, Body::from(body)), fingerprint))
+    Ok((Request::from_parts(parts, Body::from(body)), hex::of(&digest.finalize())))
 }
 
 /// Remembers an answer that would be the same again; the key of any other is free again.

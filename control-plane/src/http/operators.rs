@@ -37,6 +37,9 @@ async fn ready(State(edge): State<Edge>) -> (StatusCode, &'static str) {
 }
 
 async fn scrape(State(edge): State<Edge>) -> impl IntoResponse {
+    let places = edge.limits.max_websockets.saturating_sub(edge.sockets.available_permits());
+    edge.metrics.sockets.set(i64::try_from(places).unwrap_or(i64::MAX));
+    edge.metrics.open.set(i64::try_from(edge.tasks.len()).unwrap_or(i64::MAX));
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, edge.metrics.encode())
 }

@@ -58,7 +58,7 @@ pub(super) async fn get(
     Extension(caller): Extension<Caller>,
     Query(place): Query<InWorkspace>,
 ) -> Result<Response, Problem> {
-    Ok(shown(caller.broker.policies(place.workspace_id).get().await.map_err(Failure::from)?))
+    Ok(shown(caller.broker.policies(place.workspace_id).get().await.map_err(Failure::of_question)?))
 }
 
 /// Gives the workspace another policy. What is committed after the answer is judged by it.

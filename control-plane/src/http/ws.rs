@@ -20,6 +20,7 @@ use axum::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tandem_client::Token;
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -30,6 +31,7 @@ use super::{Edge, REQUEST_ID, door, problem::Problem};
 use crate::{
     clock,
     error::{Failure, Reason},
+    hex,
 };
 
 /// How long a client may take for its first frame, and for the answer to a ping.
@@ -198,7 +200,8 @@ fn accept(edge: Edge, upgrade: Upgrade, headers: &HeaderMap, purpose: Purpose) -
         Err(why) => return Problem::from(why).into_response(),
     };
     let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES).on_upgrade(move |socket| async move {
+    let tracker = edge.tasks.clone();
+    let serving = move |socket| async move {
         let mut next_ping = tokio::time::interval(PING_INTERVAL);
         next_ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut socket = Socket { socket, next_ping, unanswered: None, place: Some(place) };
@@ -212,7 +215,13 @@ fn accept(edge: Edge, upgrade: Upgrade, headers: &HeaderMap, purpose: Purpose) -
             let token = hello.token.as_deref().or(given.as_deref()).map(Token::from_text);
             let broker = edge.broker.acting_as(token).with_request_id(&request_id);
             match purpose {
-                Purpose::Inbox(id) => inbox::serve(&mut socket, &broker, &id, &hello).await,
+                Purpose::Inbox(id) => {
+                    // Who sends on several sockets with one token is one.
+                    let caller = hello.token.as_deref().or(given.as_deref()).unwrap_or_default();
+                    let caller = hex::of(&Sha256::digest(caller));
+                    let pace = || edge.rates.check(&caller, &id).map(drop);
+                    inbox::serve(&mut socket, &broker, (&id, &hello), pace).await
+                }
                 Purpose::Events => feeds::serve_events(&mut socket, &broker, &hello).await,
                 Purpose::Broadcasts => feeds::serve_broadcasts(&mut socket, &broker, &hello).await,
             }
@@ -224,7 +233,9 @@ fn accept(edge: Edge, upgrade: Upgrade, headers: &HeaderMap, purpose: Purpose) -
             }
         };
         socket.close(end).await;
-    })
+    };
+    let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES).max_frame_size(MAX_FRAME_BYTES);
+    upgrade.on_upgrade(move |socket| tracker.track_future(serving(socket)))
 }
 
 impl Socket {

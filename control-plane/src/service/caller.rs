@@ -9,29 +9,41 @@ use std::{
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tandem_client::{Client, KnownCaller, Token};
+use tokio::sync::Semaphore;
 
 use crate::{
     clock,
     error::{Failure, Reason},
+    hex,
 };
 
 /// How long the broker's word about somebody counts. What is revoked binds within a second.
 const WORD_HOLDS: Duration = Duration::from_millis(500);
 /// Callers that are remembered at once.
 const MAX_KNOWN: usize = 10_000;
+/// Questions to the broker at once who somebody is.
+const MAX_QUESTIONS: usize = 64;
 
 /// Somebody whom the broker knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    known: Arc<KnownCaller>,
+    known: Arc<Known>,
     /// The broker, as this caller.
     pub(crate) broker: Client,
+}
+
+/// What the broker says of somebody.
+#[derive(Debug)]
+struct Known {
+    caller: KnownCaller,
+    /// What tells him from others.
+    key: String,
 }
 
 impl Caller {
     /// A name for people.
     pub(crate) fn subject(&self) -> &str {
-        &self.known.subject
+        &self.known.caller.subject
     }
 
     /// The same, in whose name a request of this id is made.
@@ -40,30 +52,28 @@ impl Caller {
     }
 
     /// What tells callers apart that may different things, also those who are called the same. Whoever has the same key may the same.
-    pub(crate) fn key(&self) -> String {
-        let KnownCaller { subject, workspace_id, sandbox_id, roles, .. } = &*self.known;
-        let digest = Sha256::digest(serde_json::json!([subject, workspace_id, sandbox_id, roles]).to_string());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    pub(crate) fn key(&self) -> &str {
+        &self.known.key
     }
 
     /// A word of the caller's as one that no other has.
     pub(crate) fn digest(&self, word: &str) -> String {
-        let digest = Sha256::digest(format!("{}\0{word}", self.key()));
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::of(&Sha256::digest(format!("{}\0{word}", self.key()))[..16])
     }
 
     /// The workspace that the caller is bound to; None: all.
     pub(crate) fn workspace(&self) -> Option<&str> {
-        Some(self.known.workspace_id.as_str()).filter(|workspace| !workspace.is_empty())
+        Some(self.known.caller.workspace_id.as_str()).filter(|workspace| !workspace.is_empty())
     }
 
     pub(crate) fn has_one_of(&self, roles: &[&str]) -> bool {
-        self.known.roles.iter().any(|role| roles.contains(&role.as_str()))
+        self.known.caller.roles.iter().any(|role| roles.contains(&role.as_str()))
     }
 
     /// Its roles, for people.
     pub(crate) fn roles(&self) -> String {
-        if self.known.roles.is_empty() { "none".to_owned() } else { self.known.roles.join(", ") }
+        let roles = &self.known.caller.roles;
+        if roles.is_empty() { "none".to_owned() } else { roles.join(", ") }
     }
 
     /// Whether this is none of another workspace.
@@ -89,19 +99,29 @@ impl Caller {
     }
 }
 
-type Word = (Instant, Arc<KnownCaller>);
+impl Known {
+    fn new(caller: KnownCaller) -> Self {
+        let KnownCaller { subject, workspace_id, sandbox_id, roles, .. } = &caller;
+        let digest = Sha256::digest(serde_json::json!([subject, workspace_id, sandbox_id, roles]).to_string());
+        Self { key: hex::of(&digest), caller }
+    }
+}
+
+type Word = (Instant, Arc<Known>);
 
 /// Finds out who somebody is.
 pub(crate) struct Callers {
     broker: Client,
     /// By what tells tokens apart: until when the word holds, and the word.
     known: Mutex<HashMap<[u8; 32], Word>>,
+    /// Who makes up tokens asks the broker no more than this.
+    questions: Semaphore,
 }
 
 impl Callers {
     /// `broker`: a connection, whose own token is not used.
     pub(crate) fn new(broker: &Client) -> Self {
-        Self { broker: broker.acting_as(None), known: Mutex::default() }
+        Self { broker: broker.acting_as(None), known: Mutex::default(), questions: Semaphore::new(MAX_QUESTIONS) }
     }
 
     /// Who shows a token, or nothing.
@@ -115,7 +135,9 @@ impl Callers {
         {
             return Ok(Caller { known, broker });
         }
-        let known = Arc::new(broker.caller().await.map_err(Failure::of_question)?);
+        let asking = self.questions.acquire().await;
+        let known = Arc::new(Known::new(broker.caller().await.map_err(Failure::of_question)?));
+        drop(asking);
         let mut all = self.known.lock();
         if all.len() >= MAX_KNOWN {
             all.clear();

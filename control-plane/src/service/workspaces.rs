@@ -469,3 +469,7 @@ fn at_rest(row: &Resource, seen: Option<i64>) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "workspaces_tests.rs"]
+mod tests;

@@ -295,17 +295,15 @@ async fn a_deletion_is_ended_by_whoever_comes_next() {
     let admin = token(&home, &["--role", "admin"]).await;
     fs::write(home.path().join("token"), &admin).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let start = || {
-        let mut command = control_plane_command();
-        command.args(["--listen", &port.to_string(), "--database-url", &database(home.path())]);
-        command.args(["--broker", &format!("http://{}", broker.grpc_address()), "--token-file"]);
-        command.arg(home.path().join("token")).stderr(Stdio::null()).spawn().unwrap()
-    };
+    fs::write(home.path().join("settings"), "deletion_grace_s = 2").unwrap();
+    let mut command = control_plane_command();
+    command.args(["--listen", &port.to_string(), "--database-url", &database(home.path())]);
+    command.args(["--broker", &format!("http://{}", broker.grpc_address()), "--token-file"]);
+    command.arg(home.path().join("token")).arg("--config").arg(home.path().join("settings"));
+    let mut running = command.stderr(Stdio::null()).spawn().unwrap();
     let bearer = format!("Bearer {admin}");
     let lines = [JSON, ("Authorization", bearer.as_str())];
-    let mut running = start();
-    let up = async || tokio::net::TcpStream::connect(port).await.is_ok();
-    until("it listens", up).await;
+    until("it listens", async || tokio::net::TcpStream::connect(port).await.is_ok()).await;
     for number in 0..5 {
         let wanted = json!({"id": format!("w{number}"), "name": format!("w{number}")}).to_string();
         assert_eq!(ask(port, ("POST", ALL), &lines, wanted).await.status, 201);
@@ -315,9 +313,8 @@ async fn a_deletion_is_ended_by_whoever_comes_next() {
     }
     running.kill().unwrap();
     running.wait().unwrap();
-    // Without any time of grace: what waits is overdue, and one of two that share the database does it.
-    let mut config = config(&home, broker.grpc_address());
-    config.deletion_grace_s = 0;
+    // What waits is overdue soon, and one of two that share the database does it.
+    let config = config(&home, broker.grpc_address());
     let stage = Stage {
         control_plane: tandem_control_plane::ControlPlane::start(config.clone()).await.unwrap(),
         home,
@@ -325,14 +322,32 @@ async fn a_deletion_is_ended_by_whoever_comes_next() {
         admin,
     };
     let other = tandem_control_plane::ControlPlane::start(config).await.unwrap();
-    for number in 0..5 {
-        let place = format!("/api/v1/workspaces/w{number}");
-        assert_eq!(stage.ask("POST", &format!("{place}/restore"), "").await.status, 200);
-        assert_eq!(stage.ask("DELETE", &place, "").await.status, 202);
-    }
+    let too_late = async || stage.ask("POST", "/api/v1/workspaces/w0/restore", "").await.status != 200;
+    assert!(!too_late().await, "its grace is not over");
+    assert_eq!(stage.ask("DELETE", "/api/v1/workspaces/w0?force=true", "").await.status, 204);
     until("all are gone", async || stage.ids(&stage.admin, "").await == ["default"]).await;
     let at_broker =
         futures_util::TryStreamExt::try_collect::<Vec<_>>(client(&stage).workspaces().list()).await.unwrap();
     assert_eq!(at_broker.len(), 1, "{at_broker:?}");
     other.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_others() {
+    let stage = Stage::with(|config| {
+        (config.limits.max_connections, config.limits.idle_timeout_ms) = (2, 500);
+    })
+    .await;
+    let address = stage.control_plane.address();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut half, b"GET /health HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    // As many are open as there may be: this one waits until one of them has been silent for too long.
+    let answer = tokio::time::timeout(Duration::from_secs(5), get(address, "/health")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    for stream in [&mut silent, &mut half] {
+        let mut said = Vec::new();
+        let ended = tokio::io::AsyncReadExt::read_to_end(stream, &mut said);
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().ok();
+    }
 }

@@ -80,35 +80,36 @@ pub(super) async fn open(
     accept(edge, upgrade, &headers, Purpose::Inbox(id))
 }
 
-pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello: &Hello) -> Result<(), End> {
+/// `pace`: whether one more may be sent now.
+pub(super) async fn serve(
+    socket: &mut Socket,
+    broker: &Client,
+    (id, hello): (&str, &Hello),
+    pace: impl Fn() -> Result<(), Failure>,
+) -> Result<(), End> {
     let window = hello.window.unwrap_or(DEFAULT_WINDOW);
     if !(1..=MAX_WINDOW).contains(&window) {
         return Err(Failure::field("window", format!("{window} is not 1 to {MAX_WINDOW}")).into());
     }
     let options = SubscribeOptions::default().credit(window as u32, AHEAD_BYTES);
     let mut inbox = opened(broker.subscribe(hello.workspace_id.as_str(), id, options)).await?;
-    let deadline_ms = u64::try_from(inbox.ack_deadline().as_millis()).unwrap_or(u64::MAX);
-    socket.say(&json!({ "op": "opened", "ack_deadline_ms": deadline_ms })).await?;
     let deadline = inbox.ack_deadline();
+    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+    socket.say(&json!({ "op": "opened", "ack_deadline_ms": deadline_ms })).await?;
     // Deliveries that are out, and when their leases end: a full window is not asked for more, and would not hear of that.
     let mut out = HashMap::new();
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            _ = look.tick() => {
-                let now = clock::now();
-                let late: Vec<u64> = out.iter().filter(|(_, until)| **until < now).map(|(delivery, _)| *delivery).collect();
-                for delivery in late {
-                    out.remove(&delivery);
-                    let text = "it was not acknowledged in time, and comes again";
-                    socket.say(&json!({ "op": "lost", "first": delivery, "last": delivery, "detail": text })).await?;
-                }
-            }
+            _ = look.tick() => tell_late(socket, &mut out).await?,
             said = socket.hear() => {
                 let said: Result<Said, _> = serde_json::from_str(&said?);
                 match said {
                     Ok(Said::Send { about, message }) => {
-                        let answer = send(broker, (&hello.workspace_id, id), message).await;
+                        let answer = match pace() {
+                            Ok(()) => send(broker, (&hello.workspace_id, id), message).await,
+                            Err(why) => Err(why),
+                        };
                         socket.say(&answered(answer, about.as_ref())).await?;
                     }
                     Ok(verdict) => {
@@ -120,28 +121,54 @@ pub(super) async fn serve(socket: &mut Socket, broker: &Client, id: &str, hello:
                 }
             }
             next = inbox.next_incoming(), if out.len() < window => match next? {
-                Some(Incoming::Delivery(delivery)) => {
-                    out.insert(delivery.delivery_id, clock::now() + deadline);
-                    let (delivery_id, attempt) = (delivery.delivery_id, delivery.attempt);
-                    let message = serde_json::to_value(ShownMessage::from(delivery.message)).map_err(|error| wrong_frame(&error))?;
-                    let said = json!({ "op": "message", "delivery_id": delivery_id, "attempt": attempt, "message": message });
-                    socket.say(&said).await?;
-                }
-                Some(Incoming::LeasesLost(lost)) => {
-                    for range in &lost.ranges {
-                        let before = out.len();
-                        out.retain(|delivery, _| !range.contains(delivery));
-                        if out.len() == before {
-                            continue;
-                        }
-                        let said = json!({ "op": "lost", "first": range.start(), "last": range.end(), "detail": lost.refusal.text });
-                        socket.say(&said).await?;
-                    }
-                }
+                Some(incoming) => tell(socket, &mut out, incoming, deadline).await?,
                 None => return Ok(()),
             }
         }
     }
+}
+
+/// Tells of a delivery, or of leases that were lost.
+async fn tell(
+    socket: &mut Socket,
+    out: &mut HashMap<u64, Instant>,
+    incoming: Incoming,
+    deadline: Duration,
+) -> Result<(), End> {
+    match incoming {
+        Incoming::Delivery(delivery) => {
+            out.insert(delivery.delivery_id, clock::now() + deadline);
+            let (delivery_id, attempt) = (delivery.delivery_id, delivery.attempt);
+            let message =
+                serde_json::to_value(ShownMessage::from(delivery.message)).map_err(|error| wrong_frame(&error))?;
+            let said = json!({ "op": "message", "delivery_id": delivery_id, "attempt": attempt, "message": message });
+            socket.say(&said).await
+        }
+        Incoming::LeasesLost(lost) => {
+            for range in &lost.ranges {
+                let before = out.len();
+                out.retain(|delivery, _| !range.contains(delivery));
+                if out.len() < before {
+                    let (first, last) = (range.start(), range.end());
+                    let said = json!({ "op": "lost", "first": first, "last": last, "detail": lost.refusal.text });
+                    socket.say(&said).await?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Tells of deliveries whose leases have ended by the clock.
+async fn tell_late(socket: &mut Socket, out: &mut HashMap<u64, Instant>) -> Result<(), End> {
+    let now = clock::now();
+    let late: Vec<u64> = out.iter().filter(|(_, until)| **until < now).map(|(delivery, _)| *delivery).collect();
+    for delivery in late {
+        out.remove(&delivery);
+        let text = "it was not acknowledged in time, and comes again";
+        socket.say(&json!({ "op": "lost", "first": delivery, "last": delivery, "detail": text })).await?;
+    }
+    Ok(())
 }
 
 /// What the client says of a delivery that it has.
@@ -198,8 +225,7 @@ async fn send(
         let place = error.path().to_string();
         Failure::field(&place, error.into_inner().to_string())
     })?;
-    let missing = || Failure::field("to", "say where it goes: sandbox_id, topic, capability or broadcast");
-    let to = new.to.take().ok_or_else(missing)?;
+    let to = new.destination()?;
     let receipt = broker.publisher(workspace).publish(new.wire(to, None, clock::system())?).await?;
     let mut sent = json!({ "op": "sent", "message_id": receipt.message_id, "sequence": receipt.sequence });
     if let Some(approval) = receipt.approval_id {
