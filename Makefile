@@ -6,7 +6,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test verify fix bench chaos fuzz demo build setup
+.PHONY: help run test verify fix bench chaos fuzz demo build image setup
 ARGS ?=
 ENV = . tools/env.sh &&
 
@@ -20,6 +20,7 @@ run: ## a broker on this machine, with its data in ./data; ARGS="--help" shows i
 
 test: ## all tests but the long fault runs; ARGS="-E 'package(tandem-storage)'" narrows them
 	@tools/setup.sh test
+	@$(if $(ARGS),,tools/docker.sh && tools/image.sh)
 	@# First the examples in the documentation, which nextest does not run: its summary should be the last thing seen.
 	@$(if $(ARGS),,$(ENV) cargo test --release --workspace --doc)
 	@$(ENV) cargo nextest run --release --workspace $(ARGS)
@@ -54,6 +55,10 @@ demo: ## real conversations between agents, through a broker of its own; ARGS="F
 build: ## the `tandem` command, optimised
 	@tools/setup.sh run
 	@$(ENV) cargo build --release --workspace --bin tandem && printf '%s\n' "$$CARGO_TARGET_DIR/release/tandem"
+
+image: ## the image that sandboxes run, aintandem/sandbox; nothing is pulled
+	@tools/setup.sh test
+	@tools/docker.sh && tools/image.sh
 
 setup: ## what the targets need and this machine lacks
 	@tools/setup.sh verify

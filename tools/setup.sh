@@ -60,6 +60,10 @@ collect_packages() {
             need iptables iptables
             need mkfs.ext4 e2fsprogs
             has_faketime || packages+=(faketime)
+            # Sandboxes: the daemon, and what their image is made with.
+            need dockerd docker.io
+            need docker docker.io
+            need debootstrap debootstrap
         fi
     fi
     if [ "$level" = verify ]; then

@@ -14,12 +14,29 @@ use crate::{
     config::{Config, ConfigError},
     http::{self, Parts, Rates, serve::serve},
     metrics::Metrics,
-    service::{caller::Callers, reconciler::Reconciler, workspaces::Workspaces},
+    relay::Relays,
+    sandbox::{Docker, SandboxRuntime},
+    service::{
+        caller::Callers, networks::Networks, reconciler::Reconciler, sandboxes::Sandboxes, workspaces::Workspaces,
+    },
     store::{Store, StoreError},
 };
 
 /// How long requests have to end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What runs sandboxes, with what tells those of this database from others'.
+async fn sandboxes(config: &Config, store: &Store, broker: &Client) -> Result<Sandboxes, StartError> {
+    let installation = store.installation().await?;
+    let image = &config.sandboxes.image;
+    let runtime: Arc<dyn SandboxRuntime> = Arc::new(Docker::new(&config.sandboxes.docker_host, &installation, image));
+    let ca_file = Some(config.broker.ca_file.as_path()).filter(|file| !file.as_os_str().is_empty());
+    let relays = Relays::new(&config.broker.endpoints, ca_file).map_err(StartError::Relay)?;
+    let settings = config.sandboxes.clone();
+    let networks = Networks::new((store.clone(), Arc::clone(&runtime)), relays, settings.clone(), installation);
+    let has_tokens = !config.broker.token_file.as_os_str().is_empty();
+    Ok(Sandboxes::new((store.clone(), runtime, networks), broker.clone(), (settings, has_tokens)))
+}
 
 /// Why the control plane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +50,9 @@ pub enum StartError {
     /// The broker's address cannot be used.
     #[error("setting broker.endpoints: {0}")]
     Broker(#[from] tandem_client::Error),
+    /// The broker cannot be reached for sandboxes.
+    #[error("setting broker.endpoints or broker.ca_file: {0}")]
+    Relay(String),
     /// The address is taken, or none of this machine.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -47,7 +67,9 @@ impl StartError {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Config(_) | Self::Broker(_) | Self::Store(StoreError::Address(_)) => "INVALID_CONFIG",
+            Self::Config(_) | Self::Broker(_) | Self::Relay(_) | Self::Store(StoreError::Address(_)) => {
+                "INVALID_CONFIG"
+            }
             Self::Store(_) => "DATABASE_UNAVAILABLE",
             Self::Listen { .. } => "ADDRESS_IN_USE",
         }
@@ -78,12 +100,16 @@ impl ControlPlane {
         let address = listener.local_addr().map_err(listen)?;
         let (stopping, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
-        let (metrics, workspaces) =
-            (Metrics::new(), Workspaces::new(store.clone(), Duration::from_secs(config.deletion_grace_s)));
+        let metrics = Metrics::new();
+        let sandboxes = sandboxes(&config, &store, &broker).await?;
+        let grace = Duration::from_secs(config.deletion_grace_s);
+        let workspaces = Workspaces::new(store.clone(), sandboxes.clone(), grace);
         let parts = Parts {
             store: store.clone(),
             callers: Callers::new(&broker),
             workspaces: workspaces.clone(),
+            sandboxes: sandboxes.clone(),
+            broker_urls: config.broker.endpoints.clone(),
             metrics: Arc::clone(&metrics),
             broker: broker.clone(),
             limits: config.limits.clone(),
@@ -93,7 +119,7 @@ impl ControlPlane {
             tasks: tasks.clone(),
         };
         let router = http::router(parts, &config);
-        let reconciler = Reconciler::new(store.clone(), workspaces, broker, metrics);
+        let reconciler = Reconciler::new(store.clone(), (workspaces, sandboxes), broker, metrics);
         let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
         let serving = serve(listener, router, config.limits.clone(), (tasks.clone(), stopped));
         let serving = tokio::spawn(serving);

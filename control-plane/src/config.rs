@@ -17,6 +17,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// What it remembers.
     pub database: DatabaseConfig,
+    /// Where sandboxes run, and with what.
+    pub sandboxes: SandboxConfig,
     /// What requests may ask for.
     pub limits: Limits,
     /// Pages whose scripts may call, in a browser.
@@ -58,6 +60,50 @@ impl std::fmt::Debug for DatabaseConfig {
     }
 }
 
+/// Where sandboxes run, and with what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Docker's address, such as `unix:///var/run/docker.sock`. Empty: what `DOCKER_HOST` says, or the socket of this machine.
+    /// Default empty.
+    pub docker_host: String,
+    /// The image of sandboxes that name none. Default `aintandem/sandbox:latest`.
+    pub image: String,
+    /// The broker as sandboxes reach it. Empty: through a relay that this control plane opens on the host's side of each of their
+    /// networks, for which both have to be on one host. Default empty.
+    pub broker_urls: Vec<String>,
+    /// A /16 out of which each workspace gets a /24. Default `10.213.0.0/16`.
+    pub subnets: String,
+    /// The port of the relays. Default 7700.
+    pub relay_port: u16,
+    /// Sandboxes of all workspaces together. Default 500.
+    pub max_sandboxes: usize,
+}
+
+impl SandboxConfig {
+    /// The first two numbers of the subnets; None: it is no /16.
+    pub(crate) fn pool(&self) -> Option<[u8; 2]> {
+        let network = self.subnets.strip_suffix("/16")?;
+        match network.parse::<std::net::Ipv4Addr>().ok()?.octets() {
+            [a, b, 0, 0] => Some([a, b]),
+            _ => None,
+        }
+    }
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            docker_host: String::new(),
+            image: "aintandem/sandbox:latest".to_owned(),
+            broker_urls: Vec::new(),
+            subnets: "10.213.0.0/16".to_owned(),
+            relay_port: 7700,
+            max_sandboxes: 500,
+        }
+    }
+}
+
 /// What requests may ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,6 +140,7 @@ impl Default for Config {
             allow_plaintext: false,
             broker: BrokerConfig::default(),
             database: DatabaseConfig::default(),
+            sandboxes: SandboxConfig::default(),
             limits: Limits::default(),
             cors: CorsConfig::default(),
             deletion_grace_s: 7 * 86_400,
@@ -180,6 +227,11 @@ impl Config {
         check("broker.endpoints", "empty".to_owned(), !self.broker.endpoints.is_empty(), "one or more URLs")?;
         let connections = self.database.connections;
         check("database.connections", connections.to_string(), (1..=1_000).contains(&connections), "1 to 1,000")?;
+        let subnets = &self.sandboxes.subnets;
+        check("sandboxes.subnets", subnets.clone(), self.sandboxes.pool().is_some(), "such as 10.213.0.0/16")?;
+        let sandboxes = self.sandboxes.max_sandboxes;
+        check("sandboxes.max_sandboxes", sandboxes.to_string(), (1..=10_000).contains(&sandboxes), "1 to 10,000")?;
+        check("sandboxes.relay_port", "0".to_owned(), self.sandboxes.relay_port > 0, "1 to 65,535")?;
         let body = limits.max_body_bytes;
         check("limits.max_body_bytes", body.to_string(), (1_024..=64 << 20).contains(&body), "1 KiB to 64 MiB")?;
         let time = limits.request_timeout_ms;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_client::Code;
 
-use crate::store::StoreError;
+use crate::{sandbox::RuntimeError, store::StoreError};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
@@ -65,6 +65,24 @@ reasons! {
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED";
     /// A request with the idempotency key is under way.
     IdempotencyKeyInUse = "IDEMPOTENCY_KEY_IN_USE";
+    /// No sandbox has this id.
+    UnknownSandbox = "UNKNOWN_SANDBOX";
+    /// There are as many sandboxes, or networks of them, as there may be.
+    TooManySandboxes = "TOO_MANY_SANDBOXES";
+    /// It takes a sandbox that runs.
+    SandboxNotRunning = "SANDBOX_NOT_RUNNING";
+    /// A sandbox ended before it was ready.
+    SandboxEnded = "SANDBOX_ENDED";
+    /// Docker cannot start a sandbox like this.
+    SandboxRefused = "SANDBOX_REFUSED";
+    /// The image of a sandbox is not on the host.
+    UnknownImage = "UNKNOWN_IMAGE";
+    /// A host that sandboxes may reach cannot be looked up, or must not be reached.
+    UnknownHost = "UNKNOWN_HOST";
+    /// Docker does not answer.
+    DockerUnavailable = "DOCKER_UNAVAILABLE";
+    /// The disk of the host is full.
+    HostFull = "HOST_FULL";
     /// As many WebSockets are open as there may be.
     TooManySockets = "TOO_MANY_SOCKETS";
     /// A delivery that is not out on this socket.
@@ -199,6 +217,27 @@ impl From<StoreError> for Failure {
             }
             StoreError::Damaged(why) => Self::internal(format!("the database holds what cannot be read: {why}")),
             StoreError::Address(why) => Self::internal(why),
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let text = error.to_string();
+        match error {
+            RuntimeError::Unavailable(why) => {
+                tracing::warn!(error = why, "Docker does not answer");
+                let text =
+                    "Docker does not answer on the host of the control plane; see that dockerd runs, then try again";
+                Self::new(Reason::DockerUnavailable, text).after(Duration::from_secs(2))
+            }
+            RuntimeError::NoImage(image) => Self::new(
+                Reason::UnknownImage,
+                format!("there is no image {image:?} on this host; build it (make image) or pull it first"),
+            ),
+            RuntimeError::Gone(_) => Self::new(Reason::SandboxNotRunning, text),
+            RuntimeError::Refused(_) | RuntimeError::AddressesTaken(_) => Self::new(Reason::SandboxRefused, text),
+            RuntimeError::Full(_) => Self::new(Reason::HostFull, text).after(Duration::from_secs(60)),
         }
     }
 }

@@ -19,6 +19,7 @@ mod policies;
 mod precondition;
 mod problem;
 mod roles;
+mod sandboxes;
 pub(crate) mod serve;
 mod some;
 mod time;
@@ -46,7 +47,7 @@ use crate::{
     config::{Config, Limits},
     error::{Failure, Reason},
     metrics::Metrics,
-    service::{caller::Callers, workspaces::Workspaces},
+    service::{caller::Callers, sandboxes::Sandboxes, workspaces::Workspaces},
     store::Store,
 };
 
@@ -64,6 +65,9 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) callers: Callers,
     pub(crate) workspaces: Workspaces,
+    pub(crate) sandboxes: Sandboxes,
+    /// Nodes of the broker, for those who speak to it themselves.
+    pub(crate) broker_urls: Vec<String>,
     pub(crate) metrics: Arc<Metrics>,
     /// The broker, as this control plane.
     pub(crate) broker: tandem_client::Client,
@@ -100,6 +104,15 @@ fn described() -> OpenApiRouter<Edge> {
         .routes(routes!(workspaces::list, workspaces::create))
         .routes(routes!(workspaces::get, workspaces::replace, workspaces::patch, workspaces::delete))
         .routes(routes!(workspaces::restore))
+        .routes(routes!(sandboxes::list, sandboxes::create))
+        .routes(routes!(sandboxes::get, sandboxes::patch, sandboxes::delete))
+        .routes(routes!(sandboxes::status))
+        .routes(routes!(sandboxes::output::logs))
+        .routes(routes!(sandboxes::output::stats))
+        .routes(routes!(sandboxes::start))
+        .routes(routes!(sandboxes::stop))
+        .routes(routes!(sandboxes::restart))
+        .routes(routes!(sandboxes::output::exec))
         .routes(routes!(messages::list, messages::publish))
         .routes(routes!(messages::get))
         .routes(routes!(messages::broadcast))

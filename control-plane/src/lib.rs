@@ -1,10 +1,10 @@
 //! The control plane: workspaces and their sandboxes, over REST.
 //!
-//! Owns what is wanted (a database), and makes it true at the broker. It deliberately does not know how the broker keeps messages
+//! Owns what is wanted (a database), and makes it true at the broker and at Docker. It deliberately does not know how the broker keeps messages
 //! or decides who somebody is: it speaks to it as any client does, and lets it say who is who.
 //!
 //! Read first: `service::workspaces` (what is wanted stands in the database before anything is done), `store` (the only
-//! module that speaks SQL), `http` (the edge).
+//! module that speaks SQL), `sandbox` (the seam to Docker), `http` (the edge).
 //!
 //! Invariants:
 //! - What was begun is ended: by who has asked, or by the reconciler, of which one runs on a database at a time.
@@ -22,10 +22,12 @@ mod hex;
 mod http;
 mod metrics;
 mod random;
+mod relay;
+mod sandbox;
 mod service;
 mod store;
 
 pub use app::{ControlPlane, StartError};
-pub use config::{BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits};
+pub use config::{BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits, SandboxConfig};
 pub use error::error_codes;
 pub use store::StoreError;

@@ -17,6 +17,8 @@ use std::{str::FromStr as _, sync::Arc, time::Duration};
 use sqlx::{AnyPool, any::AnyPoolOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::{clock, random};
+
 pub(crate) use self::{
     answers::{Answer, Known},
     pages::{Order, Query, SortBy},
@@ -128,6 +130,33 @@ impl Store {
         match self.dialect {
             Dialect::Sqlite => Some(self.turns.lock().await),
             Dialect::Postgres => None,
+        }
+    }
+
+    /// What tells what was made for this database from what was made for others.
+    pub(crate) async fn installation(&self) -> Result<String, StoreError> {
+        loop {
+            if let Some(known) = self.get("installation", "self").await? {
+                return Ok(known.name);
+            }
+            let now_ms = clock::unix_ms();
+            let new = Resource {
+                kind: "installation".to_owned(),
+                id: "self".to_owned(),
+                scope: String::new(),
+                name: random::id("in"),
+                state: String::new(),
+                revision: 1,
+                document: "{}".to_owned(),
+                create_ms: now_ms,
+                update_ms: now_ms,
+                due_ms: 0,
+            };
+            match self.insert(&new).await {
+                // Of two who come at once one is first.
+                Ok(()) | Err(StoreError::IdTaken) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod audit;
 mod bench;
 mod certs;
 mod cluster;
+mod containers;
 mod dead_letters;
 mod dev;
 mod events;
@@ -29,6 +30,7 @@ pub use self::{
     bench::{BenchArgs, BenchKind, LoadArgs},
     certs::{CertsArgs, CertsCommand, CreateCertsArgs},
     cluster::{ClusterArgs, ClusterCommand, Wait},
+    containers::{CreateSandboxArgs, DownArgs, ExecArgs, LogsArgs, TeamArgs},
     dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
     dev::DevArgs,
     events::{EventName, EventsArgs},
@@ -66,6 +68,15 @@ pub struct Global {
     /// Where the broker listens
     #[arg(long, global = true, env = "TANDEM_SERVER", default_value = "http://127.0.0.1:8001", value_name = "URL")]
     pub server: String,
+    /// Where the control plane listens, for workspaces in files and sandboxes in containers
+    #[arg(
+        long,
+        global = true,
+        env = "TANDEM_CONTROL_PLANE",
+        default_value = "http://127.0.0.1:8000",
+        value_name = "URL"
+    )]
+    pub control_plane: String,
     /// Certificates of the authority whose signature counts, for https; without it, those of the system
     #[arg(long, global = true, env = "TANDEM_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -102,7 +113,11 @@ pub enum Command {
     Dev(DevArgs),
     /// Create, list, show and delete workspaces
     Workspace(WorkspaceArgs),
-    /// Register, list, show and unregister sandboxes
+    /// Make a workspace, its policy and its sandboxes as a file says; again: change what differs
+    Up(TeamArgs),
+    /// Delete the sandboxes of a file
+    Down(DownArgs),
+    /// Run sandboxes in containers, and register those that run elsewhere
     Sandbox(SandboxArgs),
     /// Find agents by role, capability, name and liveness
     Agents(AgentsArgs),

@@ -14,6 +14,11 @@ pub(crate) fn nanos() -> u64 {
     START.elapsed().as_nanos() as u64
 }
 
+/// For measuring durations.
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
+
 /// The time of day.
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

@@ -4,6 +4,8 @@ use std::{fmt, path::Path};
 
 use tandem_client::{Code, Error};
 
+pub use crate::control_plane::Problem;
+
 /// Shown at the end of `tandem --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes:
@@ -30,6 +32,8 @@ pub enum Failure {
         /// What to do.
         next: String,
     },
+    /// The control plane said no.
+    Problem(Problem),
     /// The command line asks for something that cannot be.
     Usage(String),
     /// Time ran out.
@@ -83,6 +87,7 @@ impl Failure {
     pub fn code(&self) -> &str {
         match self {
             Self::Broker(error) | Self::Advised { error, .. } => error.reason(),
+            Self::Problem(problem) => &problem.code,
             Self::Usage(_) => "USAGE",
             Self::TimedOut(_) => "TIMEOUT",
             Self::OutputClosed => "OUTPUT_CLOSED",
@@ -96,7 +101,16 @@ impl Failure {
             Self::Usage(_) | Self::Broker(Error::Endpoint { .. }) => 2,
             Self::TimedOut(_) => 5,
             Self::OutputClosed => 0,
+            Self::Failed { code: "CONTROL_PLANE_UNREACHABLE", .. } => 5,
+            Self::Failed { code: "NO_SUCH_CONTAINER", .. } => 3,
             Self::Failed { .. } => 1,
+            Self::Problem(problem) => match problem.status {
+                404 => 3,
+                408 | 502..=504 => 5,
+                429 => 6,
+                400..=499 => 4,
+                _ => 1,
+            },
             Self::Broker(error) | Self::Advised { error, .. } => match error.code() {
                 Code::NotFound => 3,
                 Code::InvalidArgument
@@ -122,6 +136,11 @@ impl Failure {
                 Some(delay) => Some(format!("try again in {}", humantime::format_duration(delay))),
                 None if error.is_retryable() => Some("try again".to_owned()),
                 None => None,
+            },
+            Self::Problem(problem) => match (hint(&problem.code), problem.retry_after_s) {
+                (Some(hint), _) => Some(hint.to_owned()),
+                (None, Some(seconds)) => Some(format!("try again in {seconds}s")),
+                (None, None) => None,
             },
             Self::Usage(_) => Some("tandem --help".to_owned()),
             Self::TimedOut(_) | Self::OutputClosed => None,
@@ -160,6 +179,10 @@ fn hint(reason: &str) -> Option<&'static str> {
         "CONTENT_UNREADABLE" => {
             Some("put the key back into encryption.key_file of every node; it is read again at once")
         }
+        "UNKNOWN_IMAGE" => Some("make image, or docker pull"),
+        "DOCKER_UNAVAILABLE" => Some("start Docker on the host of the control plane, then try again"),
+        "SANDBOX_NOT_RUNNING" => Some("tandem sandbox start NAME"),
+        "TOO_MANY_SANDBOXES" => Some("tandem sandbox rm NAME"),
         "UNKNOWN_APPROVAL" => Some("tandem approval list"),
         "APPROVAL_ENDED" => Some("tandem approval show APPROVAL says how, and who said what"),
         "TOO_MANY_HELD" => Some("decide on what waits: tandem approval list"),
@@ -173,6 +196,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broker(error) | Self::Advised { error, .. } => error.fmt(f),
+            Self::Problem(problem) => problem.fmt(f),
             Self::Usage(text) | Self::TimedOut(text) | Self::Failed { text, .. } => f.write_str(text),
             Self::OutputClosed => f.write_str("standard output was closed"),
         }

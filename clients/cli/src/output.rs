@@ -79,6 +79,13 @@ impl Output {
                     .map(|v| json!({ "field": v.field, "description": v.description }))
                     .collect();
             }
+            if let Failure::Problem(problem) = failure
+                && !problem.fields.is_empty()
+            {
+                let fields = problem.fields.iter();
+                error["field_violations"] =
+                    fields.map(|(field, text)| json!({ "field": field, "description": text })).collect();
+            }
             eprintln!("{error}");
         } else {
             eprintln!("error: {failure}\ncode: {}", failure.code());

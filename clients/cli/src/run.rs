@@ -20,6 +20,8 @@ const PUBLISH_ATTEMPTS: u32 = 6;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) server: String,
+    /// Where the control plane is.
+    pub(crate) control_plane: String,
     /// Where the caller's token is.
     pub(crate) token_file: Option<PathBuf>,
     /// Who the caller is, and whom he trusts.
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         settings: settings(&cli.global),
         token_file: cli.global.token_file,
         server: cli.global.server,
+        control_plane: cli.global.control_plane,
         workspace: cli.global.workspace,
         output,
     };
@@ -96,6 +99,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Dev(args) => commands::dev::run(context, args).await,
         Command::Workspace(args) => commands::workspace::run(context, args).await,
         Command::Sandbox(args) => commands::sandbox::run(context, args).await,
+        Command::Up(args) => commands::team::up(context, args).await,
+        Command::Down(args) => commands::team::down(context, args).await,
         Command::Agents(args) => commands::agents::run(context, args).await,
         Command::Pub(args) => commands::publish::run(context, args).await,
         Command::Sub(args) => commands::subscribe::run(context, args).await,

@@ -57,20 +57,29 @@ fn status(reason: Reason) -> StatusCode {
         Reason::InvalidField | Reason::MalformedRequest | Reason::InvalidCursor => StatusCode::BAD_REQUEST,
         Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
+        Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownSandbox | Reason::UnknownDelivery => {
+            StatusCode::NOT_FOUND
+        }
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::RoleMissing | Reason::OtherWorkspace | Reason::OriginRefused => StatusCode::FORBIDDEN,
         Reason::WorkspaceExists
         | Reason::NameTaken
         | Reason::Busy
+        | Reason::SandboxNotRunning
         | Reason::BeingDeleted
         | Reason::IdempotencyKeyInUse => StatusCode::CONFLICT,
         Reason::RevisionChanged => StatusCode::PRECONDITION_FAILED,
-        Reason::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::TooManyRequests | Reason::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
-        Reason::BrokerUnavailable | Reason::DatabaseUnavailable | Reason::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Reason::IdempotencyKeyReused
+        | Reason::UnknownImage
+        | Reason::UnknownHost
+        | Reason::SandboxEnded
+        | Reason::SandboxRefused => StatusCode::UNPROCESSABLE_ENTITY,
+        Reason::TooManyRequests | Reason::TooManySockets | Reason::TooManySandboxes => StatusCode::TOO_MANY_REQUESTS,
+        Reason::BrokerUnavailable
+        | Reason::DatabaseUnavailable
+        | Reason::DockerUnavailable
+        | Reason::HostFull
+        | Reason::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         Reason::RequestTooSlow | Reason::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

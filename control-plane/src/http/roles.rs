@@ -20,6 +20,10 @@ const SPEAK: &[&str] = &["admin", "developer", "sandbox"];
 const ARRANGE: &[&str] = &["admin", "developer"];
 /// Reads what others have said.
 const READ: &[&str] = &["admin", "developer", "auditor"];
+/// Sees what runs, and how.
+const WATCH: &[&str] = &["admin", "operator", "developer", "auditor"];
+/// Sees to it that it runs.
+const RUN: &[&str] = &["admin", "operator", "developer"];
 /// Looks up who and what there is.
 const LOOK_UP: &[&str] = &["admin", "operator", "developer", "approver", "auditor", "sandbox"];
 
@@ -41,6 +45,18 @@ pub(crate) const RULES: &[Rule] = &[
     rule("PATCH", "/api/v1/workspaces/{id}", "update_workspace", ADMIN),
     rule("DELETE", "/api/v1/workspaces/{id}", "delete_workspace", ADMIN),
     rule("POST", "/api/v1/workspaces/{id}/restore", "restore_workspace", ADMIN),
+    rule("GET", "/api/v1/sandboxes", "list_sandboxes", WATCH),
+    rule("POST", "/api/v1/sandboxes", "create_sandbox", ARRANGE),
+    rule("GET", "/api/v1/sandboxes/{id}", "get_sandbox", WATCH),
+    rule("PATCH", "/api/v1/sandboxes/{id}", "update_sandbox", ARRANGE),
+    rule("DELETE", "/api/v1/sandboxes/{id}", "delete_sandbox", ARRANGE),
+    rule("GET", "/api/v1/sandboxes/{id}/status", "get_sandbox_status", WATCH),
+    rule("GET", "/api/v1/sandboxes/{id}/logs", "get_sandbox_logs", READ),
+    rule("GET", "/api/v1/sandboxes/{id}/stats", "get_sandbox_stats", WATCH),
+    rule("POST", "/api/v1/sandboxes/{id}/start", "start_sandbox", RUN),
+    rule("POST", "/api/v1/sandboxes/{id}/stop", "stop_sandbox", RUN),
+    rule("POST", "/api/v1/sandboxes/{id}/restart", "restart_sandbox", RUN),
+    rule("POST", "/api/v1/sandboxes/{id}/exec", "exec_in_sandbox", ARRANGE),
     rule("GET", "/api/v1/messages", "list_messages", READ),
     rule("POST", "/api/v1/messages", "publish_message", SPEAK),
     rule("GET", "/api/v1/messages/{id}", "get_message", READ),

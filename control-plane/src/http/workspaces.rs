@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
@@ -324,13 +324,23 @@ pub(super) async fn restore(
 
 /// Settings with a patch.
 fn merged(settings: &WorkspaceSettings, patch: Value) -> Result<WorkspaceSettings, Failure> {
-    let broken = |error: serde_json::Error| Failure::field("settings", error.to_string());
-    let mut value = serde_json::to_value(settings).map_err(broken)?;
+    merged_with(settings, patch, "settings")
+}
+
+/// Something with a patch. `place`: where it stands in the body, for errors; empty: it is the body.
+pub(super) fn merged_with<T: Serialize + DeserializeOwned>(
+    before: &T,
+    patch: Value,
+    place: &str,
+) -> Result<T, Failure> {
+    let broken = |error: serde_json::Error| Failure::field(place, error.to_string());
+    let mut value = serde_json::to_value(before).map_err(broken)?;
     merge(&mut value, patch);
     // Null for all of them: all defaults.
     let value = if value.is_null() { Value::Object(serde_json::Map::new()) } else { value };
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let place = format!("settings.{}", error.path());
+        let inner = error.path().to_string();
+        let place = if place.is_empty() { inner } else { format!("{place}.{inner}") };
         Failure::field(&place, error.into_inner().to_string())
     })
 }

@@ -5,11 +5,16 @@ use std::{sync::Arc, time::Duration};
 use tandem_client::Client;
 use tokio::sync::watch;
 
-use super::workspaces::{self, Workspaces};
+use super::{
+    sandboxes::{Memory, Sandboxes},
+    workspaces::{self, Workspaces},
+};
 use crate::{clock, error::Failure, metrics::Metrics, random, store::Store};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
+/// After something has changed: what comes in a moment is looked at together.
+const BREATH: Duration = Duration::from_millis(50);
 /// How long whoever reconciles has the turn, in milliseconds.
 const TURN_MS: i64 = 10_000;
 /// Resources of one look.
@@ -23,6 +28,7 @@ const TURN: &str = "reconciler";
 pub(crate) struct Reconciler {
     store: Store,
     workspaces: Workspaces,
+    sandboxes: Sandboxes,
     /// The broker, as this control plane.
     broker: Client,
     metrics: Arc<Metrics>,
@@ -31,15 +37,28 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    pub(crate) fn new(store: Store, workspaces: Workspaces, broker: Client, metrics: Arc<Metrics>) -> Self {
-        Self { store, workspaces, broker, metrics, holder: random::id("cp") }
+    pub(crate) fn new(
+        store: Store,
+        (workspaces, sandboxes): (Workspaces, Sandboxes),
+        broker: Client,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { store, workspaces, sandboxes, broker, metrics, holder: random::id("cp") }
     }
 
     /// Until told to stop.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
         let mut looks: u64 = 0;
+        let mut memory = Memory::default();
+        let listener = self.sandboxes.clone();
+        let listening = tokio::spawn(async move {
+            loop {
+                listener.listen().await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
         loop {
-            match self.look(looks).await {
+            match self.look(looks, &mut memory).await {
                 Ok(()) => {}
                 // It is told once a second at most, and the next look tries again.
                 Err(why) => tracing::warn!(code = why.code(), %why, "what is overdue has to wait"),
@@ -47,18 +66,25 @@ impl Reconciler {
             looks += 1;
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                () = self.sandboxes.changed() => tokio::time::sleep(BREATH).await,
+                () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => break,
             }
         }
+        listening.abort();
         if let Err(error) = self.store.give_back((TURN, &self.holder)).await {
             tracing::warn!(%error, "the turn is not given back; others wait for its end");
         }
     }
 
-    async fn look(&self, looks: u64) -> Result<(), Failure> {
+    async fn look(&self, looks: u64, memory: &mut Memory) -> Result<(), Failure> {
         let now_ms = clock::unix_ms();
         if !self.store.lease((TURN, &self.holder), (now_ms, now_ms + TURN_MS)).await? {
+            // Whoever has the turn knows more.
+            *memory = Memory::default();
             return Ok(());
+        }
+        if let Err(why) = self.sandboxes.look(memory, looks).await {
+            tracing::warn!(code = why.code(), %why, "the sandboxes cannot be looked at");
         }
         let due = self.store.due(now_ms, MOST).await?;
         self.metrics.overdue.set(i64::try_from(due.len()).unwrap_or(i64::MAX));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tandem_client::{Quotas as BrokerQuotas, Rate as BrokerRate, WorkspaceSettings as BrokerSettings, wire_duration};
 use utoipa::ToSchema;
 
-use super::workspaces::KIND;
+use super::{networks::NetworkSettings, workspaces::KIND};
 use crate::{error::Failure, store::Resource};
 
 const MAX_ID_BYTES: usize = 128;
@@ -37,6 +37,8 @@ pub(crate) struct WorkspaceSettings {
     pub(crate) retention: Retention,
     /// What the workspace may take.
     pub(crate) quotas: Quotas,
+    /// Whom its sandboxes reach.
+    pub(crate) network: NetworkSettings,
 }
 
 /// How long the history of a workspace is kept.
@@ -158,6 +160,7 @@ impl WorkspaceSettings {
                 max_streams: limit(quotas.max_streams),
                 max_connections: limit(quotas.max_connections),
             },
+            network: NetworkSettings::default(),
         }
     }
 
@@ -188,6 +191,7 @@ impl WorkspaceSettings {
                 ));
             }
         }
+        self.network.check()?;
         match &self.default_llm_provider {
             Some(name) => text("settings.default_llm_provider", name, 1, MAX_NAME_CHARS),
             None => Ok(()),

@@ -11,6 +11,7 @@ use tandem_client::{Client, Code, Error as BrokerError, Workspace};
 use super::{
     caller::Caller,
     listing::Wanted,
+    sandboxes::Sandboxes,
     workspace::{Document, WorkspaceSettings, check_id, row},
 };
 use crate::{
@@ -98,13 +99,14 @@ fn is(result: &Result<(), BrokerError>, reason: &str) -> bool {
 #[derive(Clone)]
 pub(crate) struct Workspaces {
     store: Store,
+    sandboxes: Sandboxes,
     /// How long one that is deleted can still be taken back.
     grace: Duration,
 }
 
 impl Workspaces {
-    pub(crate) fn new(store: Store, grace: Duration) -> Self {
-        Self { store, grace }
+    pub(crate) fn new(store: Store, sandboxes: Sandboxes, grace: Duration) -> Self {
+        Self { store, sandboxes, grace }
     }
 
     /// Makes a workspace. In state `creating`: the broker did not say whether it has it, and it is made when it does.
@@ -403,6 +405,15 @@ impl Workspaces {
 
     /// Ends a workspace for good: its keys, its tokens, its data; false: not yet.
     async fn end(&self, broker: &Client, row: &Resource, who: Who) -> Result<bool, Failure> {
+        // What runs in it goes first; what Docker does not answer goes later.
+        match self.sandboxes.end_all_of(&row.id).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(false),
+            Err(why) => {
+                tracing::warn!(workspace = row.id, code = why.code(), %why, "its sandboxes are not gone yet");
+                return Ok(false);
+            }
+        }
         match Settled::of(self.end_at_broker(broker, &row.id).await, who) {
             Settled::Done => match self.store.remove(row).await {
                 // Gone is gone, whoever has done it.

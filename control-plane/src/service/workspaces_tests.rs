@@ -9,7 +9,8 @@ fn nobody() -> Client {
 async fn workspaces() -> (Workspaces, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/cp.db", dir.path().display()), 2).await.unwrap();
-    (Workspaces::new(store, Duration::ZERO), dir)
+    let (sandboxes, _) = crate::service::sandboxes::tests::with_fake(&store);
+    (Workspaces::new(store, sandboxes, Duration::ZERO), dir)
 }
 
 async fn overdue(workspaces: &Workspaces, state: &str) -> Resource {

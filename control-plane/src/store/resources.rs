@@ -133,6 +133,13 @@ impl Store {
         if removed.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Changed) }
     }
 
+    /// All of a kind, by id. Only of kinds whose number has a limit.
+    pub(crate) async fn all(&self, kind: &str) -> Result<Vec<Resource>, StoreError> {
+        let found =
+            sqlx::query("SELECT * FROM resources WHERE kind = $1 ORDER BY id").bind(kind).fetch_all(&self.pool).await?;
+        Ok(found.iter().map(Resource::read).collect::<Result<_, _>>()?)
+    }
+
     /// Those that somebody has to look at by now, the longest due first.
     pub(crate) async fn due(&self, now_ms: i64, most: u32) -> Result<Vec<Resource>, StoreError> {
         let found =

@@ -35,13 +35,14 @@ enum May {
     ImportAll,
 }
 
-const ARROWS: [(&str, May); 9] = [
+const ARROWS: [(&str, May); 10] = [
     ("tandem-storage", May::Import(&[])),
     ("tandem-proto", May::Import(&[])),
     ("tandem-raft", May::Import(&["tandem-storage", "tandem-proto"])),
     ("tandem-broker", May::Import(&["tandem-raft", "tandem-proto", "tandem-storage"])),
     ("tandem-client", May::Import(&["tandem-proto"])),
     ("tandem-control-plane", May::Import(&["tandem-client"])),
+    ("tandem-agent", May::Import(&["tandem-client"])),
     ("tandem-cli", May::ImportAll),
     ("tandem-tests", May::ImportAll),
     ("tandem-benches", May::ImportAll),

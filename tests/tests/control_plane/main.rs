@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod collaboration;
+mod docker;
+mod sandboxes;
 mod sockets;
 mod stage;
+mod walls;
 mod workspaces;

@@ -64,6 +64,8 @@ pub(crate) async fn broker(home: &Home) -> BrokerProcess {
     let mut config = home.config();
     config.auth.open = false;
     config.auth.keys = vec![format!("k1=HS256:{}", key.display())];
+    // Tokens of sandboxes are the broker's own.
+    config.auth.signing_key = format!("k1=HS256:{}", key.display());
     BrokerProcess::start(home, &config).await
 }
 

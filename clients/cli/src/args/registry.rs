@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{AgentSpec, Pair};
+use super::{AgentSpec, CreateSandboxArgs, ExecArgs, LogsArgs, Pair};
 
 /// `tandem workspace`.
 #[derive(Debug, Args)]
@@ -121,6 +121,39 @@ pub struct SandboxArgs {
 /// What to do with sandboxes.
 #[derive(Debug, Subcommand)]
 pub enum SandboxCommand {
+    /// Make a sandbox in a container, and start it
+    Create(CreateSandboxArgs),
+    /// List the sandboxes of the workspace that are in containers
+    Ls,
+    /// Start a sandbox that is stopped
+    Start {
+        /// Its name or id
+        name: String,
+    },
+    /// Stop a sandbox; messages wait in its inbox
+    Stop {
+        /// Its name or id
+        name: String,
+    },
+    /// Stop a sandbox and start it
+    Restart {
+        /// Its name or id
+        name: String,
+    },
+    /// Print what a sandbox has printed
+    Logs(LogsArgs),
+    /// Print what a sandbox takes
+    Stats {
+        /// Its name or id
+        name: String,
+    },
+    /// Run a command in a sandbox
+    Exec(ExecArgs),
+    /// Delete a sandbox with its container, its data and its inbox
+    Rm {
+        /// Its name or id
+        name: String,
+    },
     /// Register a sandbox, which gives it a durable inbox; again: replace its agents and labels
     Register {
         /// Its id
@@ -135,7 +168,7 @@ pub enum SandboxCommand {
         #[command(flatten)]
         inbox: InboxArgs,
     },
-    /// List the sandboxes of the workspace
+    /// List all sandboxes of the workspace that the broker knows
     List,
     /// Show one sandbox with its agents
     Show {

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use tandem_client::{Agent, InboxLimits, Liveness, Registry, RetryPolicy, Sandbox};
 
+use super::containers;
 use crate::{
     args::{InboxArgs, SandboxArgs, SandboxCommand},
     exit::Failure,
@@ -33,9 +34,18 @@ impl InboxArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<(), Failure> {
-    let registry = context.client()?.registry(context.workspace.as_str());
     let output = context.output;
+    let registry = || Ok::<_, Failure>(context.client()?.registry(context.workspace.as_str()));
     match args.command {
+        SandboxCommand::Create(args) => containers::create(context, args).await,
+        SandboxCommand::Ls => containers::list(context).await,
+        SandboxCommand::Start { name } => containers::turn(context, &name, "start").await,
+        SandboxCommand::Stop { name } => containers::turn(context, &name, "stop").await,
+        SandboxCommand::Restart { name } => containers::turn(context, &name, "restart").await,
+        SandboxCommand::Logs(args) => containers::logs(context, args).await,
+        SandboxCommand::Stats { name } => containers::stats(context, &name).await,
+        SandboxCommand::Exec(args) => containers::exec(context, args).await,
+        SandboxCommand::Rm { name } => containers::remove(context, &name).await,
         SandboxCommand::Register { id, agents, labels, inbox } => {
             let sandbox = Sandbox {
                 sandbox_id: id,
@@ -45,19 +55,19 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<(), Fail
                 inbox_limits: inbox.limits(),
                 ..Sandbox::default()
             };
-            register(output, &registry, sandbox).await
+            register(output, &registry()?, sandbox).await
         }
         SandboxCommand::List => {
-            let sandboxes: Vec<Sandbox> = registry.list().try_collect().await?;
+            let sandboxes: Vec<Sandbox> = registry()?.list().try_collect().await?;
             let rows: Vec<_> = sandboxes.iter().map(|sandbox| (json(sandbox), row(sandbox))).collect();
             output.rows(&["SANDBOX", "LIVENESS", "PENDING", "LAST HEARTBEAT", "AGENTS"], &rows)
         }
         SandboxCommand::Show { id } => {
-            let sandbox = registry.get(id).await?;
+            let sandbox = registry()?.get(id).await?;
             output.result(|| json(&sandbox), || text(&sandbox))
         }
         SandboxCommand::Unregister { id } => {
-            let abandoned = registry.unregister(id.as_str()).await?;
+            let abandoned = registry()?.unregister(id.as_str()).await?;
             output.result(
                 || json!({ "sandbox_id": id, "unregistered": true, "abandoned_messages": abandoned }),
                 || match abandoned {
@@ -66,7 +76,7 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<(), Fail
                 },
             )
         }
-        SandboxCommand::Heartbeat { id } => heartbeat(output, &registry, &id).await,
+        SandboxCommand::Heartbeat { id } => heartbeat(output, &registry()?, &id).await,
     }
 }
 

@@ -1,0 +1,189 @@
+//! The control plane, as this command speaks to it: JSON over HTTP.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+use crate::{exit::Failure, run::Context};
+
+/// How long an answer may take; a start of a sandbox takes the longest.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of an answer.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// What the control plane refused: a problem document (RFC 9457).
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Of HTTP.
+    pub status: u16,
+    /// Stable, in capitals.
+    pub code: String,
+    /// For people.
+    pub text: String,
+    /// The fields at fault, with what is wrong with them.
+    pub fields: Vec<(String, String)>,
+    /// When another try may help, in seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A control plane. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ControlPlane {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Without a slash at its end.
+    url: String,
+    token: Option<String>,
+}
+
+impl ControlPlane {
+    /// The one that the arguments name. Does not connect yet.
+    pub(crate) fn of(context: &Context) -> Result<Self, Failure> {
+        let url = context.control_plane.trim_end_matches('/').to_owned();
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Failure::usage(format!("--control-plane is {url:?}; write it like http://127.0.0.1:8000")));
+        }
+        let token = match &context.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?;
+                Some(text.trim().to_owned())
+            }
+            None => None,
+        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .map_err(|error| Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("no certificates: {error}")))?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), url, token })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}/api/v1{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(Full::new(bytes));
+        let request = request.map_err(|error| Failure::usage(format!("{path}: {error}")))?;
+        let unreachable = |why: &dyn fmt::Display| {
+            let text = format!("the control plane at {} does not answer: {why}", self.url);
+            Failure::Failed {
+                code: "CONTROL_PLANE_UNREACHABLE",
+                text,
+                next: Some("is it running? try: tandem dev; elsewhere say where: --control-plane URL".to_owned()),
+            }
+        };
+        match tokio::time::timeout(TIMEOUT, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(unreachable(&error)),
+            Err(_) => Err(Failure::TimedOut(format!("no answer to {path} within {} s", TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Asks for something, and returns the answer: null where it is empty.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let response = self.send(method, path, body).await?;
+        let (parts, body) = response.into_parts();
+        let retry_after_s = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let limited = http_body_util::Limited::new(body, MAX_ANSWER_BYTES);
+        let read = tokio::time::timeout(TIMEOUT, limited.collect()).await;
+        let broken = || Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("the answer to {path} broke off"));
+        let bytes = read.map_err(|_| broken())?.map_err(|_| broken())?.to_bytes();
+        if parts.status.is_success() {
+            return Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null));
+        }
+        Err(Failure::Problem(problem(parts.status, &bytes, retry_after_s)))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Server-sent events as they come: each with its name and its data. Ends when the server does.
+    pub(crate) async fn follow(
+        &self,
+        path: &str,
+        mut told: impl FnMut(&str, &Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            return Err(Failure::Problem(problem(status, &bytes, None)));
+        }
+        let (mut text, mut name) = (Vec::new(), String::new());
+        while let Some(frame) = body.frame().await {
+            let broken = |error| Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("the stream broke off: {error}"));
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            text.extend_from_slice(&data);
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                match line.trim_end().split_once(": ") {
+                    Some(("event", event)) => event.clone_into(&mut name),
+                    Some(("data", data)) => {
+                        told(&name, &serde_json::from_str(data).unwrap_or(Value::Null))?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn problem(status: StatusCode, bytes: &[u8], retry_after_s: Option<u64>) -> Problem {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let text = |name: &str| document[name].as_str().map(str::to_owned);
+    let fields = document["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |field: &Value, name: &str| field[name].as_str().unwrap_or_default().to_owned();
+    Problem {
+        status: status.as_u16(),
+        code: text("code").unwrap_or_else(|| "CONTROL_PLANE_ANSWER".to_owned()),
+        text: text("detail").unwrap_or_else(|| format!("the control plane answered {status}")),
+        fields: fields.iter().map(|field| (of(field, "field"), of(field, "detail"))).collect(),
+        retry_after_s,
+    }
+}
+
+/// A part of a path or a query.
+pub(crate) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_read() {
+        let text =
+            br#"{"code":"BUSY","detail":"it is starting","status":409,"errors":[{"field":"name","detail":"no"}]}"#;
+        let read = problem(StatusCode::CONFLICT, text, Some(1));
+        assert_eq!((read.code.as_str(), read.to_string().as_str()), ("BUSY", "it is starting"));
+        assert_eq!(read.fields, [("name".to_owned(), "no".to_owned())]);
+        assert_eq!(problem(StatusCode::BAD_GATEWAY, b"<html>", None).code, "CONTROL_PLANE_ANSWER");
+        assert_eq!(escaped("a b/ä"), "a%20b%2F%C3%A4");
+    }
+}

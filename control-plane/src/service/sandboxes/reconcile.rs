@@ -1,0 +1,325 @@
+//! Looking at all sandboxes, and doing what has to be done: by one control plane of a database at a time.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::TryStreamExt as _;
+use tandem_client::{Liveness, Sandbox};
+
+use super::{
+    super::sandbox::{Document, Wanted},
+    KIND, OVERDUE_MS, Sandboxes,
+    decide::{self, CREATING, Facts, RUNNING, STARTING, STOPPING, Step},
+    drive::is_fresh,
+};
+use crate::{
+    clock,
+    error::{Failure, Reason},
+    sandbox::{Doing, What},
+    store::{Resource, StoreError},
+};
+
+/// Looks between two counts of what is in volumes, and of what sandboxes do that may be idle.
+const LOOKS_UNTIL_COUNTED: u64 = 5;
+/// Looks between two searches for containers of nobody, while there are no sandboxes.
+const LOOKS_UNTIL_SEARCHED: u64 = 30;
+/// How much of a processor a sandbox may take that is idle.
+const IDLE_CPU: f64 = 0.02;
+
+/// What is remembered from look to look. Who begins to look begins without.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Since when the broker has not heard of a sandbox.
+    silent: HashMap<String, i64>,
+    /// What a sandbox had done when it was last counted: when, and nanoseconds of a processor.
+    done: HashMap<String, (i64, u64)>,
+    /// Since when it has done next to nothing.
+    idle: HashMap<String, i64>,
+    disk: HashMap<String, u64>,
+}
+
+impl Memory {
+    fn keep(&mut self, known: &HashSet<&str>) {
+        self.silent.retain(|id, _| known.contains(id.as_str()));
+        self.done.retain(|id, _| known.contains(id.as_str()));
+        self.idle.retain(|id, _| known.contains(id.as_str()));
+        self.disk.retain(|id, _| known.contains(id.as_str()));
+    }
+}
+
+#[cfg(test)]
+impl Memory {
+    /// As if a sandbox had been counted so much earlier.
+    pub(super) fn age(&mut self, id: &str, ms: i64) {
+        if let Some((then_ms, _)) = self.done.get_mut(id) {
+            *then_ms -= ms;
+        }
+    }
+}
+
+impl Sandboxes {
+    /// Something may have changed: returns when it has.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Listens to what happens to containers, until the runtime does not tell any more.
+    pub(crate) async fn listen(&self) {
+        let mut happenings = self.0.runtime.happenings();
+        // Whatever happened before: look.
+        self.0.changed.notify_one();
+        loop {
+            match happenings.try_next().await {
+                Ok(Some(happening)) => {
+                    if happening.what == What::OutOfMemory
+                        && let Err(why) = self.out_of_memory(&happening.id).await
+                    {
+                        tracing::warn!(sandbox = happening.id, code = why.code(), %why, "an event is not remembered");
+                    }
+                    self.0.changed.notify_one();
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "what happens to containers is not told");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn out_of_memory(&self, id: &str) -> Result<(), Failure> {
+        // Whoever does something with it writes too: a few tries are enough.
+        for _ in 0..5 {
+            let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
+            let document = Document::of(&row)?;
+            let out_of_memory_kills = document.out_of_memory_kills + 1;
+            let document = Document { out_of_memory_kills, ..document }.encode()?;
+            match self.0.store.update(&Resource { document, update_ms: clock::unix_ms(), ..row }).await {
+                Ok(row) => {
+                    tracing::warn!(sandbox = row.name, workspace = row.scope, "a process was killed: no more memory");
+                    return Ok(());
+                }
+                Err(StoreError::Changed) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at all of them. What takes long is done beside.
+    pub(crate) async fn look(&self, memory: &mut Memory, looks: u64) -> Result<(), Failure> {
+        let rows = self.0.store.all(KIND).await?;
+        if rows.is_empty() && !looks.is_multiple_of(LOOKS_UNTIL_SEARCHED) {
+            return Ok(());
+        }
+        let seen = match self.0.runtime.look().await {
+            Ok(seen) => seen,
+            // Nobody misses it.
+            Err(_) if rows.is_empty() => return Ok(()),
+            Err(error) => {
+                self.0.networks.doubt();
+                return Err(error.into());
+            }
+        };
+        let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();
+        memory.keep(&known);
+        for stray in seen.iter().filter(|seen| !known.contains(seen.id.as_str())) {
+            // It may have come since.
+            if self.0.store.get(KIND, &stray.id).await?.is_none() {
+                tracing::warn!(sandbox = stray.id, "a container of no sandbox is removed");
+                self.0.runtime.remove(&stray.id, true).await?;
+            }
+        }
+        let doing: HashMap<_, _> = seen.into_iter().map(|seen| (seen.id, seen.doing)).collect();
+        self.count(&rows, memory, looks).await;
+        let heard = self.heard(&rows).await;
+        let now_ms = clock::unix_ms();
+        for row in rows.into_iter().filter(|row| row.due_ms <= now_ms) {
+            let document = Document::of(&row)?;
+            let heard = heard.get(&(row.scope.clone(), row.name.clone()));
+            let facts = facts(&row, &document, (doing.get(&row.id).cloned(), heard), memory);
+            let step = decide::decide(&row.state, &document, &facts);
+            if step != Step::Nothing {
+                self.take_up(row, document, step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What volumes hold, and what sandboxes have done that may be idle.
+    async fn count(&self, rows: &[Resource], memory: &mut Memory, looks: u64) {
+        if !looks.is_multiple_of(LOOKS_UNTIL_COUNTED) {
+            return;
+        }
+        let running: Vec<_> = rows.iter().filter(|row| row.state == RUNNING).collect();
+        let ids: Vec<_> = running.iter().map(|row| row.id.clone()).collect();
+        if let Ok(counted) = self.0.runtime.disk(&ids).await {
+            memory.disk = counted;
+        }
+        for row in running {
+            let may_be_idle = Document::of(row).is_ok_and(|document| document.spec.idle_timeout_seconds.is_some());
+            if !may_be_idle {
+                continue;
+            }
+            let Ok(usage) = self.0.runtime.usage(&row.id).await else { continue };
+            let now_ms = clock::unix_ms();
+            if let Some((then_ms, then_ns)) = memory.done.insert(row.id.clone(), (now_ms, usage.cpu_ns)) {
+                #[expect(clippy::cast_precision_loss, reason = "a share of a processor")]
+                let share =
+                    usage.cpu_ns.saturating_sub(then_ns) as f64 / ((now_ms - then_ms).max(1) as f64 * 1_000_000.0);
+                if share < IDLE_CPU {
+                    memory.idle.entry(row.id.clone()).or_insert(then_ms);
+                } else {
+                    memory.idle.remove(&row.id);
+                }
+            }
+        }
+    }
+
+    /// What the broker knows of sandboxes, by workspace and name. Of a workspace that it does not tell of nothing is known.
+    async fn heard(&self, rows: &[Resource]) -> HashMap<(String, String), Sandbox> {
+        let workspaces: HashSet<_> = rows.iter().map(|row| row.scope.clone()).collect();
+        let mut heard = HashMap::new();
+        for workspace in workspaces {
+            match self.0.broker.registry(workspace.as_str()).list().try_collect::<Vec<_>>().await {
+                Ok(sandboxes) => {
+                    let all = sandboxes.into_iter().map(|one| ((workspace.clone(), one.sandbox_id.clone()), one));
+                    heard.extend(all);
+                }
+                Err(error) => tracing::debug!(workspace, %error, "the broker does not tell of its sandboxes"),
+            }
+        }
+        heard
+    }
+
+    /// Claims a sandbox, and does with it what was decided.
+    async fn take_up(&self, row: Resource, document: Document, step: Step) -> Result<(), Failure> {
+        let now_ms = clock::unix_ms();
+        let state = match step {
+            Step::Start | Step::Wake => CREATING,
+            Step::Stop | Step::StopFor(_) | Step::Unhealthy => STOPPING,
+            _ => row.state.as_str(),
+        };
+        let wanted = if step == Step::Wake { Wanted::Running } else { document.wanted };
+        let document = Document { wanted, ..document };
+        let claimed = Resource {
+            state: state.to_owned(),
+            document: document.encode()?,
+            due_ms: now_ms + OVERDUE_MS,
+            ..row.clone()
+        };
+        let claimed = match self.0.store.update(&claimed).await {
+            Ok(row) => row,
+            Err(StoreError::Changed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let id = claimed.id.clone();
+            if let Err(why) = this.carry_out(claimed, document, &step).await
+                && let Err(why) = this.put_off(&id, &step, why).await
+            {
+                tracing::warn!(sandbox = id, code = why.code(), %why, "a sandbox is left as it is until it is overdue");
+            }
+            this.0.changed.notify_one();
+        });
+        Ok(())
+    }
+
+    async fn carry_out(&self, row: Resource, document: Document, step: &Step) -> Result<(), Failure> {
+        tracing::info!(sandbox = row.name, workspace = row.scope, ?step, "a sandbox is not as it should be");
+        match step {
+            Step::Nothing => Ok(()),
+            Step::Start | Step::Wake => self.bring_up(row, false).await.map(drop),
+            Step::Registered => {
+                let document = Document { register_ms: clock::unix_ms(), error: String::new(), ..document };
+                self.settle(row, RUNNING, &document).await.map(drop)
+            }
+            Step::Ended { exit_code, out_of_memory } => {
+                let (state, mut document) = decide::ended(&document, *exit_code, clock::unix_ms());
+                let memory = if *out_of_memory { ", killed because it had no more memory" } else { "" };
+                document.error = format!("it ended by itself with exit code {exit_code}{memory}");
+                self.settle(row, state, &document).await.map(drop)
+            }
+            Step::Unhealthy => {
+                self.0.runtime.stop(&row.id, super::drive::GRACE).await?;
+                let (state, mut document) = decide::ended(&document, -1, clock::unix_ms());
+                document.error = "the broker did not hear of it any more".to_owned();
+                self.settle(row, state, &document).await.map(drop)
+            }
+            Step::Stop => self.bring_down(row, "asked").await.map(drop),
+            Step::StopFor(why) => self.bring_down(row, why.word()).await.map(drop),
+            Step::Stopped => {
+                let because = if document.stopped_because.is_empty() { "asked" } else { &document.stopped_because };
+                let document = Document { stopped_because: because.to_owned(), ..document.clone() };
+                self.settle(row, decide::STOPPED, &document).await.map(drop)
+            }
+            Step::Remove => self.end(row).await,
+        }
+    }
+
+    /// What could not be done is tried again: a start at longer and longer intervals, the rest in a while.
+    async fn put_off(&self, id: &str, step: &Step, why: Failure) -> Result<(), Failure> {
+        let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
+        let document = Document::of(&row)?;
+        tracing::warn!(sandbox = row.name, workspace = row.scope, code = why.code(), %why, "it is tried again");
+        let error = format!("{}: {why}", why.code());
+        if !matches!(step, Step::Start | Step::Wake) || document.wanted != Wanted::Running {
+            let document = Document { error, ..document }.encode()?;
+            let due_ms = clock::unix_ms() + 2_000;
+            return match self.0.store.update(&Resource { document, due_ms, ..row }).await {
+                Ok(_) | Err(StoreError::Changed) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        // What is wrong with the sandbox itself counts as its failure, and what others do not answer does not.
+        let others = [Reason::DockerUnavailable, Reason::BrokerUnavailable, Reason::DatabaseUnavailable];
+        let is_others = others.iter().any(|reason| reason.code() == why.code()) || why.retry().is_some();
+        let (state, next) = decide::ended(&document, -1, clock::unix_ms());
+        let next = if is_others {
+            let retry_ms = clock::unix_ms() + 1_000;
+            Document {
+                wanted: Wanted::Running,
+                retries: document.retries,
+                restarts: document.restarts,
+                retry_ms,
+                ..next
+            }
+        } else {
+            next
+        };
+        let state = if is_others { decide::RESTARTING } else { state };
+        self.settle(row, state, &Document { error, ..next }).await.map(drop)
+    }
+}
+
+/// What is known about a sandbox now.
+fn facts(
+    row: &Resource,
+    document: &Document,
+    (doing, heard): (Option<Doing>, Option<&Sandbox>),
+    memory: &mut Memory,
+) -> Facts {
+    let now_ms = clock::unix_ms();
+    let is_online = heard.is_some_and(|sandbox| match row.state.as_str() {
+        STARTING | CREATING => is_fresh(sandbox, document),
+        _ => sandbox.liveness() == Liveness::Online,
+    });
+    let silent_since_ms = match heard {
+        Some(sandbox) if sandbox.liveness() == Liveness::Offline => {
+            Some(*memory.silent.entry(row.id.clone()).or_insert(now_ms))
+        }
+        _ => {
+            memory.silent.remove(&row.id);
+            None
+        }
+    };
+    Facts {
+        now_ms,
+        doing,
+        silent_since_ms,
+        is_online,
+        waiting: heard.map_or(0, |sandbox| sandbox.pending_messages),
+        disk_bytes: memory.disk.get(&row.id).copied(),
+        idle_since_ms: memory.idle.get(&row.id).copied(),
+    }
+}

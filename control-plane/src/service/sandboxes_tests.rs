@@ -1,0 +1,185 @@
+//! Sandboxes without Docker, and without a broker.
+
+use tandem_client::Client;
+
+use super::*;
+use crate::{
+    relay::Relays,
+    sandbox::{Doing, RuntimeError, fake::Fake},
+    service::sandbox::Resources,
+};
+
+/// Sandboxes in containers that are none, before a broker that never answers.
+pub(crate) fn with_fake(store: &Store) -> (Sandboxes, Fake) {
+    let fake = Fake::default();
+    let runtime: Arc<dyn SandboxRuntime> = Arc::new(fake.clone());
+    let config = SandboxConfig { broker_urls: vec!["http://192.0.2.1:8001".to_owned()], ..SandboxConfig::default() };
+    let relays = Relays::new(&[], None).unwrap();
+    let networks = Networks::new((store.clone(), Arc::clone(&runtime)), relays, config.clone(), "i".to_owned());
+    let broker = Client::connect("http://127.0.0.1:1").unwrap();
+    (Sandboxes::new((store.clone(), runtime, networks), broker, (config, false)), fake)
+}
+
+struct Stage {
+    sandboxes: Sandboxes,
+    fake: Fake,
+    store: Store,
+    memory: Memory,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/db", dir.path().display()), 2).await.unwrap();
+        let (sandboxes, fake) = with_fake(&store);
+        Self { sandboxes, fake, store, memory: Memory::default(), _dir: dir }
+    }
+
+    /// A sandbox that is in a state, with a container.
+    async fn has(&self, id: &str, state: &str, document: Document) {
+        let row = Resource {
+            kind: KIND.to_owned(),
+            id: id.to_owned(),
+            scope: "w".to_owned(),
+            name: id.to_owned(),
+            state: state.to_owned(),
+            revision: 1,
+            document: document.encode().unwrap(),
+            create_ms: 1,
+            update_ms: 1,
+            due_ms: 0,
+        };
+        self.store.insert(&row).await.unwrap();
+        self.fake.stray(container(id));
+    }
+
+    /// Looks, and waits until what was begun is done.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let looked = self.sandboxes.look(&mut self.memory, 0).await;
+        for _ in 0..500 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now_ms = clock::unix_ms();
+            if self.store.all(KIND).await.unwrap().iter().all(|row| row.due_ms <= now_ms + 5_000) {
+                break;
+            }
+        }
+        looked
+    }
+
+    async fn sandbox(&self, id: &str) -> (String, Document) {
+        let row = self.store.get(KIND, id).await.unwrap().unwrap();
+        let document = Document::of(&row).unwrap();
+        (row.state, document)
+    }
+}
+
+fn container(id: &str) -> crate::sandbox::Container {
+    crate::sandbox::Container {
+        id: id.to_owned(),
+        workspace: "w".to_owned(),
+        name: id.to_owned(),
+        image: "aintandem/sandbox".to_owned(),
+        network: "n".to_owned(),
+        memory_bytes: 1,
+        cpus: 1.0,
+        pids: 1,
+        disk_bytes: 1,
+        tmp_bytes: 1,
+        hosts: Vec::new(),
+    }
+}
+
+fn started() -> Document {
+    Document { start_ms: clock::unix_ms() - 1_000, register_ms: clock::unix_ms() - 900, ..Document::default() }
+}
+
+#[tokio::test]
+async fn containers_of_nobody_are_removed_and_others_left_alone() {
+    let mut stage = Stage::new().await;
+    stage.has("sb-1", RUNNING, started()).await;
+    stage.fake.stray(container("sb-lost"));
+    stage.look().await.unwrap();
+    assert_eq!(stage.fake.asked(), ["remove all"]);
+    assert_eq!(stage.sandbox("sb-1").await.0, RUNNING);
+    stage.look().await.unwrap();
+    assert!(stage.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_ends_by_itself_waits_for_its_next_start() {
+    let mut stage = Stage::new().await;
+    stage.has("sb-1", RUNNING, started()).await;
+    stage.fake.does("sb-1", Doing::Ended { exit_code: 137, out_of_memory: true });
+    stage.look().await.unwrap();
+    let (state, document) = stage.sandbox("sb-1").await;
+    assert_eq!((state.as_str(), document.restarts, document.exit_code), (RESTARTING, 1, Some(137)));
+    assert!(document.error.contains("no more memory"), "{}", document.error);
+    assert!(document.retry_ms > 0);
+}
+
+#[tokio::test]
+async fn who_holds_too_much_is_stopped() {
+    let mut stage = Stage::new().await;
+    let spec = Spec { resources: Resources { disk_mb: 1, ..Resources::default() }, ..Spec::default() };
+    stage.has("sb-1", RUNNING, Document { spec, ..started() }).await;
+    stage.fake.holds("sb-1", 2 << 20);
+    stage.look().await.unwrap();
+    let (state, document) = stage.sandbox("sb-1").await;
+    assert_eq!((state.as_str(), document.stopped_because.as_str()), (STOPPED, "disk_limit"));
+    assert_eq!(stage.fake.asked(), ["stop"]);
+    stage.look().await.unwrap();
+    assert!(stage.fake.asked().is_empty(), "it is left as it is");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_for_gone_while_docker_is_silent() {
+    let mut stage = Stage::new().await;
+    stage.has("sb-1", RUNNING, started()).await;
+    stage.fake.fail(Some(RuntimeError::Unavailable("no socket".to_owned())));
+    assert_eq!(stage.look().await.unwrap_err().code(), "DOCKER_UNAVAILABLE");
+    assert_eq!(stage.sandbox("sb-1").await.0, RUNNING);
+    stage.fake.fail(None);
+    stage.look().await.unwrap();
+    assert_eq!(stage.sandbox("sb-1").await.0, RUNNING);
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_answers_is_tried_again_and_is_not_the_sandbox_s_fault() {
+    let mut stage = Stage::new().await;
+    let spec = serde_json::from_value(serde_json::json!({ "restart_policy": { "max_retries": 0 } })).unwrap();
+    stage.has("sb-1", RESTARTING, Document { spec, retry_ms: 1, ..started() }).await;
+    stage.fake.does("sb-1", Doing::Ended { exit_code: 1, out_of_memory: false });
+    let row = Resource {
+        kind: workspaces::KIND.to_owned(),
+        id: "w".to_owned(),
+        document: "{}".to_owned(),
+        ..stage.store.get(KIND, "sb-1").await.unwrap().unwrap()
+    };
+    stage.store.insert(&Resource { scope: String::new(), state: workspaces::ACTIVE.to_owned(), ..row }).await.unwrap();
+    stage.look().await.unwrap();
+    let (state, document) = stage.sandbox("sb-1").await;
+    assert_eq!((state.as_str(), document.wanted), (RESTARTING, Wanted::Running), "{}", document.error);
+    assert!(document.error.contains("BROKER_UNAVAILABLE"), "{}", document.error);
+}
+
+#[tokio::test]
+async fn who_does_next_to_nothing_is_idle_and_who_computes_is_not() {
+    let mut stage = Stage::new().await;
+    let spec = Spec { idle_timeout_seconds: Some(5), ..Spec::default() };
+    let old = Document { start_ms: 1, register_ms: 1, ..started() };
+    for id in ["sb-busy", "sb-idle"] {
+        stage.has(id, RUNNING, Document { spec: spec.clone(), ..old.clone() }).await;
+    }
+    stage.look().await.unwrap();
+    let busy = Usage { cpu_ns: 3_600_000_000_000, ..Usage::default() };
+    stage.fake.takes("sb-busy", busy);
+    for id in ["sb-busy", "sb-idle"] {
+        // It was counted a while ago.
+        stage.memory.age(id, 10_000);
+    }
+    stage.look().await.unwrap();
+    assert_eq!(stage.sandbox("sb-busy").await.0, RUNNING);
+    let (state, document) = stage.sandbox("sb-idle").await;
+    assert_eq!((state.as_str(), document.stopped_because.as_str()), (STOPPED, "idle"));
+}
