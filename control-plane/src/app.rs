@@ -14,7 +14,15 @@ use crate::{
     config::{Config, ConfigError},
     http::{self, Parts, Rates, serve::serve},
     metrics::Metrics,
-    service::{caller::Callers, reconciler::Reconciler, workspaces::Workspaces},
+    secrets::Secrets,
+    service::{
+        alerts::{Alerts, Deliverer, Evaluator, Sender},
+        caller::Callers,
+        mcp_servers::McpServers,
+        providers::Providers,
+        reconciler::Reconciler,
+        workspaces::Workspaces,
+    },
     store::{Store, StoreError},
 };
 
@@ -33,6 +41,17 @@ pub enum StartError {
     /// The broker's address cannot be used.
     #[error("setting broker.endpoints: {0}")]
     Broker(#[from] tandem_client::Error),
+    /// The keys of secrets cannot be used.
+    #[error("setting secrets.key_file is {file}: {why}")]
+    Secrets {
+        /// As it was set.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// This build speaks no TLS, which webhooks need.
+    #[error("webhooks: {0}")]
+    Tls(String),
     /// The address is taken, or none of this machine.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -47,8 +66,11 @@ impl StartError {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Config(_) | Self::Broker(_) | Self::Store(StoreError::Address(_)) => "INVALID_CONFIG",
+            Self::Config(_) | Self::Broker(_) | Self::Secrets { .. } | Self::Store(StoreError::Address(_)) => {
+                "INVALID_CONFIG"
+            }
             Self::Store(_) => "DATABASE_UNAVAILABLE",
+            Self::Tls(_) => "INTERNAL",
             Self::Listen { .. } => "ADDRESS_IN_USE",
         }
     }
@@ -59,7 +81,7 @@ impl StartError {
 pub struct ControlPlane {
     address: SocketAddr,
     stopping: watch::Sender<bool>,
-    running: [JoinHandle<()>; 2],
+    running: [JoinHandle<()>; 3],
     tasks: TaskTracker,
     store: Store,
 }
@@ -72,6 +94,9 @@ impl ControlPlane {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let broker = Client::with_settings(config.client())?;
+        let key_file = &config.secrets.key_file;
+        let secrets = Secrets::of_file(key_file, config.secrets.create_key_file)
+            .map_err(|why| StartError::Secrets { file: key_file.display().to_string(), why: why.to_string() })?;
         let store = Store::open(&config.database.url, config.database.connections).await?;
         let listen = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -84,6 +109,9 @@ impl ControlPlane {
             store: store.clone(),
             callers: Callers::new(&broker),
             workspaces: workspaces.clone(),
+            providers: Providers::new(store.clone(), secrets.clone()),
+            mcp_servers: McpServers::new(store.clone(), secrets.clone()),
+            alerts: Alerts::new(store.clone(), secrets.clone(), config.alerts.allow_loopback),
             metrics: Arc::clone(&metrics),
             broker: broker.clone(),
             limits: config.limits.clone(),
@@ -93,6 +121,16 @@ impl ControlPlane {
             tasks: tasks.clone(),
         };
         let router = http::router(parts, &config);
+        let timeout = Duration::from_millis(config.alerts.webhook_timeout_ms);
+        let sender =
+            Sender::new(timeout, config.alerts.allow_loopback).map_err(|error| StartError::Tls(error.to_string()))?;
+        let kept = (store.clone(), secrets);
+        let deliverer = Deliverer::new(kept, sender, config.alerts.clone(), Arc::clone(&metrics));
+        let evaluator = Evaluator::new(store.clone(), broker.clone(), Arc::clone(&metrics));
+        let (evaluating, delivering) = (evaluator.run(stopped.clone()), deliverer.run(stopped.clone()));
+        let alerting = tokio::spawn(async {
+            tokio::join!(evaluating, delivering);
+        });
         let reconciler = Reconciler::new(store.clone(), workspaces, broker, metrics);
         let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
         let serving = serve(listener, router, config.limits.clone(), (tasks.clone(), stopped));
@@ -101,7 +139,7 @@ impl ControlPlane {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "this service speaks no TLS: tokens and content can be read on the way to it");
         }
-        Ok(Self { address, stopping, running: [serving, reconciling], tasks, store })
+        Ok(Self { address, stopping, running: [serving, reconciling, alerting], tasks, store })
     }
 
     /// Where it listens.

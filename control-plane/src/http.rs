@@ -1,13 +1,18 @@
 //! The edge: HTTP to use cases, and back.
 
 mod agents;
+mod alert_rules;
+mod alerts;
 mod api_keys;
 mod approvals;
 mod audit;
 mod body;
+mod collaboration;
 mod dead_letters;
 mod door;
 mod events;
+mod llm_providers;
+mod mcp_servers;
 mod message;
 mod messages;
 mod observed;
@@ -21,6 +26,7 @@ mod problem;
 mod roles;
 pub(crate) mod serve;
 mod some;
+mod tagged;
 mod time;
 mod workspaces;
 mod ws;
@@ -46,7 +52,7 @@ use crate::{
     config::{Config, Limits},
     error::{Failure, Reason},
     metrics::Metrics,
-    service::{caller::Callers, workspaces::Workspaces},
+    service::{alerts::Alerts, caller::Callers, mcp_servers::McpServers, providers::Providers, workspaces::Workspaces},
     store::Store,
 };
 
@@ -64,6 +70,9 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) callers: Callers,
     pub(crate) workspaces: Workspaces,
+    pub(crate) providers: Providers,
+    pub(crate) mcp_servers: McpServers,
+    pub(crate) alerts: Alerts,
     pub(crate) metrics: Arc<Metrics>,
     /// The broker, as this control plane.
     pub(crate) broker: tandem_client::Client,
@@ -114,7 +123,18 @@ fn described() -> OpenApiRouter<Edge> {
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
         .routes(routes!(api_keys::list, api_keys::create))
-        .routes(routes!(api_keys::revoke));
+        .routes(routes!(api_keys::revoke))
+        .routes(routes!(llm_providers::list, llm_providers::create))
+        .routes(routes!(llm_providers::get, llm_providers::patch, llm_providers::delete))
+        .routes(routes!(mcp_servers::list, mcp_servers::create))
+        .routes(routes!(mcp_servers::get, mcp_servers::patch, mcp_servers::delete))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alert_rules::list, alert_rules::create))
+        .routes(routes!(alert_rules::get, alert_rules::patch, alert_rules::delete))
+        .routes(routes!(collaboration::status))
+        .routes(routes!(collaboration::sandboxes))
+        .routes(routes!(collaboration::disconnect));
     OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, api)
 }
 

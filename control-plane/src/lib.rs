@@ -22,10 +22,11 @@ mod hex;
 mod http;
 mod metrics;
 mod random;
+mod secrets;
 mod service;
 mod store;
 
 pub use app::{ControlPlane, StartError};
-pub use config::{BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits};
+pub use config::{AlertsConfig, BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits, SecretsConfig};
 pub use error::error_codes;
 pub use store::StoreError;

@@ -57,17 +57,27 @@ fn status(reason: Reason) -> StatusCode {
         Reason::InvalidField | Reason::MalformedRequest | Reason::InvalidCursor => StatusCode::BAD_REQUEST,
         Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
+        Reason::UnknownPath
+        | Reason::UnknownWorkspace
+        | Reason::UnknownLlmProvider
+        | Reason::UnknownMcpServer
+        | Reason::UnknownAlertRule
+        | Reason::UnknownAlert
+        | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::RoleMissing | Reason::OtherWorkspace | Reason::OriginRefused => StatusCode::FORBIDDEN,
         Reason::WorkspaceExists
         | Reason::NameTaken
         | Reason::Busy
         | Reason::BeingDeleted
+        | Reason::LlmProviderIsDefault
+        | Reason::TooManyResources
+        | Reason::SecretsNotConfigured
+        | Reason::SecretUnreadable
         | Reason::IdempotencyKeyInUse => StatusCode::CONFLICT,
         Reason::RevisionChanged => StatusCode::PRECONDITION_FAILED,
         Reason::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::TooManyRequests | Reason::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
+        Reason::TooManyRequests | Reason::TooManySockets | Reason::TooManyHappenings => StatusCode::TOO_MANY_REQUESTS,
         Reason::BrokerUnavailable | Reason::DatabaseUnavailable | Reason::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
