@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod alerts;
 mod collaboration;
+mod participants;
+mod providers;
 mod sockets;
 mod stage;
 mod workspaces;
