@@ -34,7 +34,7 @@ pub(crate) struct Alert {
     severity: Severity,
     /// What happened, as the rule calls it; or `events_missed`: events were gone before the rule could look at them.
     event: String,
-    /// The last one that it was about.
+    /// For which it fired; those of the quiet time behind it may be others.
     #[serde(skip_serializing_if = "String::is_empty")]
     sandbox_id: String,
     text: String,

@@ -187,7 +187,7 @@ pub(crate) struct AlertDocument {
     pub(crate) severity: Severity,
     /// The name of what happened, or `events_missed`.
     pub(crate) event: String,
-    /// The last one that it was about; empty: none.
+    /// For whom it fired; empty: it is about none.
     pub(crate) sandbox_id: String,
     pub(crate) text: String,
     /// How many, those of the quiet time behind it included.

@@ -56,7 +56,7 @@ impl Kind {
             }
             StoreError::NameTaken => {
                 let text = format!(
-                    "workspace {:?} has a {} {:?} already; choose another name",
+                    "workspace {:?} has another {} with the name {:?}; choose another",
                     new.scope, self.title, new.name
                 );
                 Failure::about(Reason::NameTaken, "name", text)

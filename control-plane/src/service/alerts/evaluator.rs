@@ -268,7 +268,6 @@ impl AlertDocument {
     fn grow(&mut self, seen: &Seen) {
         self.count = self.count.saturating_add(seen.weight);
         self.last_ms = self.last_ms.max(seen.at_ms);
-        self.sandbox_id.clone_from(&seen.sandbox);
     }
 }
 

@@ -84,7 +84,7 @@ async fn what_happens_fires_once_and_is_counted_while_it_is_quiet() {
     }
     next.look().await.unwrap();
     let fired = stage.fired().await;
-    assert_eq!((fired.len(), fired[0].1.count, fired[0].1.sandbox_id.as_str()), (1, 5, "c"));
+    assert_eq!((fired.len(), fired[0].1.count, fired[0].1.sandbox_id.as_str()), (1, 5, "b"));
     // Who has not the turn does nothing.
     stage.happens("d").await;
     stage.evaluator.look().await.unwrap();
