@@ -112,6 +112,7 @@ impl ControlPlane {
             providers: Providers::new(store.clone(), secrets.clone()),
             mcp_servers: McpServers::new(store.clone(), secrets.clone()),
             alerts: Alerts::new(store.clone(), secrets.clone(), config.alerts.allow_loopback),
+            secrets: secrets.clone(),
             metrics: Arc::clone(&metrics),
             broker: broker.clone(),
             limits: config.limits.clone(),

@@ -52,6 +52,7 @@ use crate::{
     config::{Config, Limits},
     error::{Failure, Reason},
     metrics::Metrics,
+    secrets::Secrets,
     service::{alerts::Alerts, caller::Callers, mcp_servers::McpServers, providers::Providers, workspaces::Workspaces},
     store::Store,
 };
@@ -73,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) providers: Providers,
     pub(crate) mcp_servers: McpServers,
     pub(crate) alerts: Alerts,
+    pub(crate) secrets: Secrets,
     pub(crate) metrics: Arc<Metrics>,
     /// The broker, as this control plane.
     pub(crate) broker: tandem_client::Client,

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Deserializer, de::Error as _};
+use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::key_file::KeyFileError;
 use crate::{
@@ -85,6 +86,8 @@ struct Keys {
     first: String,
     /// All that open, by their ids.
     all: BTreeMap<String, LessSafeKey>,
+    /// See [`Secrets::pepper`].
+    pepper: [u8; 32],
 }
 
 impl Secrets {
@@ -101,10 +104,18 @@ impl Secrets {
 
     /// With these keys, of which the first seals.
     fn with(keys: Vec<(String, [u8; 32])>) -> Option<Self> {
-        let first = keys.first()?.0.clone();
+        let (first, bytes) = keys.first()?;
+        let first = first.clone();
+        let pepper = Sha256::digest([b"fingerprints of requests\0", &bytes[..]].concat()).into();
         let key = |bytes: [u8; 32]| Some(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).ok()?));
         let all = keys.into_iter().map(|(id, bytes)| Some((id, key(bytes)?))).collect::<Option<_>>()?;
-        Some(Self(Some(Arc::new(Keys { first, all }))))
+        Some(Self(Some(Arc::new(Keys { first, all, pepper }))))
+    }
+
+    /// What goes into the digest of something that may hold a secret, so that nobody who has the database finds a short one by trying.
+    /// Another one with another key. Empty without a key: then no secret is taken.
+    pub(crate) fn pepper(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |keys| &keys.pepper)
     }
 
     fn keys(&self) -> Result<&Keys, Failure> {
@@ -228,6 +239,7 @@ mod tests {
         let both = Secrets::with(vec![k2.clone(), k1]).unwrap();
         assert_eq!(both.open(HERE, &old).unwrap(), secret());
         assert!(both.seal(HERE, &secret()).unwrap().starts_with("v1.k2."));
+        assert_ne!(both.pepper(), Secrets::for_tests().pepper());
         let new = Secrets::with(vec![k2]).unwrap();
         let why = new.open(HERE, &old).unwrap_err().to_string();
         assert!(why.contains("\"k1\"") && why.contains("secrets.key_file"), "{why}");
