@@ -23,6 +23,10 @@ pub struct Config {
     pub limits: Limits,
     /// Pages whose scripts may call, in a browser.
     pub cors: CorsConfig,
+    /// How secrets are kept.
+    pub secrets: SecretsConfig,
+    /// Rules, and whom they tell.
+    pub alerts: AlertsConfig,
     /// How long a deleted workspace can be restored, in seconds. Default 604,800, a week.
     pub deletion_grace_s: u64,
     /// Log filter, such as `info` or `tandem_control_plane=debug,warn`. Default `info`.
@@ -133,6 +137,37 @@ pub struct CorsConfig {
     pub allowed_hosts: Vec<String>,
 }
 
+/// How secrets are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// Keys, one a line: `ID:KEY`, with 32 bytes in base64 or hexadecimal digits; the first one seals, and all open. Empty: secrets
+    /// are refused. Default empty; `tandem dev` has one in its folder.
+    pub key_file: PathBuf,
+    /// Make the file, with one key, where it is not there. Default false; `tandem dev` does.
+    pub create_key_file: bool,
+}
+
+/// Rules, and whom they tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// How often a webhook is tried before it is given up: 1 to 20. Default 8.
+    pub webhook_attempts: u32,
+    /// How long a webhook may take to answer, in milliseconds: 100 to 60,000. Default 10,000.
+    pub webhook_timeout_ms: u64,
+    /// Between the first two attempts, in milliseconds; four times as long after each, up to an hour. 10 to 3,600,000. Default 5,000.
+    pub webhook_backoff_ms: u64,
+    /// Webhooks may be on this machine, also over plain HTTP. Default false; `tandem dev` allows it.
+    pub allow_loopback: bool,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self { webhook_attempts: 8, webhook_timeout_ms: 10_000, webhook_backoff_ms: 5_000, allow_loopback: false }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -143,6 +178,8 @@ impl Default for Config {
             sandboxes: SandboxConfig::default(),
             limits: Limits::default(),
             cors: CorsConfig::default(),
+            secrets: SecretsConfig::default(),
+            alerts: AlertsConfig::default(),
             deletion_grace_s: 7 * 86_400,
             log: "info".to_owned(),
         }
@@ -244,6 +281,13 @@ impl Config {
         check("limits.idle_timeout_ms", idle.to_string(), (100..=3_600_000).contains(&idle), "100 to 3,600,000")?;
         let sockets = limits.max_websockets;
         check("limits.max_websockets", sockets.to_string(), (1..=100_000).contains(&sockets), "1 to 100,000")?;
+        let alerts = &self.alerts;
+        let attempts = alerts.webhook_attempts;
+        check("alerts.webhook_attempts", attempts.to_string(), (1..=20).contains(&attempts), "1 to 20")?;
+        let time = alerts.webhook_timeout_ms;
+        check("alerts.webhook_timeout_ms", time.to_string(), (100..=60_000).contains(&time), "100 to 60,000")?;
+        let pause = alerts.webhook_backoff_ms;
+        check("alerts.webhook_backoff_ms", pause.to_string(), (10..=3_600_000).contains(&pause), "10 to 3,600,000")?;
         for origin in &self.cors.allowed_origins {
             let fits = origin == "*" && self.cors.allowed_origins.len() == 1
                 || ["http://", "https://"].iter().any(|scheme| origin.starts_with(scheme));
@@ -272,12 +316,12 @@ mod tests {
 
     #[test]
     fn the_defaults_hold_and_passwords_are_not_shown() {
-        let database = DatabaseConfig { url: "postgres://u:secret@h/d".to_owned(), ..DatabaseConfig::default() };
+        let database = DatabaseConfig { url: "postgres://u:hunter2@h/d".to_owned(), ..DatabaseConfig::default() };
         let config = Config { database, ..Config::default() };
         config.validate().unwrap();
-        assert!(!format!("{config:?}").contains("secret"));
+        assert!(!format!("{config:?}").contains("hunter2"));
         let printed = toml::to_string_pretty(&config).unwrap();
-        assert!(!printed.contains("secret"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
         assert_eq!(toml::from_str::<Config>(&printed).unwrap(), Config::default());
     }
 

@@ -83,6 +83,24 @@ reasons! {
     DockerUnavailable = "DOCKER_UNAVAILABLE";
     /// The disk of the host is full.
     HostFull = "HOST_FULL";
+    /// No provider has this id or name.
+    UnknownLlmProvider = "UNKNOWN_LLM_PROVIDER";
+    /// The workspace uses the provider where none is named.
+    LlmProviderIsDefault = "LLM_PROVIDER_IS_DEFAULT";
+    /// No MCP server has this id or name.
+    UnknownMcpServer = "UNKNOWN_MCP_SERVER";
+    /// No rule has this id.
+    UnknownAlertRule = "UNKNOWN_ALERT_RULE";
+    /// No alert has this id.
+    UnknownAlert = "UNKNOWN_ALERT";
+    /// The workspace has as many of them as it may.
+    TooManyResources = "TOO_MANY_RESOURCES";
+    /// More has happened than is looked at.
+    TooManyHappenings = "TOO_MANY_HAPPENINGS";
+    /// There is no key to keep secrets under.
+    SecretsNotConfigured = "SECRETS_NOT_CONFIGURED";
+    /// The key of a secret is gone, or it was sealed for another place.
+    SecretUnreadable = "SECRET_UNREADABLE";
     /// As many WebSockets are open as there may be.
     TooManySockets = "TOO_MANY_SOCKETS";
     /// A delivery that is not out on this socket.
@@ -158,6 +176,13 @@ impl Failure {
         Self::Refused { reason: Reason::InvalidField, text: format!("{field}: {text}"), fields, retry: None }
     }
 
+    /// Something that a field names is not as it would have to be.
+    pub(crate) fn about(reason: Reason, field: &str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let fields = vec![FieldError { field: field.to_owned(), text: text.clone() }];
+        Self::Refused { reason, text, fields, retry: None }
+    }
+
     /// The same, and when another try may help.
     pub(crate) fn after(self, delay: Duration) -> Self {
         match self {
@@ -209,6 +234,13 @@ impl From<StoreError> for Failure {
             StoreError::Changed => Self::new(
                 Reason::RevisionChanged,
                 "somebody else has changed it meanwhile; read it again, and decide on what it is by now",
+            ),
+            StoreError::NoWorkspace => {
+                Self::new(Reason::UnknownWorkspace, "the workspace is gone, or about to be deleted; restore it first")
+            }
+            StoreError::Full => Self::new(
+                Reason::TooManyResources,
+                "the workspace has as many of them as it may; delete one that is not needed any more",
             ),
             StoreError::Unavailable(why) => {
                 tracing::warn!(error = why, "the database cannot be used");

@@ -1,13 +1,18 @@
 //! The edge: HTTP to use cases, and back.
 
 mod agents;
+mod alert_rules;
+mod alerts;
 mod api_keys;
 mod approvals;
 mod audit;
 mod body;
+mod collaboration;
 mod dead_letters;
 mod door;
 mod events;
+mod llm_providers;
+mod mcp_servers;
 mod message;
 mod messages;
 mod observed;
@@ -22,6 +27,7 @@ mod roles;
 mod sandboxes;
 pub(crate) mod serve;
 mod some;
+mod tagged;
 mod time;
 mod workspaces;
 mod ws;
@@ -47,7 +53,11 @@ use crate::{
     config::{Config, Limits},
     error::{Failure, Reason},
     metrics::Metrics,
-    service::{caller::Callers, sandboxes::Sandboxes, workspaces::Workspaces},
+    secrets::Secrets,
+    service::{
+        alerts::Alerts, caller::Callers, mcp_servers::McpServers, providers::Providers, sandboxes::Sandboxes,
+        workspaces::Workspaces,
+    },
     store::Store,
 };
 
@@ -68,6 +78,10 @@ pub(crate) struct Parts {
     pub(crate) sandboxes: Sandboxes,
     /// Nodes of the broker, for those who speak to it themselves.
     pub(crate) broker_urls: Vec<String>,
+    pub(crate) providers: Providers,
+    pub(crate) mcp_servers: McpServers,
+    pub(crate) alerts: Alerts,
+    pub(crate) secrets: Secrets,
     pub(crate) metrics: Arc<Metrics>,
     /// The broker, as this control plane.
     pub(crate) broker: tandem_client::Client,
@@ -127,7 +141,18 @@ fn described() -> OpenApiRouter<Edge> {
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
         .routes(routes!(api_keys::list, api_keys::create))
-        .routes(routes!(api_keys::revoke));
+        .routes(routes!(api_keys::revoke))
+        .routes(routes!(llm_providers::list, llm_providers::create))
+        .routes(routes!(llm_providers::get, llm_providers::patch, llm_providers::delete))
+        .routes(routes!(mcp_servers::list, mcp_servers::create))
+        .routes(routes!(mcp_servers::get, mcp_servers::patch, mcp_servers::delete))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alert_rules::list, alert_rules::create))
+        .routes(routes!(alert_rules::get, alert_rules::patch, alert_rules::delete))
+        .routes(routes!(collaboration::status))
+        .routes(routes!(collaboration::sandboxes))
+        .routes(routes!(collaboration::disconnect));
     OpenApiRouter::with_openapi(openapi::base()).nest(PREFIX, api)
 }
 

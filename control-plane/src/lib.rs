@@ -11,6 +11,7 @@
 //! - Nobody overwrites what he has not seen: every change names the revision that it is for.
 //! - A request is answered with what it asked for, or with a problem that has a stable code.
 //! - Every body, page, rate and time has a limit.
+//! - A secret is kept sealed, and shown to nobody but whom it was given for.
 //!
 //! Tested by unit tests, one suite for both databases, and from outside by the crate `tests`.
 
@@ -24,10 +25,13 @@ mod metrics;
 mod random;
 mod relay;
 mod sandbox;
+mod secrets;
 mod service;
 mod store;
 
 pub use app::{ControlPlane, StartError};
-pub use config::{BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits, SandboxConfig};
+pub use config::{
+    AlertsConfig, BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits, SandboxConfig, SecretsConfig,
+};
 pub use error::error_codes;
 pub use store::StoreError;

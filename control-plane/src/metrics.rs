@@ -38,6 +38,12 @@ pub(crate) struct Metrics {
     pub(crate) sockets: Gauge,
     /// Connections and WebSockets that are open.
     pub(crate) open: Gauge,
+    /// Alerts that fired.
+    pub(crate) alerts_fired: Counter,
+    /// Alerts that were forgotten, because a workspace keeps no more.
+    pub(crate) alerts_forgotten: Counter,
+    /// Attempts of webhooks that failed.
+    pub(crate) webhooks_failed: Counter,
     /// What the reconciler has found overdue when it last looked.
     pub(crate) overdue: Gauge,
 }
@@ -51,12 +57,29 @@ impl Metrics {
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
         registry.register("http_request_seconds", "How long the answers took, in seconds", seconds.clone());
         let (under_way, overdue) = (Gauge::default(), Gauge::default());
+        let (alerts_fired, alerts_forgotten, webhooks_failed) =
+            (Counter::default(), Counter::default(), Counter::default());
+        registry.register("alerts_fired", "Alerts that fired", alerts_fired.clone());
+        let forgotten = "Alerts that were forgotten, because a workspace keeps no more";
+        registry.register("alerts_forgotten", forgotten, alerts_forgotten.clone());
+        registry.register("webhooks_failed", "Attempts of webhooks that failed", webhooks_failed.clone());
         let (sockets, open) = (Gauge::default(), Gauge::default());
         registry.register("sockets", "WebSockets and streams of events that are open", sockets.clone());
         registry.register("connections", "Connections and WebSockets that are open", open.clone());
         registry.register("http_requests_under_way", "Requests that are being answered", under_way.clone());
         registry.register("overdue", "What the reconciler has found overdue, 100 at most", overdue.clone());
-        Arc::new(Self { registry, requests, seconds, under_way, sockets, open, overdue })
+        Arc::new(Self {
+            registry,
+            requests,
+            seconds,
+            under_way,
+            sockets,
+            open,
+            overdue,
+            alerts_fired,
+            alerts_forgotten,
+            webhooks_failed,
+        })
     }
 
     pub(crate) fn answered(&self, method: &str, path: &str, status: u16, took: Duration) {

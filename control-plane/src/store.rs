@@ -4,6 +4,7 @@
 //! as a whole and only from the revision that whoever changes it has seen, so that nobody overwrites what he does not know.
 //! Both databases run the same statements and the same migrations, and pass the same suite (`conformance.rs`).
 
+mod alerts;
 mod answers;
 #[cfg(test)]
 mod conformance;
@@ -11,15 +12,17 @@ mod leases;
 mod migrations;
 mod pages;
 mod resources;
+mod scoped;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
-use sqlx::{AnyPool, any::AnyPoolOptions, sqlite::SqliteConnectOptions};
+use sqlx::{Any, AnyPool, Transaction, any::AnyPoolOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{clock, random};
 
 pub(crate) use self::{
+    alerts::{Delivery, Happening, Judged},
     answers::{Answer, Known},
     pages::{Order, Query, SortBy},
     resources::Resource,
@@ -42,6 +45,12 @@ pub enum StoreError {
     /// It is another one by now, or gone.
     #[error("somebody else has changed it meanwhile")]
     Changed,
+    /// The workspace is not there, or about to go.
+    #[error("there is no such workspace any more")]
+    NoWorkspace,
+    /// There are as many of them as there may be.
+    #[error("there are as many of them as there may be")]
+    Full,
     /// The database does not answer, is locked, or is full.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),
@@ -156,6 +165,17 @@ impl Store {
                 // Of two who come at once one is first.
                 Ok(()) | Err(StoreError::IdTaken) => {}
                 Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends a step of several statements: all of it is remembered, or nothing. Nobody waits for what was begun and dropped.
+    async fn end<T>(step: Transaction<'_, Any>, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        match done {
+            Ok(done) => step.commit().await.map(|()| done).map_err(StoreError::from),
+            Err(error) => {
+                step.rollback().await?;
+                Err(error)
             }
         }
     }

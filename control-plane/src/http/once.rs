@@ -86,6 +86,8 @@ async fn fingerprint(edge: &Edge, request: Request) -> Result<(Request, String),
         Failure::new(Reason::BodyTooLarge, "the body is larger than limits.max_body_bytes, or broke off")
     })?;
     let mut digest = Sha256::new();
+    // It stands in the database, and the body may hold a secret.
+    digest.update(edge.secrets.pepper());
     digest.update(parts.uri.to_string());
     digest.update([0]);
     digest.update(&body);

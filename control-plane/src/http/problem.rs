@@ -57,9 +57,14 @@ fn status(reason: Reason) -> StatusCode {
         Reason::InvalidField | Reason::MalformedRequest | Reason::InvalidCursor => StatusCode::BAD_REQUEST,
         Reason::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Reason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Reason::UnknownPath | Reason::UnknownWorkspace | Reason::UnknownSandbox | Reason::UnknownDelivery => {
-            StatusCode::NOT_FOUND
-        }
+        Reason::UnknownPath
+        | Reason::UnknownWorkspace
+        | Reason::UnknownSandbox
+        | Reason::UnknownLlmProvider
+        | Reason::UnknownMcpServer
+        | Reason::UnknownAlertRule
+        | Reason::UnknownAlert
+        | Reason::UnknownDelivery => StatusCode::NOT_FOUND,
         Reason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Reason::RoleMissing | Reason::OtherWorkspace | Reason::OriginRefused => StatusCode::FORBIDDEN,
         Reason::WorkspaceExists
@@ -67,6 +72,10 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::Busy
         | Reason::SandboxNotRunning
         | Reason::BeingDeleted
+        | Reason::LlmProviderIsDefault
+        | Reason::TooManyResources
+        | Reason::SecretsNotConfigured
+        | Reason::SecretUnreadable
         | Reason::IdempotencyKeyInUse => StatusCode::CONFLICT,
         Reason::RevisionChanged => StatusCode::PRECONDITION_FAILED,
         Reason::IdempotencyKeyReused
@@ -74,7 +83,9 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::UnknownHost
         | Reason::SandboxEnded
         | Reason::SandboxRefused => StatusCode::UNPROCESSABLE_ENTITY,
-        Reason::TooManyRequests | Reason::TooManySockets | Reason::TooManySandboxes => StatusCode::TOO_MANY_REQUESTS,
+        Reason::TooManyRequests | Reason::TooManySockets | Reason::TooManySandboxes | Reason::TooManyHappenings => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Reason::BrokerUnavailable
         | Reason::DatabaseUnavailable
         | Reason::DockerUnavailable

@@ -22,10 +22,10 @@ const ARRANGE: &[&str] = &["admin", "developer"];
 const READ: &[&str] = &["admin", "developer", "auditor"];
 /// Sees what runs, and how.
 const WATCH: &[&str] = &["admin", "operator", "developer", "auditor"];
-/// Sees to it that it runs.
-const RUN: &[&str] = &["admin", "operator", "developer"];
 /// Looks up who and what there is.
 const LOOK_UP: &[&str] = &["admin", "operator", "developer", "approver", "auditor", "sandbox"];
+/// Looks after what runs.
+const LOOK_AFTER: &[&str] = &["admin", "operator", "developer"];
 
 const fn rule(
     method: &'static str,
@@ -53,9 +53,9 @@ pub(crate) const RULES: &[Rule] = &[
     rule("GET", "/api/v1/sandboxes/{id}/status", "get_sandbox_status", WATCH),
     rule("GET", "/api/v1/sandboxes/{id}/logs", "get_sandbox_logs", READ),
     rule("GET", "/api/v1/sandboxes/{id}/stats", "get_sandbox_stats", WATCH),
-    rule("POST", "/api/v1/sandboxes/{id}/start", "start_sandbox", RUN),
-    rule("POST", "/api/v1/sandboxes/{id}/stop", "stop_sandbox", RUN),
-    rule("POST", "/api/v1/sandboxes/{id}/restart", "restart_sandbox", RUN),
+    rule("POST", "/api/v1/sandboxes/{id}/start", "start_sandbox", LOOK_AFTER),
+    rule("POST", "/api/v1/sandboxes/{id}/stop", "stop_sandbox", LOOK_AFTER),
+    rule("POST", "/api/v1/sandboxes/{id}/restart", "restart_sandbox", LOOK_AFTER),
     rule("POST", "/api/v1/sandboxes/{id}/exec", "exec_in_sandbox", ARRANGE),
     rule("GET", "/api/v1/messages", "list_messages", READ),
     rule("POST", "/api/v1/messages", "publish_message", SPEAK),
@@ -77,6 +77,26 @@ pub(crate) const RULES: &[Rule] = &[
     rule("GET", "/api/v1/api-keys", "list_api_keys", &["admin", "auditor"]),
     rule("POST", "/api/v1/api-keys", "create_api_key", ADMIN),
     rule("DELETE", "/api/v1/api-keys/{id}", "revoke_api_key", ADMIN),
+    rule("GET", "/api/v1/llm-providers", "list_llm_providers", WATCH),
+    rule("POST", "/api/v1/llm-providers", "create_llm_provider", ARRANGE),
+    rule("GET", "/api/v1/llm-providers/{id}", "get_llm_provider", WATCH),
+    rule("PATCH", "/api/v1/llm-providers/{id}", "update_llm_provider", ARRANGE),
+    rule("DELETE", "/api/v1/llm-providers/{id}", "delete_llm_provider", ARRANGE),
+    rule("GET", "/api/v1/mcp-servers", "list_mcp_servers", WATCH),
+    rule("POST", "/api/v1/mcp-servers", "create_mcp_server", ARRANGE),
+    rule("GET", "/api/v1/mcp-servers/{id}", "get_mcp_server", WATCH),
+    rule("PATCH", "/api/v1/mcp-servers/{id}", "update_mcp_server", ARRANGE),
+    rule("DELETE", "/api/v1/mcp-servers/{id}", "delete_mcp_server", ARRANGE),
+    rule("GET", "/api/v1/alerts", "list_alerts", WATCH),
+    rule("POST", "/api/v1/alerts/{id}/acknowledge", "acknowledge_alert", LOOK_AFTER),
+    rule("GET", "/api/v1/alerts/rules", "list_alert_rules", WATCH),
+    rule("POST", "/api/v1/alerts/rules", "create_alert_rule", LOOK_AFTER),
+    rule("GET", "/api/v1/alerts/rules/{id}", "get_alert_rule", WATCH),
+    rule("PATCH", "/api/v1/alerts/rules/{id}", "update_alert_rule", LOOK_AFTER),
+    rule("DELETE", "/api/v1/alerts/rules/{id}", "delete_alert_rule", LOOK_AFTER),
+    rule("GET", "/api/v1/collaboration/status", "get_collaboration_status", WATCH),
+    rule("GET", "/api/v1/collaboration/sandboxes", "list_connected_sandboxes", WATCH),
+    rule("POST", "/api/v1/collaboration/disconnect", "disconnect_sandbox", ADMIN),
 ];
 
 /// The row of an operation.

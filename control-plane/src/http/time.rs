@@ -1,16 +1,12 @@
 //! Times as they are written outside: RFC 3339, in UTC, to the millisecond.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::Failure;
-
-/// The last second that RFC 3339 can write, for what is never.
-const LAST: Duration = Duration::from_secs(253_402_300_799);
+use crate::{clock, error::Failure};
 
 /// A time of the database.
 pub(crate) fn of_ms(unix_ms: i64) -> String {
-    let since = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0)).min(LAST);
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+    clock::written(unix_ms)
 }
 
 /// A time of the broker; None: it has given none.
@@ -20,7 +16,7 @@ pub(crate) fn of(timestamp: Option<&prost_types::Timestamp>) -> Option<String> {
 
 /// A time of this machine.
 pub(crate) fn of_system(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().min(LAST);
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().min(clock::LAST);
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
@@ -34,6 +30,8 @@ pub(crate) fn read(field: &str, text: Option<&str>) -> Result<Option<SystemTime>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

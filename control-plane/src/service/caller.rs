@@ -107,6 +107,18 @@ impl Known {
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// Somebody who is bound to nothing, before a broker that does not answer. Must be called within a Tokio runtime.
+    pub(crate) fn for_tests() -> Self {
+        let broker = Client::connect("http://127.0.0.1:1").expect("an endpoint");
+        Self {
+            known: Arc::new(Known::new(KnownCaller { subject: "zoe".to_owned(), ..KnownCaller::default() })),
+            broker,
+        }
+    }
+}
+
 type Word = (Instant, Arc<Known>);
 
 /// Finds out who somebody is.

@@ -36,9 +36,42 @@ pub(crate) struct Listing {
     pub(crate) name_prefix: Option<String>,
 }
 
+/// Which part of what a workspace has is wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListingWithin {
+    /// The workspace. Unset: all that the caller may see.
+    #[param(max_length = 128)]
+    pub(crate) workspace_id: Option<String>,
+    /// How many at most: 1 to 500.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    pub(crate) limit: Option<u32>,
+    /// `next_cursor` of the page before, whose other parameters must be the same.
+    #[param(max_length = 2048)]
+    pub(crate) cursor: Option<String>,
+    /// `name`, `create_time` or `update_time`; behind `-` the other way round.
+    #[param(pattern = "^-?(name|create_time|update_time)$", default = "create_time")]
+    pub(crate) sort: Option<String>,
+    /// Those alone whose name begins so.
+    #[param(max_length = 256)]
+    pub(crate) name_prefix: Option<String>,
+}
+
+impl ListingWithin {
+    /// The workspace, and what was asked for there.
+    pub(crate) fn read(self) -> Result<(Option<String>, Wanted), Failure> {
+        let Self { workspace_id, limit, cursor, sort, name_prefix } = self;
+        let wanted = Listing { limit, cursor, sort, state: None, name_prefix }.read_within(workspace_id.as_deref())?;
+        Ok((workspace_id, wanted))
+    }
+}
+
 /// The same, checked.
 #[derive(Debug)]
 pub(crate) struct Wanted {
+    /// The workspace; empty: all.
+    scope: String,
     pub(crate) most: u32,
     pub(crate) order: Order,
     pub(crate) state: String,
@@ -50,6 +83,15 @@ pub(crate) struct Wanted {
 impl Listing {
     /// Checks what was asked for.
     pub(crate) fn read(self) -> Result<Wanted, Failure> {
+        self.read_within(None)
+    }
+
+    /// The same of one workspace; None: of all.
+    pub(crate) fn read_within(self, workspace: Option<&str>) -> Result<Wanted, Failure> {
+        let scope = workspace.unwrap_or_default();
+        if scope.len() > MAX_FILTER_BYTES || scope.contains('\0') {
+            return Err(Failure::field("workspace_id", "it is no id of a workspace"));
+        }
         let most = self.limit.unwrap_or(DEFAULT_PAGE);
         if !(1..=MAX_PAGE).contains(&most) {
             return Err(Failure::field("limit", format!("{most} is not 1 to {MAX_PAGE}")));
@@ -72,6 +114,7 @@ impl Listing {
             }
         }
         let mut wanted = Wanted {
+            scope: scope.to_owned(),
             most,
             order: Order { by, descending },
             state: self.state.unwrap_or_default(),
@@ -86,7 +129,8 @@ impl Listing {
 impl Wanted {
     /// What ties a cursor to its listing.
     fn kind(&self) -> String {
-        format!("{:?}{}|{}|{}", self.order.by, self.order.descending, self.state, self.name_prefix)
+        let Self { scope, order, state, name_prefix, .. } = self;
+        format!("{:?}{}|{scope}|{state}|{name_prefix}", order.by, order.descending)
     }
 
     /// The place that a cursor of this listing stands for.

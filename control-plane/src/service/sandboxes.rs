@@ -14,9 +14,12 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::decide::{CREATING, DELETING, FAILED, RESTARTING, RUNNING, STOPPED, STOPPING};
 use super::{
+    alerts::Alerts,
     caller::Caller,
     listing::Wanted as WantedPage,
+    mcp_servers::McpServers,
     networks::Networks,
+    providers::Providers,
     sandbox::{Document, Spec, Wanted, check_name},
     workspace::Document as WorkspaceDocument,
     workspaces,
@@ -47,6 +50,14 @@ pub(crate) struct NewSandbox {
     pub(crate) spec: Spec,
 }
 
+/// What sandboxes are given, and who is told of them.
+#[derive(Clone)]
+pub(crate) struct Kit {
+    pub(crate) providers: Providers,
+    pub(crate) mcp_servers: McpServers,
+    pub(crate) alerts: Alerts,
+}
+
 /// The sandboxes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Sandboxes(Arc<Inside>);
@@ -56,6 +67,7 @@ struct Inside {
     runtime: Arc<dyn SandboxRuntime>,
     networks: Networks,
     config: SandboxConfig,
+    kit: Kit,
     /// The broker, as this control plane.
     broker: Client,
     /// Whether sandboxes need tokens: the broker asks who somebody is.
@@ -68,11 +80,11 @@ struct Inside {
 impl Sandboxes {
     pub(crate) fn new(
         (store, runtime, networks): (Store, Arc<dyn SandboxRuntime>, Networks),
-        broker: Client,
+        (broker, kit): (Client, Kit),
         (config, has_tokens): (SandboxConfig, bool),
     ) -> Self {
         let (starts, changed) = (Semaphore::new(STARTS), Notify::new());
-        Self(Arc::new(Inside { store, runtime, networks, config, broker, has_tokens, starts, changed }))
+        Self(Arc::new(Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, changed }))
     }
 
     /// Makes a sandbox and starts it. In state `starting`: it runs, and the broker has not heard of it yet.
@@ -82,6 +94,7 @@ impl Sandboxes {
         let host = self.0.runtime.host().await?;
         new.spec.check(host)?;
         let workspace = self.workspace(&new.workspace).await?;
+        self.0.kit.mcp_servers.check(&new.workspace, &new.spec.mcp_servers).await?;
         let image = new.spec.image.as_deref().unwrap_or(&self.0.config.image);
         if !self.0.runtime.has_image(image).await? {
             return Err(Failure::from(crate::sandbox::RuntimeError::NoImage(image.to_owned())));
@@ -193,6 +206,7 @@ impl Sandboxes {
         let document = Document::of(&before)?;
         let spec = change(&document.spec)?;
         spec.check(self.0.runtime.host().await?)?;
+        self.0.kit.mcp_servers.check(&before.scope, &spec.mcp_servers).await?;
         if let Some(image) = spec.image.as_deref().filter(|_| spec.image != document.spec.image)
             && !self.0.runtime.has_image(image).await?
         {
@@ -316,8 +330,15 @@ impl Sandboxes {
         done.unwrap_or_else(|error| Err(Failure::internal(error.to_string())))
     }
 
-    /// Whether any sandbox of a workspace is left. Those that are begin to go.
-    pub(crate) async fn end_all_of(&self, workspace: &str) -> Result<bool, Failure> {
+    /// Whether anything of a workspace runs or may run. What does begins to go.
+    pub(crate) async fn are_left_of(&self, workspace: &str) -> bool {
+        self.end_all_of(workspace).await.unwrap_or_else(|why| {
+            tracing::warn!(workspace, code = why.code(), %why, "its sandboxes are not gone yet");
+            true
+        })
+    }
+
+    async fn end_all_of(&self, workspace: &str) -> Result<bool, Failure> {
         let rows = self.0.store.all(KIND).await?;
         let mut left = false;
         for row in rows.into_iter().filter(|row| row.scope == workspace) {

@@ -17,7 +17,13 @@ pub(crate) fn with_fake(store: &Store) -> (Sandboxes, Fake) {
     let relays = Relays::new(&[], None).unwrap();
     let networks = Networks::new((store.clone(), Arc::clone(&runtime)), relays, config.clone(), "i".to_owned());
     let broker = Client::connect("http://127.0.0.1:1").unwrap();
-    (Sandboxes::new((store.clone(), runtime, networks), broker, (config, false)), fake)
+    let secrets = crate::secrets::Secrets::for_tests();
+    let kit = Kit {
+        providers: Providers::new(store.clone(), secrets.clone()),
+        mcp_servers: McpServers::new(store.clone(), secrets.clone()),
+        alerts: Alerts::new(store.clone(), secrets, false),
+    };
+    (Sandboxes::new((store.clone(), runtime, networks), (broker, kit), (config, false)), fake)
 }
 
 struct Stage {

@@ -8,7 +8,7 @@ use super::{networks::NetworkSettings, workspaces::KIND};
 use crate::{error::Failure, store::Resource};
 
 const MAX_ID_BYTES: usize = 128;
-const MAX_NAME_CHARS: usize = 100;
+pub(super) const MAX_NAME_CHARS: usize = 100;
 const MAX_DESCRIPTION_CHARS: usize = 2_000;
 /// Of what the broker counts in 64 bits and JSON in 53.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -248,7 +248,7 @@ impl Document {
 }
 
 /// Whether a text is one for people, and not too long.
-fn text(field: &str, value: &str, least: usize, most: usize) -> Result<(), Failure> {
+pub(super) fn text(field: &str, value: &str, least: usize, most: usize) -> Result<(), Failure> {
     let chars = value.chars().count();
     if !(least..=most).contains(&chars) {
         return Err(Failure::field(field, format!("it has {chars} characters; {least} to {most} are allowed")));

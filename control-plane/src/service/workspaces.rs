@@ -11,7 +11,9 @@ use tandem_client::{Client, Code, Error as BrokerError, Workspace};
 use super::{
     caller::Caller,
     listing::Wanted,
+    providers,
     sandboxes::Sandboxes,
+    scoped,
     workspace::{Document, WorkspaceSettings, check_id, row},
 };
 use crate::{
@@ -116,6 +118,7 @@ impl Workspaces {
         check_id(&id)?;
         let document = Document { description: new.description, settings: new.settings, ..Document::default() };
         document.check(&new.name)?;
+        self.check_default(&id, &document.settings, None).await?;
         match caller.broker.workspaces().get(id.as_str()).await {
             // It is taken, so it is to be seen.
             Ok(there) => {
@@ -224,6 +227,7 @@ impl Workspaces {
             ..document.clone()
         };
         changed.check_change(&name, &before.name, &document)?;
+        self.check_default(id, &changed.settings, document.settings.default_llm_provider.as_deref()).await?;
         let now_ms = clock::unix_ms();
         let row = Resource { name, document: changed.encode()?, update_ms: now_ms, ..before.clone() };
         if document.settings == changed.settings && before.state == ACTIVE {
@@ -406,22 +410,30 @@ impl Workspaces {
     /// Ends a workspace for good: its keys, its tokens, its data; false: not yet.
     async fn end(&self, broker: &Client, row: &Resource, who: Who) -> Result<bool, Failure> {
         // What runs in it goes first; what Docker does not answer goes later.
-        match self.sandboxes.end_all_of(&row.id).await {
-            Ok(false) => {}
-            Ok(true) => return Ok(false),
-            Err(why) => {
-                tracing::warn!(workspace = row.id, code = why.code(), %why, "its sandboxes are not gone yet");
-                return Ok(false);
-            }
+        if self.sandboxes.are_left_of(&row.id).await {
+            return Ok(false);
         }
         match Settled::of(self.end_at_broker(broker, &row.id).await, who) {
-            Settled::Done => match self.store.remove(row).await {
+            Settled::Done => match self.forget(row).await {
                 // Gone is gone, whoever has done it.
                 Ok(()) | Err(StoreError::Changed) => Ok(true),
                 Err(error) => Err(error.into()),
             },
             Settled::Later => Ok(false),
             Settled::Refused(why) => Err(why),
+        }
+    }
+
+    /// What was set up in it goes first: while the workspace is there somebody goes on with its end.
+    async fn forget(&self, row: &Resource) -> Result<(), StoreError> {
+        self.store.forget_within(&row.id, &scoped::KINDS).await?;
+        self.store.remove(row).await
+    }
+
+    async fn check_default(&self, id: &str, to: &WorkspaceSettings, from: Option<&str>) -> Result<(), Failure> {
+        match to.default_llm_provider.as_deref().filter(|name| from != Some(*name)) {
+            Some(name) => providers::check_default(&self.store, id, name).await,
+            None => Ok(()),
         }
     }
 

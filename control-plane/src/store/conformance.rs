@@ -1,6 +1,8 @@
 //! What every database has to do: one suite, run on each of them.
 
+mod alerts;
 mod postgres;
+mod scoped;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -9,7 +11,7 @@ use super::{pages::Page, *};
 type Case = fn(Store) -> BoxFuture<'static, ()>;
 
 macro_rules! cases {
-    ($($name:ident),* $(,)?) => { [$((stringify!($name), (|store| $name(store).boxed()) as Case)),*] };
+    ($($name:path),* $(,)?) => { [$((stringify!($name), (|store| $name(store).boxed()) as Case)),*] };
 }
 
 /// All cases, each on a database of its own.
@@ -25,6 +27,11 @@ fn cases() -> impl IntoIterator<Item = (&'static str, Case)> {
         a_key_is_reserved_by_one_and_answered_the_same,
         a_lease_has_one_holder,
         odd_texts_come_back_as_they_were,
+        scoped::what_comes_into_a_workspace_has_room_and_goes_with_it,
+        scoped::no_more_come_in_than_there_is_room_for,
+        alerts::a_look_is_written_as_a_whole_or_not_at_all,
+        alerts::an_attempt_is_made_by_one,
+        alerts::only_so_many_wait_and_only_the_newest_are_kept,
     ]
 }
 
@@ -47,7 +54,7 @@ async fn sqlite_conforms() {
 async fn postgres_conforms() {
     let server = postgres::Server::start().await;
     for (name, case) in cases() {
-        let url = server.database(name);
+        let url = server.database(&name.replace([':', ' '], ""));
         let store = Store::open(&url, 8).await.unwrap();
         eprintln!("{name}");
         case(store.clone()).await;

@@ -7,10 +7,11 @@ use sqlx::{
 
 use super::{Dialect, StoreError};
 
-const ALL: [(&str, &str); 3] = [
+const ALL: [(&str, &str); 4] = [
     ("resources", include_str!("../../migrations/0001_resources.sql")),
     ("answers", include_str!("../../migrations/0002_answers.sql")),
     ("leases", include_str!("../../migrations/0003_leases.sql")),
+    ("alerts", include_str!("../../migrations/0004_alerts.sql")),
 ];
 
 /// How often it is tried: SQLite has no lock for it, and two processes may begin at once.

@@ -1,8 +1,15 @@
 //! Resources one by one.
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{
+    Any, Row as _,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
 use super::{Store, StoreError};
+
+/// A statement with what is bound to it.
+pub(super) type Statement<'q> = Query<'q, Any, AnyArguments>;
 
 /// Something that the control plane manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,23 +60,7 @@ impl Store {
     /// [`StoreError::IdTaken`], [`StoreError::NameTaken`].
     pub(crate) async fn insert(&self, new: &Resource) -> Result<(), StoreError> {
         let _turn = self.turn().await;
-        let inserted = sqlx::query(
-            "INSERT INTO resources (kind, id, scope, name, state, revision, document, create_ms, update_ms, due_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .bind(&new.kind)
-        .bind(&new.id)
-        .bind(&new.scope)
-        .bind(&new.name)
-        .bind(&new.state)
-        .bind(new.revision)
-        .bind(&new.document)
-        .bind(new.create_ms)
-        .bind(new.update_ms)
-        .bind(new.due_ms)
-        .execute(&self.pool)
-        .await;
-        match inserted {
+        match insertion(new).execute(&self.pool).await {
             Ok(_) => Ok(()),
             Err(error) if is_taken(&error) => Err(if self.get(&new.kind, &new.id).await?.is_some() {
                 StoreError::IdTaken
@@ -96,21 +87,7 @@ impl Store {
     /// [`StoreError::Changed`] where it has another one by now, or is gone; [`StoreError::NameTaken`].
     pub(crate) async fn update(&self, changed: &Resource) -> Result<Resource, StoreError> {
         let _turn = self.turn().await;
-        let updated = sqlx::query(
-            "UPDATE resources SET name = $1, state = $2, document = $3, update_ms = $4, due_ms = $5, revision = revision + 1 \
-             WHERE kind = $6 AND id = $7 AND revision = $8",
-        )
-        .bind(&changed.name)
-        .bind(&changed.state)
-        .bind(&changed.document)
-        .bind(changed.update_ms)
-        .bind(changed.due_ms)
-        .bind(&changed.kind)
-        .bind(&changed.id)
-        .bind(changed.revision)
-        .execute(&self.pool)
-        .await;
-        match updated {
+        match change(changed).execute(&self.pool).await {
             Ok(done) if done.rows_affected() == 1 => Ok(Resource { revision: changed.revision + 1, ..changed.clone() }),
             Ok(_) => Err(StoreError::Changed),
             Err(error) if is_taken(&error) => Err(StoreError::NameTaken),
@@ -150,6 +127,40 @@ impl Store {
                 .await?;
         Ok(found.iter().map(Resource::read).collect::<Result<_, _>>()?)
     }
+}
+
+/// The statement that remembers a resource that is new.
+pub(super) fn insertion(new: &Resource) -> Statement<'_> {
+    sqlx::query(
+        "INSERT INTO resources (kind, id, scope, name, state, revision, document, create_ms, update_ms, due_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(&new.kind)
+    .bind(&new.id)
+    .bind(&new.scope)
+    .bind(&new.name)
+    .bind(&new.state)
+    .bind(new.revision)
+    .bind(&new.document)
+    .bind(new.create_ms)
+    .bind(new.update_ms)
+    .bind(new.due_ms)
+}
+
+/// The statement that remembers what has become of a resource; it changes no row where that has another revision by now.
+pub(super) fn change(changed: &Resource) -> Statement<'_> {
+    sqlx::query(
+        "UPDATE resources SET name = $1, state = $2, document = $3, update_ms = $4, due_ms = $5, revision = revision + 1 \
+         WHERE kind = $6 AND id = $7 AND revision = $8",
+    )
+    .bind(&changed.name)
+    .bind(&changed.state)
+    .bind(&changed.document)
+    .bind(changed.update_ms)
+    .bind(changed.due_ms)
+    .bind(&changed.kind)
+    .bind(&changed.id)
+    .bind(changed.revision)
 }
 
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod alerts;
 mod collaboration;
 mod docker;
+mod participants;
+mod providers;
 mod sandboxes;
 mod sockets;
 mod stage;

@@ -22,14 +22,28 @@ impl Stage {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::made(|config, _| change(config)).await
+    }
+
+    async fn made(change: impl FnOnce(&mut Config, &Home)) -> Self {
         let home = Home::new();
         let broker = broker(&home).await;
         let admin = token(&home, &["--role", "admin"]).await;
         fs::write(home.path().join("token"), &admin).unwrap();
         let mut config = config(&home, broker.grpc_address());
-        change(&mut config);
+        change(&mut config, &home);
         let control_plane = ControlPlane::start(config).await.unwrap();
         Self { home, broker: Some(broker), control_plane, admin }
+    }
+
+    /// The same, with a key for secrets.
+    pub(crate) async fn keeping_secrets(change: impl FnOnce(&mut Config)) -> Self {
+        // Its folder is known when it is there.
+        Self::made(|config, home| {
+            (config.secrets.key_file, config.secrets.create_key_file) = (home.path().join("secrets.key"), true);
+            change(config);
+        })
+        .await
     }
 
     pub(crate) async fn token(&self, arguments: &[&str]) -> String {

@@ -1,12 +1,13 @@
 //! Doing what was decided, with a sandbox that is claimed.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tandem_client::{Code, Error as BrokerError, Liveness, NewToken, Sandbox};
 
 use super::{
     super::{
+        mcp_servers::Reached,
         networks::Way,
         sandbox::{Document, Wanted},
     },
@@ -17,6 +18,7 @@ use crate::{
     clock,
     error::{Failure, Reason},
     sandbox::{Container, Doing, LogQuery},
+    secrets::Secret,
     store::{Resource, StoreError},
 };
 
@@ -32,6 +34,34 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 const TOKEN_RENEWABLE: Duration = Duration::from_secs(30 * 86_400);
 /// Lines that are told of a sandbox that could not be started.
 const LAST_LINES: u32 = 5;
+
+/// What agents in a sandbox may use.
+#[derive(Default)]
+struct Tools {
+    providers: Vec<Value>,
+    mcp_servers: Vec<Value>,
+    /// Texts by the name of their file.
+    secrets: BTreeMap<String, String>,
+}
+
+impl Tools {
+    /// Makes a secret a file, and says where it will be.
+    fn keep(&mut self, place: &str, secret: &Secret) -> String {
+        // Any name becomes one of a file.
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_/".contains(letter);
+        let name: String = place.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
+        self.secrets.insert(name.clone(), secret.expose().to_owned());
+        format!("/run/tandem/secrets/{name}")
+    }
+
+    fn keep_all(&mut self, place: &str, secrets: BTreeMap<String, Secret>) -> BTreeMap<String, String> {
+        let kept = secrets.into_iter().map(|(name, secret)| {
+            let file = self.keep(&format!("{place}/{name}"), &secret);
+            (name, file)
+        });
+        kept.collect()
+    }
+}
 
 /// What a program of a sandbox knows from its environment, wherever it is started.
 pub(super) fn known(row: &Resource, broker: &[String], has_token: bool) -> Vec<(String, String)> {
@@ -125,7 +155,8 @@ impl Sandboxes {
             ..row
         };
         let row = self.0.store.update(&row).await?;
-        let assignment = assignment(&row, &document, &way, token);
+        let tools = self.tools(&row, &document).await?;
+        let assignment = assignment(&row, &document, &way, (token, tools));
         self.0.runtime.start(&row.id, assignment.to_string().as_bytes()).await?;
         drop(permit);
         if !wait {
@@ -174,6 +205,36 @@ impl Sandboxes {
             said.join(" | ")
         );
         Failure::new(Reason::SandboxEnded, text)
+    }
+
+    /// The providers of the workspace, and the MCP servers that the sandbox names. Their secrets become files of the sandbox.
+    async fn tools(&self, row: &Resource, document: &Document) -> Result<Tools, Failure> {
+        let mut tools = Tools::default();
+        for provider in self.0.kit.providers.opened(&row.scope).await? {
+            let place = format!("llm/{}", provider.name);
+            let api_key_file = provider.api_key.map(|key| tools.keep(&format!("{place}/api_key"), &key));
+            let headers = tools.keep_all(&format!("{place}/headers"), provider.headers);
+            tools.providers.push(json!({
+                "name": provider.name, "kind": provider.kind, "base_url": provider.base_url,
+                "default_model": provider.default_model, "models": provider.models,
+                "is_default": provider.is_default, "api_key_file": api_key_file, "header_files": headers,
+            }));
+        }
+        for server in self.0.kit.mcp_servers.opened(&row.scope, &document.spec.mcp_servers).await? {
+            let place = format!("mcp/{}", server.name);
+            let shown = match server.reached {
+                Reached::Stdio { command, args, env } => {
+                    let files = tools.keep_all(&format!("{place}/env"), env);
+                    json!({ "name": server.name, "transport": "stdio", "command": command, "args": args, "env_files": files })
+                }
+                Reached::Http { url, headers } => {
+                    let files = tools.keep_all(&format!("{place}/headers"), headers);
+                    json!({ "name": server.name, "transport": "http", "url": url, "header_files": files })
+                }
+            };
+            tools.mcp_servers.push(shown);
+        }
+        Ok(tools)
     }
 
     /// Whether the broker has heard of a sandbox since its start.
@@ -300,7 +361,7 @@ fn heartbeat_ms(sandbox: &Sandbox) -> i64 {
 }
 
 /// One line for the agent process of a sandbox.
-fn assignment(row: &Resource, document: &Document, way: &Way, token: Option<String>) -> serde_json::Value {
+fn assignment(row: &Resource, document: &Document, way: &Way, (token, tools): (Option<String>, Tools)) -> Value {
     let spec = &document.spec;
     let agents: Vec<_> = spec
         .agents()
@@ -313,6 +374,11 @@ fn assignment(row: &Resource, document: &Document, way: &Way, token: Option<Stri
     };
     let mut labels = spec.labels.clone();
     labels.insert("aintandem.sandbox".to_owned(), row.id.clone());
+    let agent_config = json!({
+        "agents": spec.agent_config,
+        "llm_providers": tools.providers,
+        "mcp_servers": tools.mcp_servers,
+    });
     json!({
         "broker": way.broker,
         "workspace_id": row.scope,
@@ -321,7 +387,8 @@ fn assignment(row: &Resource, document: &Document, way: &Way, token: Option<Stri
         "labels": labels,
         "agents": agents,
         "environment": spec.environment,
-        "agent_config": { "agents": spec.agent_config, "mcp_servers": spec.mcp_servers },
+        "secrets": tools.secrets,
+        "agent_config": agent_config,
         "work": work,
     })
 }

@@ -6,9 +6,12 @@ use futures_util::TryStreamExt as _;
 use tandem_client::{Liveness, Sandbox};
 
 use super::{
-    super::sandbox::{Document, Wanted},
+    super::{
+        alert::AlertEvent,
+        sandbox::{Document, Wanted},
+    },
     KIND, OVERDUE_MS, Sandboxes,
-    decide::{self, CREATING, Facts, RUNNING, STARTING, STOPPING, Step},
+    decide::{self, CREATING, Facts, RUNNING, STARTING, STOPPING, Step, Why},
     drive::is_fresh,
 };
 use crate::{
@@ -95,7 +98,8 @@ impl Sandboxes {
             let document = Document { out_of_memory_kills, ..document }.encode()?;
             match self.0.store.update(&Resource { document, update_ms: clock::unix_ms(), ..row }).await {
                 Ok(row) => {
-                    tracing::warn!(sandbox = row.name, workspace = row.scope, "a process was killed: no more memory");
+                    let text = "a process was killed: the sandbox has no more memory";
+                    self.tell(&row, AlertEvent::OutOfMemory, text).await;
                     return Ok(());
                 }
                 Err(StoreError::Changed) => {}
@@ -103,6 +107,14 @@ impl Sandboxes {
             }
         }
         Ok(())
+    }
+
+    /// Tells those who want to hear of it. What cannot be told stays in the log.
+    async fn tell(&self, row: &Resource, event: AlertEvent, text: &str) {
+        tracing::warn!(sandbox = row.name, workspace = row.scope, ?event, "{text}");
+        if let Err(why) = self.0.kit.alerts.happened(&row.scope, &row.name, event, text).await {
+            tracing::warn!(sandbox = row.name, code = why.code(), %why, "nobody is told of it");
+        }
     }
 
     /// Looks at all of them. What takes long is done beside.
@@ -238,6 +250,11 @@ impl Sandboxes {
                 let (state, mut document) = decide::ended(&document, *exit_code, clock::unix_ms());
                 let memory = if *out_of_memory { ", killed because it had no more memory" } else { "" };
                 document.error = format!("it ended by itself with exit code {exit_code}{memory}");
+                match state {
+                    decide::RESTARTING => self.tell(&row, AlertEvent::Restarting, &document.error).await,
+                    decide::FAILED => self.tell(&row, AlertEvent::Failed, &document.error).await,
+                    _ => {}
+                }
                 self.settle(row, state, &document).await.map(drop)
             }
             Step::Unhealthy => {
@@ -247,7 +264,16 @@ impl Sandboxes {
                 self.settle(row, state, &document).await.map(drop)
             }
             Step::Stop => self.bring_down(row, "asked").await.map(drop),
-            Step::StopFor(why) => self.bring_down(row, why.word()).await.map(drop),
+            Step::StopFor(why) => {
+                let event = match why {
+                    Why::TimedOut => AlertEvent::TimedOut,
+                    Why::Idle => AlertEvent::IdleStopped,
+                    Why::DiskLimit => AlertEvent::DiskLimit,
+                };
+                let row = self.bring_down(row, why.word()).await?;
+                self.tell(&row, event, &format!("the sandbox was stopped: {}", why.word())).await;
+                Ok(())
+            }
             Step::Stopped => {
                 let because = if document.stopped_because.is_empty() { "asked" } else { &document.stopped_because };
                 let document = Document { stopped_because: because.to_owned(), ..document.clone() };

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tandem_control_plane::{BrokerConfig, Config, ControlPlane, CorsConfig, DatabaseConfig};
+use tandem_control_plane::{
+    AlertsConfig, BrokerConfig, Config, ControlPlane, CorsConfig, DatabaseConfig, SecretsConfig,
+};
 
 use crate::{args::DevArgs, exit::Failure};
 
@@ -28,6 +30,9 @@ pub(super) async fn start(args: &DevArgs, endpoints: Vec<String>) -> Result<Opti
         broker: BrokerConfig { endpoints, ..BrokerConfig::default() },
         // It asks nobody who he is: no page in a browser on this machine may reach it under a name of its own.
         cors: CorsConfig { allowed_hosts: HOSTS.map(str::to_owned).to_vec(), ..CorsConfig::default() },
+        // It is the file of who runs this, beside what it opens: enough for a machine that somebody develops on.
+        secrets: SecretsConfig { key_file: args.data_dir.join("secrets.key"), create_key_file: true },
+        alerts: AlertsConfig { allow_loopback: true, ..AlertsConfig::default() },
         database: DatabaseConfig { url: format!("sqlite:{file}"), ..DatabaseConfig::default() },
         ..Config::default()
     };
