@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aintandem/target")
+_TARGET = Path(
+    os.environ.get("CARGO_TARGET_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aintandem/target"
+)
 TANDEM = Path(os.environ.get("TANDEM_BIN") or _TARGET / "release/tandem")
 # Beside the command unless told otherwise: only this one can be closed.
 TANDEM_BROKER = Path(os.environ.get("TANDEM_BROKER_BIN") or TANDEM.parent / "tandem-broker")
@@ -147,7 +149,18 @@ def start_one(*, http: bool = False, ports: list[int] | None = None, folder: Pat
     folder = folder or _folder()
     port, metrics, rest = ports or free_ports(3)
     plane = ["--http-port", str(rest)] if http else ["--no-control-plane"]
-    command = [str(TANDEM), "--json", "dev", "--data-dir", str(folder / "data"), "--port", str(port), "--metrics-port", str(metrics), *plane]
+    command = [
+        str(TANDEM),
+        "--json",
+        "dev",
+        "--data-dir",
+        str(folder / "data"),
+        "--port",
+        str(port),
+        "--metrics-port",
+        str(metrics),
+        *plane,
+    ]
     broker = Broker([Node(command, f"http://127.0.0.1:{port}", folder / "log")], folder, rest=f"http://127.0.0.1:{rest}" if http else "")
     broker.restart_killed()
     return broker

@@ -121,6 +121,29 @@ class Caller:
             self.nodes.failed(node)
             raise
 
+    async def repeated(self, method: Method[Any, ResponseT], request: Any) -> AsyncIterator[tuple[int, ResponseT]]:
+        """The answers of a call that may be made again from the start, each with the number of the try; again while it breaks.
+
+        Raises TandemError when no try, time or budget is left.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, attempt = loop.time() + self.settings.request_timeout, 1
+        while True:
+            try:
+                async for answer in self.answers(method, request):
+                    deadline = loop.time() + self.settings.request_timeout
+                    yield attempt, answer
+            except errors.TandemError as error:
+                wait = pause(error.retry_after, attempt)
+                is_over = attempt >= self.settings.attempts or loop.time() + wait >= deadline
+                if not is_worth_a_retry(error) or is_over or not self.budget.take():
+                    raise
+                _log.debug("%s: %s; trying again in %.2f s (attempt %d)", method.path, error, wait, attempt + 1)
+                await asyncio.sleep(wait)
+                attempt += 1
+            else:
+                return
+
     async def close(self) -> None:
         """Ends all connections."""
         await self.nodes.close()

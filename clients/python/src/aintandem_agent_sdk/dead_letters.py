@@ -65,7 +65,7 @@ class DeadLetters:
     ) -> tuple[int, int]:
         """Puts them back into an inbox as first attempts; how many, and how many were left alone because it is full or gone.
 
-        Each moves in one step, so a call that breaks is simply made again.
+        Each moves in one step, so a call that breaks is made again; then what moved after its last word is not counted.
         """
         request = wire.RedriveDeadLettersRequest(
             workspace_id=self._workspace_id,
@@ -73,20 +73,20 @@ class DeadLetters:
             to_sandbox_id=to_sandbox_id,
             max_per_second=max_per_second,
         )
-        redriven = skipped = 0
-        async for progress in self._caller.answers(_REDRIVE, request):
-            redriven, skipped = progress.redriven, progress.skipped
-        return redriven, skipped
+        by_try: dict[int, tuple[int, int]] = {}
+        async for attempt, progress in self._caller.repeated(_REDRIVE, request):
+            by_try[attempt] = (progress.redriven, progress.skipped)
+        return sum(redriven for redriven, _ in by_try.values()), max([skipped for _, skipped in by_try.values()], default=0)
 
     async def purge(self, sandbox_id: str = "", *, sequence: int = 0) -> int:
-        """Removes them for good; how many."""
+        """Removes them for good; how many, counted as in `redrive`."""
         request = wire.PurgeDeadLettersRequest(
             workspace_id=self._workspace_id, filter=wire.DeadLetterFilter(sandbox_id=sandbox_id, sequence=sequence)
         )
-        purged = 0
-        async for progress in self._caller.answers(_PURGE, request):
-            purged = progress.purged
-        return purged
+        by_try: dict[int, int] = {}
+        async for attempt, progress in self._caller.repeated(_PURGE, request):
+            by_try[attempt] = progress.purged
+        return sum(by_try.values())
 
 
 def _dead_letter(found: wire.DeadLetter) -> DeadLetter:

@@ -262,9 +262,7 @@ def undeliverable_from(message: WireMessage) -> Undeliverable | None:
         sequence = said.get("sequence")
     except (ValueError, AttributeError):
         pass  # Whatever else it is, it is shown as it came.
-    return Undeliverable(
-        f"the request will not be answered: {text}", code=code, sequence=sequence if isinstance(sequence, int) else None
-    )
+    return Undeliverable(f"the request will not be answered: {text}", code=code, sequence=sequence if isinstance(sequence, int) else None)
 
 
 def _pairs(metadata: object) -> Iterable[tuple[str, str | bytes]]:

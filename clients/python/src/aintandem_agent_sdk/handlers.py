@@ -14,11 +14,11 @@ Handler = Callable[[Message], Any]
 HandlerT = TypeVar("HandlerT", bound=Callable[[Message], Any])
 
 
-class Reject(Exception):  # noqa: N818 - said by a handler about a message, rather than an error
+class Reject(Exception):
     """Raised by a handler: the message is never going to work. It becomes a dead letter at once, with this reason."""
 
 
-class RetryLater(Exception):  # noqa: N818
+class RetryLater(Exception):
     """Raised by a handler: not now. The message comes again after `delay` seconds, or after the backoff of the sandbox."""
 
     def __init__(self, reason: str = "not now", *, delay: float | None = None) -> None:
@@ -151,5 +151,3 @@ class Decorators:
         if handler is None:
             return lambda later: self.handlers.set(kind, later)
         return self.handlers.set(kind, handler)
-
-

@@ -60,9 +60,7 @@ class History:
 
     async def events(self, *, from_event: int = 0, follow: bool = False, sandbox_id: str = "") -> AsyncIterator[events.Event]:
         """What happens in the workspace, from an event on (0: from now on). With `follow` without an end; ends with the connection."""
-        request = events.StreamEventsRequest(
-            workspace_id=self._workspace_id, from_event=from_event, follow=follow, sandbox_id=sandbox_id
-        )
+        request = events.StreamEventsRequest(workspace_id=self._workspace_id, from_event=from_event, follow=follow, sandbox_id=sandbox_id)
         async for answer in self._caller.answers(_EVENTS, request):
             for event in answer.events:
                 yield event

@@ -56,7 +56,7 @@ async def _play(scenario: dict[str, Any], broker: Broker) -> None:
     try:
         await stage.client.create_workspace()
         await asyncio.wait_for(_steps(stage, scenario), scenario.get("timeout_s", 60))
-        await stage.client.delete_workspace()
+        await stage.clients["main"].delete_workspace()
     finally:
         await stage.close()
         for proxy in proxies:
