@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ItemT = TypeVar("ItemT")
 MessageType = Literal["request", "response", "notification", "command"]
+
+
+def _none_if_empty(value: Any) -> Any:
+    """Of a time that is not yet, which the control plane says with an empty text."""
+    return None if value == "" else value
 
 
 class Model(BaseModel):
@@ -102,12 +107,12 @@ class Accepted(Model):
 
 
 class Message(Model):
-    """A message of the log."""
+    """A message of the log, or one that is held: that has neither sequence nor time of the log yet."""
 
     workspace_id: str
     message_id: str
-    sequence: int
-    server_time: datetime
+    sequence: int = 0
+    server_time: Annotated[datetime | None, BeforeValidator(_none_if_empty)] = None
     from_sandbox_id: str
     from_agent: str = ""
     to: dict[str, Any] | None = None

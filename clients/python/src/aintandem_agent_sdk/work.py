@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aintandem_agent_sdk import errors, tracing
-from aintandem_agent_sdk.handlers import Handlers, Reject, RetryLater, call
+from aintandem_agent_sdk.handlers import Handler, Handlers, Reject, RetryLater, call
 from aintandem_agent_sdk.messages import Message
 from aintandem_agent_sdk.subscription import Delivery
 
 _log = logging.getLogger(__name__)
 # Work that is done and whose ack has no answer yet. What falls out is handled again if it comes again.
 _MOST_REMEMBERED = 10_000
+
+# How long a handler that is cancelled may take to end.
+_CANCEL_S = 2.0
 
 Respond = Callable[[Message, Any], Awaitable[Any]]
 
@@ -44,6 +47,10 @@ class _Outcome:
     dead_letter: bool = False
 
 
+class _TookTooLong(Exception):
+    """The time of a handler is up."""
+
+
 class Work:
     """The handlers of one agent that run."""
 
@@ -53,6 +60,7 @@ class Work:
         self._timeout = timeout
         self._runs: dict[int, _Run] = {}
         self._done: OrderedDict[int, _Outcome] = OrderedDict()
+        self._is_draining = False
         self.now_running: str = ""
         """Name of the handler that was entered last, for whoever finds the loop blocked."""
 
@@ -85,6 +93,7 @@ class Work:
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=timeout)
+        self._is_draining = True
         for task in late:
             task.cancel()
         if late:
@@ -93,7 +102,8 @@ class Work:
                 len(late),
                 timeout,
             )
-            await asyncio.wait(late, timeout=5.0)
+            await asyncio.wait(late, timeout=2 * _CANCEL_S)
+        self._is_draining = False
 
     async def _handle(self, run: _Run) -> None:
         sequence = run.delivery.message.sequence
@@ -133,20 +143,39 @@ class Work:
         run.handler_name = self.now_running = getattr(handler, "__qualname__", repr(handler))
         try:
             with tracing.handling(message.wire.traceparent, f"handle {message.type}"):
-                answer = await asyncio.wait_for(call(handler, message), self._timeout)
+                answer = await self._within_time(handler, message)
                 if message.type == "request" or (message.type == "command" and message.requires_response):
                     await self._respond(message, answer)
         except Reject as said:
             return _Outcome(str(said) or "rejected", dead_letter=True)
         except RetryLater as said:
             return _Outcome(str(said), delay=said.delay)
-        except asyncio.TimeoutError:
+        except _TookTooLong:
             text = f"{run.handler_name} did not return within {self._timeout} s"
             _log.error("message %s comes again: %s", message.id, text)
             return _Outcome(text)
+        except asyncio.CancelledError:
+            if self._is_draining:
+                raise
+            _log.error("%s cancelled itself with message %s; it comes again", run.handler_name, message.id)
+            return _Outcome(f"{run.handler_name} cancelled itself")
         except Exception as error:
             _log.exception("%s failed with message %s; it comes again", run.handler_name, message.id)
             return _Outcome(f"{type(error).__name__}: {error}")
         finally:
             self.now_running = ""
         return _Outcome()
+
+    async def _within_time(self, handler: Handler, message: Message) -> Any:
+        """Runs a handler. Raises _TookTooLong when its time is up, also where it does not let itself be cancelled."""
+        task = asyncio.ensure_future(call(handler, message))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._timeout)
+            if done:
+                return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                # A moment for its `finally`; a thread goes on, and nobody can stop it.
+                await asyncio.wait({task}, timeout=_CANCEL_S)
+        raise _TookTooLong

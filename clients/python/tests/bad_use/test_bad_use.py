@@ -81,11 +81,13 @@ async def test_a_wrong_url_is_told_at_once_or_within_the_time_limit() -> None:
 
 
 async def test_an_address_that_speaks_something_else_is_told() -> None:
+    writers: list[asyncio.StreamWriter] = []
+
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(b"SSH-2.0-x\r\n")
-        await writer.drain()
-        await reader.read()
-        writer.close()
+        with contextlib.suppress(OSError):
+            await reader.read()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -93,7 +95,9 @@ async def test_an_address_that_speaks_something_else_is_told() -> None:
     with pytest.raises(Unreachable):
         await agent.start()
     server.close()
-    await server.wait_closed()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0.05)
 
 
 async def test_an_unknown_setting_is_told() -> None:
@@ -290,6 +294,27 @@ async def test_a_handler_that_never_returns_is_cancelled_and_others_go_on(one: B
     assert was_cancelled.is_set()
     dead = [one async for one in client.dead_letters.list("worker")]
     assert "did not return within 0.5 s" in dead[0].text
+
+
+async def test_a_handler_that_cannot_be_cancelled_or_cancels_itself_holds_nothing_up(one: Broker, client: Client) -> None:
+    agent = _agent(one, client, handler_timeout=0.3, retry=RetryPolicy(1))
+    let_go = asyncio.Event()
+
+    @agent.on_message
+    async def stubborn(message: Message) -> None:
+        if message.content == "cancels":
+            raise asyncio.CancelledError
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    async with agent:
+        await client.publish(build("tester", "worker", "stays"))
+        await client.publish(build("tester", "worker", "cancels"))
+        await _until(lambda: _has_dead_letters(client, 2))
+        let_go.set()
+    dead = [one async for one in client.dead_letters.list("worker")]
+    assert ["did not return" in dead[0].text, "cancelled itself" in dead[1].text] == [True, True]
 
 
 async def test_a_payload_that_does_not_serialise_sends_nothing(one: Broker, client: Client) -> None:
