@@ -79,7 +79,7 @@ async def handled(client: Client, urls: list[str], size: int, count: int) -> dic
     seen = 0
 
     @agent.on_message
-    async def take(message: Message) -> None:
+    async def take(_: Message) -> None:
         nonlocal seen
         seen += 1
 

@@ -138,10 +138,11 @@ def test_a_post_that_broke_is_sent_again_under_its_key() -> None:
 
 
 def test_what_must_not_be_done_twice_is_not_sent_again() -> None:
-    for call in (
+    calls: list[Callable[[Client], object]] = [
         lambda client: client.api_keys.create("ci", ["developer"]),
         lambda client: client.sandboxes.exec("s", ["true"]),
-    ):
+    ]
+    for call in calls:
         transport, seen = _played([_breaks])
         with httpx.Client(transport=transport) as http, Client("http://x", http=http) as client:
             with pytest.raises(Unreachable) as lost:

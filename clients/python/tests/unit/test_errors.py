@@ -59,7 +59,7 @@ def test_the_fields_at_fault_are_named() -> None:
 
 
 def _rpc(code: grpc.StatusCode, trailing: tuple[tuple[str, bytes], ...] = ()) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details="said")
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), details="said", debug_error_string="")
 
 
 def test_what_happened_on_the_way_is_no_refusal() -> None:

@@ -79,7 +79,7 @@ def test_wrong_endpoints_are_named(url: str) -> None:
 def test_settings_that_cannot_be_are_told() -> None:
     for fields in ({"endpoints": ()}, {"attempts": 0}, {"cert_file": Path("x")}, {"endpoints": ("http://a", "https://b")}):
         with pytest.raises(InvalidSettings):
-            Settings(**fields)  # type: ignore[arg-type]
+            Settings(**fields)
     assert Settings(endpoints=("http://[::1]:8001",)).endpoints
 
 
