@@ -15,6 +15,7 @@ from aintandem_agent_sdk import errors, messages
 from aintandem_agent_sdk.client import Client
 from aintandem_agent_sdk.config import AgentConfig
 from aintandem_agent_sdk.handlers import Decorators
+from aintandem_agent_sdk.ids import new_id
 from aintandem_agent_sdk.messages import Message, MessageType, Target
 from aintandem_agent_sdk.outbox import Receipt
 from aintandem_agent_sdk.registry import Agent, FoundAgent
@@ -23,8 +24,10 @@ from aintandem_agent_sdk.watchdog import Watchdog
 from aintandem_agent_sdk.work import Work
 
 _log = logging.getLogger(__name__)
-# Shorter waits for an inbox that ends, so that `stop` is seen.
+# After a heartbeat that did not go through.
 _HEARTBEAT_RETRY_S = 1.0
+# The label by which agents with one sandbox id notice each other.
+_INSTANCE = "aintandem-instance"
 
 
 class ContainerAgent(Decorators):
@@ -61,6 +64,8 @@ class ContainerAgent(Decorators):
         self._failure: errors.TandemError | None = None
         self._ended = asyncio.Event()
         self._watchdog: Watchdog | None = None
+        self._instance = new_id()
+        self._other = ""
 
     @classmethod
     def from_environment(
@@ -271,21 +276,10 @@ class ContainerAgent(Decorators):
         return self.agent.name if self.agent is not None else ""
 
     async def _register(self) -> None:
-        registry = self.client.registry
-        try:
-            if (await registry.get(self.sandbox_id)).is_online:
-                _log.warning(
-                    "sandbox %s is online already: another agent has this id, or this one was away for less than the heartbeat timeout. "
-                    "Agents with one sandbox id share its inbox, each message goes to one of them",
-                    self.sandbox_id,
-                )
-        except errors.NotFound as error:
-            if error.code != "UNKNOWN_SANDBOX":
-                raise
-        await registry.register(
+        await self.client.registry.register(
             self.sandbox_id,
             agents=[self.agent] if self.agent is not None else [],
-            labels=self.config.labels,
+            labels={**(self.config.labels or {}), _INSTANCE: self._instance},
             retry=self.config.retry,
         )
         for pattern in self.handlers.topics:
@@ -327,10 +321,22 @@ class ContainerAgent(Decorators):
             await asyncio.sleep(self.config.heartbeat_interval)
             try:
                 await self.client.registry.heartbeat(self.sandbox_id)
+                self._look_for_others((await self.client.registry.get(self.sandbox_id)).labels.get(_INSTANCE, ""))
             except errors.TandemError as error:
                 # The next one may go through; an inbox that is open says as much.
                 _log.info("no heartbeat of %s: %s", self.sandbox_id, error)
                 await asyncio.sleep(_HEARTBEAT_RETRY_S)
+
+    def _look_for_others(self, instance: str) -> None:
+        """Says once that somebody else has registered this sandbox since."""
+        if instance in ("", self._instance, self._other):
+            return
+        self._other = instance
+        _log.warning(
+            "another agent has registered sandbox %s, too: they share its inbox, and each message goes to one of them. "
+            "The registry shows the one that came last",
+            self.sandbox_id,
+        )
 
 
 def _agent(given: Agent | Mapping[str, Any] | str | None) -> Agent | None:
