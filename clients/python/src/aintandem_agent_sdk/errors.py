@@ -26,7 +26,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 # What a server that counts the time as well answers, bare of details.
 _TIME_IS_UP = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 # A wait is part of the verdict, and short; who is told to wait for a human or for room (INBOX_FULL) decides himself.
-_THROTTLED = {"OVERLOADED", "RATE_LIMITED"}
+_THROTTLED = {"OVERLOADED", "RATE_LIMITED", "TOO_MANY_STREAMS", "TOO_MANY_CONNECTIONS"}
 
 
 @dataclass(frozen=True)

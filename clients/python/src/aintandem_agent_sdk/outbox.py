@@ -64,6 +64,8 @@ class Outbox:
     """Without an outcome."""
     bytes: int = 0
     """Of those."""
+    answers: int = 0
+    """Requests that were answered so far."""
 
     def add(self, message: message_pb2.Message, receipt: asyncio.Future[Receipt]) -> None:
         """One more at the end."""
@@ -114,6 +116,7 @@ class Outbox:
         if answer.accepted + len(answer.exceptions) != len(batch.messages):
             raise errors.ContractBroken(f"the answer to request {answer.request_id} does not tell of all its messages")
         self._sent.popleft()
+        self.answers += 1
         exceptions = {exception.index: exception for exception in answer.exceptions}
         for index, waiting in enumerate(batch.messages):
             exception = exceptions.get(index)

@@ -13,8 +13,7 @@ import grpc
 from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import message_pb2
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import publish_service_pb2 as wire
-from aintandem_agent_sdk.backoff import pause
-from aintandem_agent_sdk.calls import Caller, is_worth_a_retry
+from aintandem_agent_sdk.calls import Caller
 from aintandem_agent_sdk.outbox import Outbox, Receipt
 from aintandem_agent_sdk.rpc import method
 
@@ -123,22 +122,20 @@ class Publisher:
             if not self._outbox.has_something():
                 self._more.clear()
                 await self._more.wait()
-            had = self._outbox.messages
+            answers = self._outbox.answers
             error = await self._stream()
             self._outbox.broke()
-            if error is None or self._outbox.messages < had:
+            if error is None or self._outbox.answers > answers:
                 attempt, broken_since = 1, None
             if error is None:
                 continue
             broken_since = broken_since or loop.time()
-            limit = self._caller.settings.reconnect_limit
-            is_over = limit is not None and loop.time() - broken_since >= limit
-            if is_over or not is_worth_a_retry(error):
+            wait = self._caller.next_stream(error, attempt, loop.time() - broken_since)
+            if wait is None:
                 _log.warning("publishing into %s has failed: %s", self._workspace_id, error)
                 self._outbox.fail(error)
                 self._room.set()
                 continue
-            wait = pause(error.retry_after, attempt)
             _log.info("the publish stream broke (%s); opening another one in %.2f s", error, wait)
             await asyncio.sleep(wait)
             attempt += 1

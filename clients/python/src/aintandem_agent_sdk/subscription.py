@@ -15,8 +15,7 @@ import grpc
 
 from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import subscribe_service_pb2 as wire
-from aintandem_agent_sdk.backoff import pause
-from aintandem_agent_sdk.calls import Caller, is_worth_a_retry
+from aintandem_agent_sdk.calls import Caller
 from aintandem_agent_sdk.messages import Message, duration
 from aintandem_agent_sdk.rpc import method
 from aintandem_agent_sdk.settlement import Settlement, Verdict
@@ -24,9 +23,6 @@ from aintandem_agent_sdk.settlement import Settlement, Verdict
 _log = logging.getLogger(__name__)
 _SUBSCRIBE = method("messaging.Subscribe", "Subscribe", wire.SubscribeRequest, wire.SubscribeResponse)
 _ON_THE_WAY = (errors.Unreachable, errors.ConnectionLost, errors.TimedOut)
-# A token that has ended may be renewed a little late by whoever renews it.
-_TOKEN_GRACE_S = 60.0
-_RENEWED_EVERY_S = 1.0
 _STALE = "the delivery ended with its stream; the message comes again unless an ack had counted whose answer was lost"
 
 
@@ -241,18 +237,10 @@ class Subscription:
 
     def _next_try(self, error: errors.TandemError, attempt: int, away: float) -> float | None:
         """Seconds until the next try; None where there is none."""
-        limit = self._caller.settings.reconnect_limit
-        is_first_open = not self._opened.done()
-        if is_first_open and attempt >= self._caller.settings.attempts:
+        is_first = not self._opened.done()
+        if is_first and (attempt >= self._caller.settings.attempts or isinstance(error, errors.NotAuthenticated)):
             return None
-        if limit is not None and away >= limit:
-            return None
-        token = self._caller.settings.token
-        if isinstance(error, errors.NotAuthenticated) and token is not None and token.is_renewable and not is_first_open:
-            return None if away >= _TOKEN_GRACE_S else (0.0 if attempt == 1 else _RENEWED_EVERY_S)
-        if is_worth_a_retry(error) or error.code == "TOO_MANY_STREAMS":
-            return pause(error.retry_after, attempt)
-        return None
+        return self._caller.next_stream(error, attempt, away)
 
     def _end(self, error: errors.TandemError) -> None:
         _log.warning("the inbox of %s is closed: %s", self._sandbox_id, error)

@@ -50,6 +50,10 @@ class Token:
                 _log.warning("the token in %s cannot be read: %s", self._path, error)
         return self._value
 
+    def look_again(self) -> None:
+        """Lets the next `read` look at the file, however short ago that was: the broker has refused what was read."""
+        self._looked = float("-inf")
+
     def __repr__(self) -> str:
         return f"Token({'…' if self._path is None else str(self._path)!r})"
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -25,11 +26,12 @@ from aintandem_agent_sdk import (
     NotAuthenticated,
     RetryPolicy,
     TandemError,
+    Token,
     Unreachable,
     build,
 )
 from tests.bad_use.workspace import QUICK, agent_of, is_empty, until
-from tests.brokers import Broker, free_ports, start_one
+from tests.brokers import Broker, free_ports, leader_of, start_one
 from tests.proxy import Proxy
 
 
@@ -92,7 +94,7 @@ async def test_an_expired_token_is_told_and_a_renewed_file_is_used(closed: Broke
         await asyncio.sleep(1.0)
         path.write_text(closed.token("sandbox", workspace="default", sandbox="renewed", expires_in_s=60))
         await asyncio.sleep(2.5)  # The stream ends with the first token, and is opened again with the second.
-        async with Client(closed.urls, token=_token(Path(closed.tokens["admin"]).read_text())) as admin:
+        async with Client(closed.urls, token=Token(Path(closed.tokens["admin"]).read_text())) as admin:
             await admin.registry.register("tester")
             await admin.publish(build("tester", "renewed", "still there?"))
             await until(lambda: _contains(got, "still there?"))
@@ -111,12 +113,6 @@ async def test_an_agent_whose_token_by_value_ends_is_told_by_wait(closed: Broker
         with pytest.raises(NotAuthenticated) as refused:
             await asyncio.wait_for(agent.wait(), 10)
     assert refused.value.code == "TOKEN_EXPIRED"
-
-
-def _token(value: str) -> Any:
-    from aintandem_agent_sdk import Token
-
-    return Token(value)
 
 
 async def _contains(found: list[Any], what: Any) -> bool:
@@ -187,6 +183,42 @@ async def test_a_broker_that_goes_away_comes_back_without_loss_or_doubling() -> 
         assert sorted(handled) == list(range(60)), "handled once"
     finally:
         broker.stop()
+
+
+async def test_a_node_that_hangs_is_left_for_another_one(three: Broker) -> None:
+    async with Client(three.urls, workspace_id=f"hang-{secrets.token_hex(6)}", follow_leader=False) as client:
+        await client.create_workspace()
+        await client.registry.register("tester")
+        leader = await asyncio.to_thread(leader_of, three, client.workspace_id)
+        asked = three.urls.index(client._caller.nodes.pick().endpoint)
+        # The leader itself cannot be one that only hangs: that would be a failover, which the scenarios play.
+        if asked == leader:
+            client._caller.nodes.failed(client._caller.nodes.pick())
+            asked = three.urls.index(client._caller.nodes.pick().endpoint)
+        three.nodes[asked].signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            receipts = [await client.publish(build("tester", "tester", number)) for number in range(5)]
+            assert time.monotonic() - began < 15.0
+        finally:
+            three.nodes[asked].signal(signal.SIGCONT)
+        assert len({receipt.sequence for receipt in receipts}) == 5
+        assert len([one async for one in client.history.list()]) == 5
+
+
+async def test_a_publisher_goes_on_with_a_renewed_token(closed: Broker, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(closed.token("sandbox", workspace="default", sandbox="source", expires_in_s=2))
+    async with Client(closed.urls, token=Token.from_file(path)) as client:
+        await client.registry.register("source")
+        async with await client.publisher() as publisher:
+            assert (await publisher.publish(build("source", "source", 1))).sequence
+            await asyncio.sleep(2.5)  # The stream has ended with its token, and there is no other one yet.
+            waiting = await publisher.send(build("source", "source", 2))
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            path.write_text(closed.token("sandbox", workspace="default", sandbox="source", expires_in_s=60))
+            assert (await asyncio.wait_for(waiting, 10)).sequence
 
 
 async def test_a_limit_on_reconnecting_ends_the_agent_with_an_error(one: Broker, client: Client) -> None:
