@@ -23,6 +23,8 @@ from aintandem_agent_sdk.subscription import Delivery
 _log = logging.getLogger(__name__)
 # Work that is done and whose ack has no answer yet. What falls out is handled again if it comes again.
 _MOST_REMEMBERED = 10_000
+# And for so many seconds: whoever replays the message later wants it handled again.
+_REMEMBERED_S = 600.0
 
 # How long a handler that is cancelled may take to end.
 _CANCEL_S = 2.0
@@ -59,7 +61,7 @@ class Work:
         self._respond = respond
         self._timeout = timeout
         self._runs: dict[int, _Run] = {}
-        self._done: OrderedDict[int, _Outcome] = OrderedDict()
+        self._done: OrderedDict[int, tuple[float, _Outcome]] = OrderedDict()
         self._is_draining = False
         self.now_running: str = ""
         """Name of the handler that was entered last, for whoever finds the loop blocked."""
@@ -107,10 +109,10 @@ class Work:
 
     async def _handle(self, run: _Run) -> None:
         sequence = run.delivery.message.sequence
-        outcome = self._done.get(sequence)
+        outcome = self._remembered(sequence)
         if outcome is None:
             outcome = await self._outcome_of(run)
-            self._done[sequence] = outcome
+            self._done[sequence] = (time.monotonic(), outcome)
             if len(self._done) > _MOST_REMEMBERED:
                 self._done.popitem(last=False)
         else:
@@ -130,6 +132,13 @@ class Work:
         except errors.TandemError as error:
             _log.warning("the verdict about message %s was refused: %s", delivery.message.id, error)
         self._done.pop(sequence, None)
+
+    def _remembered(self, sequence: int) -> _Outcome | None:
+        when, outcome = self._done.pop(sequence, (0.0, None))
+        if outcome is None or time.monotonic() - when > _REMEMBERED_S:
+            return None
+        self._done[sequence] = (when, outcome)
+        return outcome
 
     async def _outcome_of(self, run: _Run) -> _Outcome:
         message = run.delivery.message

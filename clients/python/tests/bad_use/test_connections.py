@@ -185,6 +185,39 @@ async def test_a_broker_that_goes_away_comes_back_without_loss_or_doubling() -> 
         broker.stop()
 
 
+async def test_an_agent_handles_everything_once_while_the_leader_is_killed(three: Broker) -> None:
+    handled: list[int] = []
+    workspace = f"killed-{secrets.token_hex(6)}"
+    agent = ContainerAgent("worker", three.urls, config={"workspace_id": workspace, **QUICK})
+
+    @agent.on_message
+    async def take(message: Message) -> None:
+        await asyncio.sleep(0.005)
+        handled.append(message.content)
+
+    async with Client(three.urls, workspace_id=workspace) as client, await client.publisher() as publisher:
+        await client.create_workspace()
+        await client.registry.register("tester")
+        async with agent:
+            waiting = [await publisher.send(build("tester", "worker", number)) for number in range(1500)]
+            await until(lambda: _has(handled, 200))
+            leader = await asyncio.to_thread(leader_of, three, workspace)
+            assert leader is not None
+            three.nodes[leader].kill()
+            try:
+                waiting += [await publisher.send(build("tester", "worker", number)) for number in range(1500, 2000)]
+                receipts = await asyncio.wait_for(asyncio.gather(*waiting), 60)
+                await until(lambda: is_empty(client), within=60)
+            finally:
+                await asyncio.to_thread(three.restart_killed)
+        assert len({receipt.sequence for receipt in receipts}) == 2000
+        assert sorted(handled) == list(range(2000)), "each once"
+
+
+async def _has(handled: list[int], count: int) -> bool:
+    return len(handled) >= count
+
+
 async def test_a_node_that_hangs_is_left_for_another_one(three: Broker) -> None:
     async with Client(three.urls, workspace_id=f"hang-{secrets.token_hex(6)}", follow_leader=False) as client:
         await client.create_workspace()
