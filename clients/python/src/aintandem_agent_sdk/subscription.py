@@ -37,7 +37,7 @@ class Delivery:
     is_settled: bool = False
     """Whether something was said about it."""
     has_lapsed: bool = False
-    """Whether its deadline has passed."""
+    """Whether its lease has ended by itself: its deadline passed, or its leader changed."""
 
     @property
     def attempt(self) -> int:
@@ -84,7 +84,7 @@ class Delivery:
 
     def _check_live(self) -> None:
         if self.has_lapsed:
-            raise errors.LeaseLost("the ack deadline has passed; the message comes again")
+            raise errors.LeaseLost("the lease has ended, by its deadline or with its leader; the message comes again")
         if not self._stream.is_open:
             raise errors.LeaseLost(_STALE)
 
@@ -336,7 +336,7 @@ class Subscription:
             if any(found.first <= number <= found.last for found in lost.ranges):
                 del stream.held[number]
                 delivery.has_lapsed = True
-                _log.warning("%s: the ack deadline of delivery %d has passed; its message comes again", self._sandbox_id, number)
+                _log.warning("%s: delivery %d is lost and comes again: %s", self._sandbox_id, number, lost.status.message)
         # What was never taken is not worth a start any more; its credit comes back with it.
         stale = [delivery for delivery in self._ready if delivery.has_lapsed]
         for delivery in stale:
