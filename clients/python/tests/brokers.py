@@ -184,33 +184,44 @@ def start_three() -> Broker:
     return broker
 
 
-def start_closed() -> Broker:
-    """One node that wants tokens, and gives them no time beyond their end."""
+def start_closed(*, count: int = 1) -> Broker:
+    """One or three nodes that want tokens, and give them no time beyond their end."""
     folder = _folder()
-    key = folder / "secret"
-    key.write_text(os.urandom(32).hex())
-    key.chmod(0o600)
-    port, metrics = free_ports(2)
+    key, secret = folder / "key", folder / "secret"
+    for path in (key, secret):
+        path.write_text(os.urandom(32).hex())
+        path.chmod(0o600)
     config = folder / "broker.toml"
     config.write_text(f'[auth]\nkeys = ["k1=HS256:{key}"]\nclock_skew_s = 0\n')
-    command = [str(TANDEM_BROKER), "--config", str(config), "--data-dir", str(folder / "data"), "--listen", f"127.0.0.1:{port}"]
-    command += ["--metrics-listen", f"127.0.0.1:{metrics}", "--log", "error"]
-    broker = Broker([Node(command, f"http://127.0.0.1:{port}", folder / "log")], folder, key_file=key)
+    ports = free_ports(3 * count)
+    members = ",".join(f"n{number + 1}=127.0.0.1:{ports[number]}" for number in range(count))
+    nodes = []
+    for number in range(count):
+        port, metrics = ports[count + number], ports[2 * count + number]
+        command = [str(TANDEM_BROKER), "--config", str(config), "--data-dir", str(folder / f"n{number + 1}"), "--log", "error"]
+        command += ["--listen", f"127.0.0.1:{port}", "--metrics-listen", f"127.0.0.1:{metrics}"]
+        if count > 1:
+            command += ["--node-id", str(number + 1), "--cluster", members, "--cluster-secret-file", str(secret)]
+        nodes.append(Node(command, f"http://127.0.0.1:{port}", folder / f"log{number + 1}"))
+    broker = Broker(nodes, folder, key_file=key)
     admin = folder / "admin"
     admin.write_text(broker.token("admin"))
     broker.tokens["admin"] = str(admin)
-    broker.restart_killed()
+    for node in nodes:
+        node.start()
+    broker.wait_until_ready()
     return broker
 
 
 def leader_of(broker: Broker, workspace: str) -> int | None:
     """Index of the node that leads the shard of a workspace; None while nobody does."""
+    token = ["--token-file", broker.tokens["admin"]] if "admin" in broker.tokens else []
     for node in broker.nodes:
         if not node.is_running:
             continue
         try:
-            shard = json.loads(tandem("--json", "workspace", "show", workspace, server=node.url))["shard_id"]
-            shards = json.loads(tandem("--json", "info", server=node.url))["shards"]
+            shard = json.loads(tandem("--json", *token, "workspace", "show", workspace, server=node.url))["shard_id"]
+            shards = json.loads(tandem("--json", *token, "info", server=node.url))["shards"]
         except AssertionError:
             continue
         leader = int(shards[shard]["leader_node_id"])

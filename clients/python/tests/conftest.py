@@ -36,3 +36,11 @@ def closed() -> Iterator[Broker]:
     broker = start_closed()
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def closed_three() -> Iterator[Broker]:
+    """Three nodes that want tokens."""
+    broker = start_closed(count=3)
+    yield broker
+    broker.stop()

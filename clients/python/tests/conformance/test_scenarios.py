@@ -39,13 +39,12 @@ async def test_one_node(name: str, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_three_nodes(name: str, three: Broker) -> None:
-    if "tokens" in SCENARIOS[name].get("needs", []):
-        pytest.skip("needs a broker that is closed, which tandem dev is not")
+async def test_three_nodes(name: str, request: pytest.FixtureRequest) -> None:
+    broker: Broker = request.getfixturevalue("closed_three" if "tokens" in SCENARIOS[name].get("needs", []) else "three")
     try:
-        await _play(SCENARIOS[name], three)
+        await _play(SCENARIOS[name], broker)
     finally:
-        await asyncio.to_thread(three.restart_killed)
+        await asyncio.to_thread(broker.restart_killed)
 
 
 async def _play(scenario: dict[str, Any], broker: Broker) -> None:
