@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The Python SDK: tools of pinned version in a virtual environment of its own, and what is done with them.
-# Usage: tools/python.sh setup|verify|test [arguments of pytest]
+# Usage: tools/python.sh setup|verify|test|reference [arguments of pytest]
 #
-#   setup    makes the environment where it is not there or not the one that requirements-dev.txt pins
-#   verify   formatting, lints, types; only reads
-#   test     pytest, against the built `tandem` (TANDEM_BIN and TANDEM_BROKER_BIN name others)
+#   setup       makes the environment where it is not there or not the one that requirements-dev.txt pins
+#   verify      formatting, lints, types; only reads
+#   reference   the pages of the API, from the docstrings
+#   test        pytest, against the built `tandem` (TANDEM_BIN and TANDEM_BROKER_BIN name others)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -69,12 +70,19 @@ run_tests() {
     "$bin/python" -m pytest "$@"
 }
 
+reference() {
+    local folder="$AINTANDEM_CACHE/python-reference"
+    "$bin/python" -m pdoc --output-directory "$folder" aintandem aintandem_agent_sdk '!aintandem_agent_sdk._proto'
+    printf '%s\n' "$folder/index.html"
+}
+
 case "${1:-}" in
 setup) setup ;;
+reference) setup && reference ;;
 verify) setup && verify ;;
 test)
     shift
     setup && run_tests "$@"
     ;;
-*) stop "usage: tools/python.sh setup|verify|test [arguments of pytest]" ;;
+*) stop "usage: tools/python.sh setup|verify|test|reference [arguments of pytest]" ;;
 esac
