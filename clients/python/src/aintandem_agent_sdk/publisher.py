@@ -93,10 +93,15 @@ class Publisher:
             self._room.clear()
             await self._room.wait()
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Sends what waits, for up to `timeout` seconds, then ends the stream. What has no outcome by then fails with STREAM_CLOSED."""
+    async def close(self, timeout: float | None = 60.0) -> None:
+        """Sends what waits, for up to `timeout` seconds (None: for as long as it takes), then ends the stream.
+
+        What has no answer by then fails with STREAM_CLOSED; whether the broker has it is unknown.
+        """
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.flush(), timeout)
+        if self._outbox.messages:
+            _log.warning("%d messages had no answer when the publisher of %s was closed", self._outbox.messages, self._workspace_id)
         self._is_closed = True
         self._room.set()
         if self._task is not None:
@@ -108,7 +113,7 @@ class Publisher:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.close(timeout=None if kind is None else 5.0)
+        await self.close(timeout=60.0 if kind is None else 5.0)
 
     def _has_room(self, size: int) -> bool:
         outbox = self._outbox

@@ -199,7 +199,8 @@ class Subscription:
         self._arrived.set()
         self._stream.changed.set()
         if self._task is not None:
-            _, late = await asyncio.wait([self._task], timeout=timeout)
+            # Between two streams there is nobody to give anything back to.
+            _, late = await asyncio.wait([self._task], timeout=timeout if self._stream.is_open else 0)
             for task in late:
                 task.cancel()
                 await asyncio.wait([task])

@@ -254,6 +254,26 @@ async def test_a_publisher_goes_on_with_a_renewed_token(closed: Broker, tmp_path
             assert (await asyncio.wait_for(waiting, 10)).sequence
 
 
+async def test_stop_and_close_do_not_wait_for_a_broker_that_is_away(one: Broker, client: Client) -> None:
+    proxy = Proxy(one.urls[0])
+    await proxy.start()
+    agent = ContainerAgent("worker", proxy.url, config={"workspace_id": client.workspace_id, "unregister_on_stop": False})
+    agent.on_message(lambda message: None)
+    away = Client(proxy.url, workspace_id=client.workspace_id)
+    publisher = await away.publisher()
+    await agent.start()
+    await proxy.stop()
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    await agent.stop()
+    waiting = await publisher.send(build("tester", "tester", 1))
+    await publisher.close(timeout=0.5)
+    await away.close()
+    assert time.monotonic() - began < 8.0
+    with pytest.raises(Closed):
+        await waiting
+
+
 async def test_a_limit_on_reconnecting_ends_the_agent_with_an_error(one: Broker, client: Client) -> None:
     proxy = Proxy(one.urls[0])
     await proxy.start()
