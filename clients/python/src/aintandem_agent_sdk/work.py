@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aintandem_agent_sdk import errors, tracing
@@ -37,7 +37,7 @@ class _Run:
     delivery: Delivery
     task: asyncio.Task[None] | None = None
     handler_name: str = ""
-    began: float = field(default_factory=time.monotonic)
+    is_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Work:
         """Starts the handler of a delivery; `when_done` is called once its verdict is said."""
         sequence = delivery.message.sequence
         run = self._runs.get(sequence)
-        if run is not None:
+        if run is not None and not run.is_over:
             _log.info("message %s came again while it is handled; its handler goes on", delivery.message.id)
             run.delivery = delivery
             when_done()
@@ -82,7 +82,8 @@ class Work:
         run.task = asyncio.create_task(self._handle(run), name=f"handler of {delivery.message.id}")
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._runs.pop(sequence, None)
+            if self._runs.get(sequence) is run:
+                del self._runs[sequence]
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("handling message %s failed inside the SDK", delivery.message.id, exc_info=error)
             when_done()
@@ -117,21 +118,29 @@ class Work:
                 self._done.popitem(last=False)
         else:
             _log.info("message %s came again after its work was done; only its verdict is said again", run.delivery.message.id)
-        delivery = run.delivery
-        try:
-            if outcome.reason is None:
-                await delivery.ack()
-            else:
-                await delivery.nack(outcome.reason, delay=outcome.delay, dead_letter=outcome.dead_letter)
-        except errors.LeaseLost as error:
-            _log.info("the verdict about message %s did not count: %s", delivery.message.id, error)
-            # What failed may be tried anew; what succeeded is remembered, and acknowledged when it comes again.
-            if outcome.reason is not None:
-                self._done.pop(sequence, None)
-            return
-        except errors.TandemError as error:
-            _log.warning("the verdict about message %s was refused: %s", delivery.message.id, error)
-        self._done.pop(sequence, None)
+        is_counted = await self._say(run, outcome)
+        # From here to the end of the task nothing is awaited, so that a delivery that comes finds this run either going or over.
+        run.is_over = True
+        # What failed may be tried anew; what succeeded is remembered, and acknowledged when it comes again.
+        if is_counted or outcome.reason is not None:
+            self._done.pop(sequence, None)
+
+    async def _say(self, run: _Run, outcome: _Outcome) -> bool:
+        """Says the verdict about the newest delivery of the message; False where the lease of that one was lost, too."""
+        while True:
+            delivery, is_counted = run.delivery, True
+            try:
+                if outcome.reason is None:
+                    await delivery.ack()
+                else:
+                    await delivery.nack(outcome.reason, delay=outcome.delay, dead_letter=outcome.dead_letter)
+            except errors.LeaseLost as error:
+                _log.info("the verdict about message %s did not count: %s", delivery.message.id, error)
+                is_counted = False
+            except errors.TandemError as error:
+                _log.warning("the verdict about message %s was refused: %s", delivery.message.id, error)
+            if run.delivery is delivery:
+                return is_counted
 
     def _remembered(self, sequence: int) -> _Outcome | None:
         when, outcome = self._done.pop(sequence, (0.0, None))
