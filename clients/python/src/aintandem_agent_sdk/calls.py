@@ -34,6 +34,16 @@ def is_worth_a_retry(error: errors.TandemError) -> bool:
     return isinstance(error, errors.Refused) and error.is_throttled
 
 
+async def ended(writer: asyncio.Task[None] | None) -> None:
+    """Ends the half of a stream that writes. How it failed does not count: reading tells why a stream has ended."""
+    if writer is None:
+        return
+    writer.cancel()
+    await asyncio.wait([writer])
+    if not writer.cancelled() and (error := writer.exception()) is not None:
+        _log.debug("writing to a stream failed: %r", error)
+
+
 class Caller:
     """Makes calls for all parts of a client."""
 

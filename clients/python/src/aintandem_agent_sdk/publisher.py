@@ -13,7 +13,7 @@ import grpc
 from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import message_pb2
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import publish_service_pb2 as wire
-from aintandem_agent_sdk.calls import Caller
+from aintandem_agent_sdk.calls import Caller, ended
 from aintandem_agent_sdk.outbox import Outbox, Receipt
 from aintandem_agent_sdk.rpc import method
 
@@ -81,6 +81,7 @@ class Publisher:
         self._more.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"publisher of {self._workspace_id}")
+            self._task.add_done_callback(self._task_ended)
         return receipt
 
     async def publish(self, message: message_pb2.Message) -> Receipt:
@@ -118,6 +119,14 @@ class Publisher:
     def _has_room(self, size: int) -> bool:
         outbox = self._outbox
         return outbox.messages == 0 or (outbox.messages < self._window_messages and outbox.bytes + size <= self._window_bytes)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for ever for a task that a bug has ended."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("publishing into %s failed inside the SDK", self._workspace_id, exc_info=error)
+            self._is_closed = True
+            self._outbox.fail(errors.ContractBroken(f"the publisher failed: {error!r}"))
+            self._room.set()
 
     async def _run(self) -> None:
         """Keeps a stream open for as long as there is something to send; ends with the publisher."""
@@ -167,9 +176,7 @@ class Publisher:
                 return None
             found = errors.ConnectionLost(f"{node.endpoint} ended the publish stream")
         finally:
-            if writer is not None:
-                writer.cancel()
-                await asyncio.wait([writer])
+            await ended(writer)
             if call is not None:
                 call.cancel()
         if isinstance(found, _TRANSIENT):

@@ -15,7 +15,7 @@ import grpc
 
 from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import subscribe_service_pb2 as wire
-from aintandem_agent_sdk.calls import Caller
+from aintandem_agent_sdk.calls import Caller, ended
 from aintandem_agent_sdk.messages import Message, duration
 from aintandem_agent_sdk.rpc import method
 from aintandem_agent_sdk.settlement import Settlement, Verdict
@@ -150,6 +150,7 @@ class Subscription:
         """Returns once the broker has confirmed the subscription. Raises TandemError where it never does."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"inbox of {self._sandbox_id}")
+            self._task.add_done_callback(self._task_ended)
         await asyncio.shield(self._opened)
 
     def __aiter__(self) -> Subscription:
@@ -243,6 +244,12 @@ class Subscription:
             return None
         return self._caller.next_stream(error, attempt, away)
 
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for ever for a task that a bug has ended."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the inbox of %s failed inside the SDK", self._sandbox_id, exc_info=error)
+            self._end(errors.ContractBroken(f"the subscription failed: {error!r}"))
+
     def _end(self, error: errors.TandemError) -> None:
         _log.warning("the inbox of %s is closed: %s", self._sandbox_id, error)
         self._error = error
@@ -270,9 +277,7 @@ class Subscription:
             found = error
         finally:
             stream.is_open = False
-            if writer is not None:
-                writer.cancel()
-                await asyncio.wait([writer])
+            await ended(writer)
             if call is not None:
                 call.cancel()
             stream.settlement.fail(errors.LeaseLost(_STALE))
