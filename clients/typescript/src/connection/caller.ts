@@ -130,6 +130,21 @@ export class Caller {
     }
   }
 
+  /** Runs what is safe to run again, until it comes through or attempts and budget are used up. */
+  async repeated<T>(name: string, run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await run();
+      } catch (thrown) {
+        const error = asError(thrown);
+        if (!isTransient(error) || attempt >= this.settings.attempts || !this.#budget.take()) throw error;
+        const waitMs = pauseMs(this.settings.backoff, attempt, error.retryAfterMs);
+        this.settings.logger.debug(`${name} is tried again`, { attempt, waitMs, error: error.message });
+        await sleep(waitMs, signal);
+      }
+    }
+  }
+
   /** Opens a stream in both directions. Errors of the iteration are not translated: pass them to `failure`. */
   bidi<I extends DescMessage, O extends DescMessage>(
     node: Node,

@@ -1,6 +1,6 @@
 // Which node gets the next call: the endpoints in turn, or straight the node that leads the workspace.
 
-import { Node, probe } from "./node.js";
+import { Node } from "./node.js";
 import type { Settings } from "./settings.js";
 
 /** Where answers name the leader: `n2=127.0.0.1:8002`. */
@@ -80,21 +80,20 @@ export class Nodes {
       return;
     }
     this.#probing.add(address);
-    const reached = await probe(url, this.#settings);
+    const same = this.#endpoints.find((node) => node.url.host === url.host);
+    const node = this.#leaders.get(address) ?? same ?? new Node(url, this.#settings);
+    const reached = await node.probe();
     this.#probing.delete(address);
-    if (this.#closed) return;
-    const known = this.#leaders.get(address);
-    if (known !== undefined) {
-      known.avoidUntilMs = reached ? 0 : performance.now() + AVOID_LEADER_MS;
+    if (this.#closed) {
+      node.close();
       return;
     }
-    if (this.#leaders.size >= MAX_LEADERS) this.#forgetLeaders();
-    const same = this.#endpoints.find((node) => node.url.host === url.host);
-    const node = same ?? new Node(url, this.#settings);
     if (!reached) {
-      this.#settings.logger.debug("the node that leads is out of reach; others pass on what it is to get", { address });
-      node.avoidUntilMs = performance.now() + AVOID_LEADER_MS;
+      const text = "the node that leads is out of reach; others pass on what it is to get";
+      this.#settings.logger.debug(text, { address });
     }
+    node.avoidUntilMs = reached ? 0 : performance.now() + AVOID_LEADER_MS;
+    if (this.#leaders.size >= MAX_LEADERS) this.#forgetLeaders();
     this.#leaders.set(address, node);
   }
 

@@ -89,30 +89,60 @@ export class DeadLetters {
     return fromWire(answer.deadLetter ?? ({} as WireDeadLetter));
   }
 
-  /** Puts dead letters back, as first attempts. A call that breaks is simply repeated. `skipped`: the inbox is full or gone. */
+  /**
+   * Puts dead letters back, as first attempts; `skipped`: the inbox is full or gone. A call that breaks is made again by itself;
+   * then `redriven` may lack what moved after the last word on its progress.
+   */
   async redrive(
     filter: DeadLetterFilter,
     options: { toSandbox?: string; maxPerSecond?: number; signal?: AbortSignal } = {},
   ): Promise<{ redriven: number; skipped: number }> {
-    const request = {
-      workspaceId: this.#workspaceId,
-      filter: toWire(filter),
-      toSandboxId: options.toSandbox ?? "",
-      maxPerSecond: options.maxPerSecond ?? 0,
+    const { toSandbox: toSandboxId = "", maxPerSecond = 0, signal } = options;
+    const request = { workspaceId: this.#workspaceId, filter: toWire(filter), toSandboxId, maxPerSecond };
+    let before = 0;
+    const run = async () => {
+      let sofar = 0;
+      try {
+        for await (const progress of this.#caller.serverStream(
+          DeadLetterService.method.redriveDeadLetters,
+          request,
+          signal,
+        )) {
+          sofar = toNumber(progress.redriven);
+          if (progress.done) return { redriven: before + sofar, skipped: toNumber(progress.skipped) };
+        }
+      } catch (error) {
+        before += sofar;
+        throw error;
+      }
+      throw new ConnectionLostError("the broker", "the redrive ended before it was done");
     };
-    const progress = this.#caller.serverStream(DeadLetterService.method.redriveDeadLetters, request, options.signal);
-    for await (const { redriven, skipped, done } of progress) {
-      if (done) return { redriven: toNumber(redriven), skipped: toNumber(skipped) };
-    }
-    throw new ConnectionLostError("the broker", "the redrive ended before it was done; repeat it");
+    return this.#caller.repeated("a redrive", run, signal);
   }
 
-  /** Removes dead letters for good; returns how many. */
+  /** Removes dead letters for good; returns how many. Made again by itself, as a redrive. */
   async purge(filter: DeadLetterFilter, options: { signal?: AbortSignal } = {}): Promise<number> {
+    const { signal } = options;
     const request = { workspaceId: this.#workspaceId, filter: toWire(filter) };
-    const progress = this.#caller.serverStream(DeadLetterService.method.purgeDeadLetters, request, options.signal);
-    for await (const { purged, done } of progress) if (done) return toNumber(purged);
-    throw new ConnectionLostError("the broker", "the purge ended before it was done; repeat it");
+    let before = 0;
+    const run = async () => {
+      let sofar = 0;
+      try {
+        for await (const progress of this.#caller.serverStream(
+          DeadLetterService.method.purgeDeadLetters,
+          request,
+          signal,
+        )) {
+          sofar = toNumber(progress.purged);
+          if (progress.done) return before + sofar;
+        }
+      } catch (error) {
+        before += sofar;
+        throw error;
+      }
+      throw new ConnectionLostError("the broker", "the purge ended before it was done");
+    };
+    return this.#caller.repeated("a purge", run, signal);
   }
 }
 
