@@ -24,6 +24,9 @@ export interface Deployment {
   stop(): Promise<void>;
 }
 
+/** Leaders that have not moved for so long stay where they are, in milliseconds. */
+const LEADERS_STAY_MS = 2_500;
+
 function scratch(): string {
   return mkdtempSync(join(tmpdir(), "aintandem-ts-"));
 }
@@ -72,8 +75,11 @@ export async function threeNodes(): Promise<Deployment> {
       await nodes[leader - 1]?.end("SIGKILL");
     },
     restart: async () => {
-      await Promise.all(nodes.filter((node) => !node.isRunning).map((node) => node.start()));
+      const dead = nodes.filter((node) => !node.isRunning);
+      if (dead.length === 0) return;
+      await Promise.all(dead.map((node) => node.start()));
       await leadersOf(endpoints);
+      await leadersStay(endpoints);
     },
     stop: () => stopAll(nodes, folder),
   };
@@ -132,6 +138,23 @@ async function leadersOf(endpoints: string[]): Promise<void> {
       if (performance.now() > endMs) throw new Error(`${endpoint} is not ready: ${JSON.stringify(info)}`);
       await delay(50);
     }
+  }
+}
+
+/** A node that is back gets its share of the leaders after a while, and leases end with their leader. Waits that out. */
+async function leadersStay(endpoints: string[]): Promise<void> {
+  await using client = new Client({ endpoints });
+  let seen = "";
+  let sinceMs = performance.now();
+  while (performance.now() - sinceMs < LEADERS_STAY_MS) {
+    const now = JSON.stringify(
+      (await client.serverInfo()).shards.map(({ leaderNodeId, term }) => [leaderNodeId, term]),
+    );
+    if (now !== seen) {
+      seen = now;
+      sinceMs = performance.now();
+    }
+    await delay(100);
   }
 }
 

@@ -102,7 +102,7 @@ export class Stage {
       workspaceId: this.workspaceId,
       // Leader hints lead past the proxies.
       followLeader: proxied.length === 0,
-      logger: silentLogger,
+      logger: process.env["AINTANDEM_TEST_LOG"] ? console : silentLogger,
       ...options,
     });
   }
