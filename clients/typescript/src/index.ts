@@ -19,6 +19,10 @@ export { Client } from "./client.js";
 export type { CallOptions } from "./connection/caller.js";
 export type { ClientOptions, TlsOptions } from "./connection/settings.js";
 export type { TokenSource } from "./connection/token.js";
+export { ControlPlane } from "./control_plane/control_plane.js";
+export { ProblemError } from "./control_plane/problem.js";
+export type { ControlPlaneOptions, RestOptions } from "./control_plane/rest.js";
+export type * from "./control_plane/shapes.js";
 export {
   AbortedError,
   AInTandemError,

@@ -181,7 +181,10 @@ export class Caller {
 
   #stub(transport: Transport, method: { parent: DescService; localName: string }): Stub {
     let services = this.#stubs.get(transport);
-    if (services === undefined) this.#stubs.set(transport, (services = new Map()));
+    if (services === undefined) {
+      services = new Map();
+      this.#stubs.set(transport, services);
+    }
     let service = services.get(method.parent.typeName);
     if (service === undefined) {
       service = createClient(method.parent, transport) as unknown as Record<string, Stub>;

@@ -2,7 +2,7 @@
 
 import { connect, createServer, type Server, type Socket } from "node:net";
 
-export class Proxy {
+export class CuttableProxy {
   readonly #target: URL;
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;

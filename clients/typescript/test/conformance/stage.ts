@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { Client, type Delivery, type Subscription, silentLogger } from "@aintandem/sdk";
 import type { Deployment } from "../brokers/deployment.js";
 import { freePorts } from "../brokers/node_process.js";
-import { Proxy } from "../brokers/proxy.js";
+import { CuttableProxy } from "../brokers/proxy.js";
 import type { Arguments } from "./scenario.js";
 
 /** A subscription, with what was asked for and not given out yet. */
@@ -22,7 +22,7 @@ export class Stage {
   readonly deliveries = new Map<string, Delivery>();
   readonly background = new Map<string, Promise<Arguments>>();
   readonly tokens = new Map<string, string>();
-  #proxies: Proxy[] = [];
+  #proxies: CuttableProxy[] = [];
   #own: Client | undefined;
 
   constructor(deployment: Deployment, name: string) {
@@ -45,7 +45,9 @@ export class Stage {
 
   async setUp(withProxies: boolean): Promise<void> {
     if (withProxies) {
-      this.#proxies = await Promise.all(this.deployment.endpoints.map((endpoint) => new Proxy(endpoint).start()));
+      this.#proxies = await Promise.all(
+        this.deployment.endpoints.map((endpoint) => new CuttableProxy(endpoint).start()),
+      );
     }
     this.#own = this.#connect({ ...this.#admin() });
     await using direct = new Client({ endpoints: this.deployment.endpoints, ...this.#admin() });
