@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Client, collect, ControlPlane, ProblemError, type RestEvent } from "@aintandem/sdk";
+import { Client, ControlPlane, collect, ProblemError, type RestEvent } from "@aintandem/sdk";
 import { type Deployment, oneNode } from "./brokers/deployment.js";
 import { freePorts } from "./brokers/node_process.js";
 
@@ -30,9 +30,14 @@ test("workspaces are made, read, changed with care, listed and deleted", async (
   const ifMatch = one.etag ?? "";
   const changed = await plane.workspaces.update("w-one", { description: "first" }, { ifMatch });
   assert.equal(changed.description, "first");
-  await assert.rejects(plane.workspaces.update("w-one", { description: "late" }, { ifMatch }), { code: "REVISION_CHANGED" });
+  await assert.rejects(plane.workspaces.update("w-one", { description: "late" }, { ifMatch }), {
+    code: "REVISION_CHANGED",
+  });
   const listed = await collect(plane.workspaces.list({ name_prefix: "w ", sort: "name", limit: 1 }));
-  assert.deepEqual(listed.map(({ id }) => id), ["w-one", "w-three", "w-two"]);
+  assert.deepEqual(
+    listed.map(({ id }) => id),
+    ["w-one", "w-three", "w-two"],
+  );
   await plane.workspaces.delete("w-one", { force: true });
   await assert.rejects(plane.workspaces.get("w-one"), { code: "UNKNOWN_WORKSPACE", status: 404 });
 });
@@ -42,7 +47,10 @@ test("a problem names its fields and its request", async () => {
     .create({ name: "", settings: { max_hops: -1 } }, { requestId: "req-42" })
     .catch((thrown: unknown) => thrown);
   assert.ok(error instanceof ProblemError);
-  assert.deepEqual([error.code, error.status, error.requestId, error.retryable], ["INVALID_FIELD", 400, "req-42", false]);
+  assert.deepEqual(
+    [error.code, error.status, error.requestId, error.retryable],
+    ["INVALID_FIELD", 400, "req-42", false],
+  );
   assert.ok(error.fields.length > 0, JSON.stringify(error));
 });
 
@@ -76,7 +84,10 @@ test("policies, approvals and the audit", async () => {
   const held = await plane.messages.send({ ...message, type: "notification" });
   assert.ok(held.approval_id);
   const waiting = await plane.approvals.list({ workspace_id, state: "waiting" });
-  assert.deepEqual(waiting.items.map(({ id }) => id), [held.approval_id]);
+  assert.deepEqual(
+    waiting.items.map(({ id }) => id),
+    [held.approval_id],
+  );
   const ended = await plane.approvals.approve(workspace_id, held.approval_id, "fine");
   assert.equal(ended.state, "approved");
   await assert.rejects(plane.approvals.deny(workspace_id, held.approval_id), { code: "APPROVAL_ENDED" });
@@ -96,7 +107,10 @@ test("dead letters are listed and put back", async () => {
     await delivery.ack();
   }
   const letters = await plane.deadLetters.list({ workspace_id, sandbox_id: "bob" });
-  assert.deepEqual(letters.items.map(({ message, reason }) => [message?.message_id, reason]), [["doomed", "rejected"]]);
+  assert.deepEqual(
+    letters.items.map(({ message, reason }) => [message?.message_id, reason]),
+    [["doomed", "rejected"]],
+  );
   assert.deepEqual(await plane.deadLetters.redrive({ workspace_id, sandbox_id: "bob" }), { redriven: 1, skipped: 0 });
 });
 
@@ -112,7 +126,10 @@ test("events are followed from a cursor", async () => {
   })();
   for (const sandbox of ["carol", "dave"]) await client.registry.register({ sandbox });
   await reading;
-  assert.deepEqual(seen.map(({ sandbox_id }) => sandbox_id), ["carol", "dave"]);
+  assert.deepEqual(
+    seen.map(({ sandbox_id }) => sandbox_id),
+    ["carol", "dave"],
+  );
   abort.abort();
 });
 

@@ -63,7 +63,10 @@ test("positions rise without a gap, and what is taken back has none", () => {
   const [first, second] = added(batches, pending("1"), pending("2"), pending("3"), pending("4"));
   assert.ok(batches.takeBack(second as Seen));
   const sent = [take(batches), take(batches)];
-  assert.deepEqual(sent.map((batch) => batch.firstPosition), [1n, 3n]);
+  assert.deepEqual(
+    sent.map((batch) => batch.firstPosition),
+    [1n, 3n],
+  );
   assert.equal(batches.takeBack(first as Seen), false, "it was sent");
   assert.deepEqual(batches.unanswered, sent);
 });
@@ -80,7 +83,13 @@ test("each message gets its own outcome", () => {
   batches.answer(answer(batch, 100n, 2, exceptions));
   assert.deepEqual(
     seen.map(({ came }) => came),
-    ["seq-100 100 false undefined", "dup 7 true undefined", "POLICY_DENIED false", "held 0 false 3", "last 104 false undefined"],
+    [
+      "seq-100 100 false undefined",
+      "dup 7 true undefined",
+      "POLICY_DENIED false",
+      "held 0 false 3",
+      "last 104 false undefined",
+    ],
   );
   assert.deepEqual([batches.messages, batches.bytes], [0, 0]);
 });
@@ -121,7 +130,10 @@ test("after an end for good everything has its error, and another producer begin
   const seen = added(batches, pending("1"), pending("2"));
   const before = take(batches);
   batches.failAll(new AInTandemError("KEY_REVOKED", "no"));
-  assert.deepEqual(seen.map(({ came }) => came), ["KEY_REVOKED false", "KEY_REVOKED false"]);
+  assert.deepEqual(
+    seen.map(({ came }) => came),
+    ["KEY_REVOKED false", "KEY_REVOKED false"],
+  );
   assert.equal(batches.messages, 0);
   added(batches, pending("3"));
   const after = take(batches);

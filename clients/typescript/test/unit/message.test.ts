@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { encodeContent, Message, toWire } from "../../src/message.js";
 import { responseId } from "../../src/agent/worker.js";
 import { newId } from "../../src/ids.js";
+import { encodeContent, Message, toWire } from "../../src/message.js";
 import { fromDuration, fromTimestamp, toDuration, toNumber, toTimestamp } from "../../src/wire_time.js";
 
 const message = (content: unknown, more: object = {}) => new Message(toWire({ from: "a", to: "b", content, ...more }));
 
 test("content goes there and back as its type says", () => {
-  for (const content of [{ a: [1, "two", null] }, "text", 0, null, false]) assert.deepEqual(message(content).content, content);
+  for (const content of [{ a: [1, "two", null] }, "text", 0, null, false])
+    assert.deepEqual(message(content).content, content);
   assert.deepEqual(message(new Uint8Array([1, 2])).content, new Uint8Array([1, 2]));
   assert.equal(message("hello", { contentType: "text/plain" }).content, "hello");
   assert.equal(message(new Uint8Array([0x7b, 0x7d]), { contentType: "application/problem+json" }).text, "{}");

@@ -43,7 +43,10 @@ test("an agent takes its settings from the environment, and what is given goes b
   assert.equal(concurrency, 2);
   assert.equal(connection.workspaceId, "shop");
   assert.deepEqual(connection.token, { file: "/run/token" });
-  assert.deepEqual(connection.endpoints.map((url) => url.host), ["a:1", "b:2"]);
+  assert.deepEqual(
+    connection.endpoints.map((url) => url.host),
+    ["a:1", "b:2"],
+  );
   assert.equal(optionsFromEnvironment({ sandboxId: "other" }, environment).sandboxId, "other");
   assert.throws(() => optionsFromEnvironment({}, {}), { code: "INVALID_SETTING", message: /TANDEM_SANDBOX/ });
 });

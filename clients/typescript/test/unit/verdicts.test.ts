@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { AckRefusalSchema } from "../../src/gen/aintandem/messaging/v1/subscribe_service_pb.js";
-import { LeaseLostError } from "../../src/errors.js";
-import { type SubscribeRequest, Verdicts } from "../../src/subscribe/verdicts.js";
 import { DoneMessages } from "../../src/agent/done_messages.js";
+import { LeaseLostError } from "../../src/errors.js";
+import { AckRefusalSchema } from "../../src/gen/aintandem/messaging/v1/subscribe_service_pb.js";
+import { type SubscribeRequest, Verdicts } from "../../src/subscribe/verdicts.js";
 
 function show({ kind }: SubscribeRequest): string {
   if (kind?.case !== "ack" && kind?.case !== "nack" && kind?.case !== "extend") return "?";
@@ -42,14 +42,25 @@ test("a second word about a delivery gets its own outcome", () => {
 test("a request has 1,024 ranges at the most", () => {
   const verdicts = new Verdicts();
   for (let id = 1; id <= 1_500; id++) void verdicts.ack(id);
-  assert.deepEqual(all(verdicts).map((shown) => shown.split(" ").length - 1), [1_024, 476]);
+  assert.deepEqual(
+    all(verdicts).map((shown) => shown.split(" ").length - 1),
+    [1_024, 476],
+  );
 });
 
 test("a refusal is told to the one whose delivery it names", async () => {
   const verdicts = new Verdicts();
-  const told = [1, 2, 3].map((id) => verdicts.ack(id).then(() => "done", (error) => error.message));
+  const told = [1, 2, 3].map((id) =>
+    verdicts.ack(id).then(
+      () => "done",
+      (error) => error.message,
+    ),
+  );
   all(verdicts);
-  const refused = create(AckRefusalSchema, { range: { first: 2n, last: 2n }, status: { code: 9, message: "too late" } });
+  const refused = create(AckRefusalSchema, {
+    range: { first: 2n, last: 2n },
+    status: { code: 9, message: "too late" },
+  });
   verdicts.settle("ack", [refused]);
   assert.deepEqual(await Promise.all(told), ["done", "too late", "done"]);
   assert.equal(verdicts.isEmpty, true);

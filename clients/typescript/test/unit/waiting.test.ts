@@ -1,17 +1,26 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Outgoing } from "../../src/connection/outgoing.js";
 import { fromCall } from "../../src/connection/refusal.js";
 import { RetryBudget } from "../../src/retry_budget.js";
 import { DEFAULT_BACKOFF, pauseMs, sleep } from "../../src/waiting.js";
-import { Code, ConnectError } from "@connectrpc/connect";
 
 test("pauses double to a limit, are spread, and are no shorter than asked for", () => {
   const middle = (attempt: number, asked?: number) => Math.round(pauseMs(DEFAULT_BACKOFF, attempt, asked, () => 0.5));
-  assert.deepEqual([1, 2, 3, 40].map((attempt) => middle(attempt)), [20, 40, 80, 1_000]);
-  assert.deepEqual([1, 2, 3].map((attempt) => middle(attempt, 50)), [50, 50, 80]);
+  assert.deepEqual(
+    [1, 2, 3, 40].map((attempt) => middle(attempt)),
+    [20, 40, 80, 1_000],
+  );
+  assert.deepEqual(
+    [1, 2, 3].map((attempt) => middle(attempt, 50)),
+    [50, 50, 80],
+  );
   assert.equal(middle(9, 0), 0);
-  assert.deepEqual([0, 1].map((random) => Math.round(pauseMs(DEFAULT_BACKOFF, 1, undefined, () => random))), [16, 24]);
+  assert.deepEqual(
+    [0, 1].map((random) => Math.round(pauseMs(DEFAULT_BACKOFF, 1, undefined, () => random))),
+    [16, 24],
+  );
 });
 
 test("a budget runs out, and fills again", () => {
@@ -50,7 +59,12 @@ test("what a call throws says whether anything was sent", () => {
   const system = (code: string) => Object.assign(new Error(`connect ${code}`), { code });
   const cases = [
     [new ConnectError("x", Code.Unavailable, undefined, undefined, system("ECONNREFUSED")), "UNREACHABLE", true, false],
-    [new ConnectError("x", Code.Unavailable, undefined, undefined, system("ECONNRESET")), "CONNECTION_LOST", true, true],
+    [
+      new ConnectError("x", Code.Unavailable, undefined, undefined, system("ECONNRESET")),
+      "CONNECTION_LOST",
+      true,
+      true,
+    ],
     [new ConnectError("x", Code.Internal), "CONNECTION_LOST", true, true],
     [new ConnectError("x", Code.DeadlineExceeded), "TIMEOUT", true, true],
     [new ConnectError("x", Code.Unimplemented), "UNIMPLEMENTED", false, false],
