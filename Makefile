@@ -23,10 +23,12 @@ test: ## all tests but the long fault runs; ARGS="-E 'package(tandem-storage)'" 
 	@# First the examples in the documentation, which nextest does not run: its summary should be the last thing seen.
 	@$(if $(ARGS),,$(ENV) cargo test --release --workspace --doc)
 	@$(ENV) cargo nextest run --release --workspace $(ARGS)
+	@$(if $(ARGS),,tools/typescript.sh test)
 
 verify: ## every check that only reads: format, lints, licences, contract, import arrows
 	@tools/setup.sh verify
 	@tools/verify.sh
+	@tools/typescript.sh verify
 
 fix: ## formats, and applies what clippy can repair by itself
 	@tools/setup.sh verify

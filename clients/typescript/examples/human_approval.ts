@@ -28,7 +28,7 @@ const deciding = (async () => {
   let decided = 0;
   for await (const event of human.events({ from: 1, types: ["approval-requested"], signal: ended.signal })) {
     const { message } = await human.approvals.get(event.approvalId);
-    const { action } = message?.content as { action: string };
+    const { action } = (message?.content as { action: string } | undefined) ?? { action: "unknown" };
     if (action === "restart") await human.approvals.approve(event.approvalId, "go ahead");
     else await human.approvals.deny(event.approvalId, "never on a Friday");
     decided += 1;
