@@ -1,6 +1,7 @@
 // The door to a workspace of the broker.
 
-import { Caller, type CallOptions } from "./connection/caller.js";
+import type { CallOptions } from "./connection/call_options.js";
+import { Caller } from "./connection/caller.js";
 import { type ClientOptions, settingsOf } from "./connection/settings.js";
 import { PublishService } from "./gen/aintandem/messaging/v1/publish_service_pb.js";
 import { newId } from "./ids.js";

@@ -16,7 +16,7 @@ export {
 } from "./agent/handling.js";
 export type { ContainerAgentOptions } from "./agent/settings.js";
 export { Client } from "./client.js";
-export type { CallOptions } from "./connection/caller.js";
+export type { CallOptions } from "./connection/call_options.js";
 export type { ClientOptions, TlsOptions } from "./connection/settings.js";
 export type { TokenSource } from "./connection/token.js";
 export { ControlPlane } from "./control_plane/control_plane.js";

@@ -175,6 +175,7 @@ function isJson(contentType: string): boolean {
 export class Message {
   readonly #wire: WireMessage;
 
+  /** @internal */
   constructor(wire: WireMessage) {
     this.#wire = wire;
   }

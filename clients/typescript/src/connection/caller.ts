@@ -13,19 +13,12 @@ import { type CallOptions as ConnectCallOptions, createClient, type Transport } 
 import { AbortedError, type AInTandemError, asError, ClosedError, TimeoutError } from "../errors.js";
 import { RetryBudget } from "../retry_budget.js";
 import { pauseMs, sleep } from "../waiting.js";
+import type { CallOptions } from "./call_options.js";
 import type { Node } from "./node.js";
 import { LEADER_HEADER, Nodes } from "./nodes.js";
 import { fromCall } from "./refusal.js";
 import type { Settings } from "./settings.js";
 import { Token } from "./token.js";
-
-/** What a caller may say about one call. */
-export interface CallOptions {
-  /** For all tries together, in milliseconds. Default: `requestTimeoutMs` of the client. */
-  timeoutMs?: number;
-  /** Gives up on the answer; the call may have been carried out all the same. */
-  signal?: AbortSignal;
-}
 
 interface CallPlan extends CallOptions {
   /** Whether a repeat does no harm. If not, only what never reached the broker is tried again. */

@@ -10,6 +10,7 @@ const RESUME_ATTEMPTS = 60;
 
 export class RestEvents {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }

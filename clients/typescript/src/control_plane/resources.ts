@@ -22,6 +22,7 @@ export interface Listed<T> {
 
 export class RestMessages {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -62,6 +63,7 @@ export class RestMessages {
 
 export class RestAgents {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -85,6 +87,7 @@ export class RestAgents {
 
 export class RestPolicies {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -105,6 +108,7 @@ export class RestPolicies {
 
 export class RestApprovals {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -141,6 +145,7 @@ export class RestApprovals {
 
 export class RestDeadLetters {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -174,6 +179,7 @@ export class RestDeadLetters {
 
 export class RestApiKeys {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }
@@ -201,6 +207,7 @@ export class RestApiKeys {
 
 export class RestAudit {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }

@@ -5,6 +5,7 @@ import { readEvents } from "./sse.js";
 /** Sandboxes that the control plane runs in containers. */
 export class RestSandboxes {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }

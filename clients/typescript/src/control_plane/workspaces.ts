@@ -17,6 +17,7 @@ export interface ChangeOptions extends RestOptions {
 
 export class RestWorkspaces {
   readonly #rest: Rest;
+  /** @internal */
   constructor(rest: Rest) {
     this.#rest = rest;
   }

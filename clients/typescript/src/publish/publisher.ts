@@ -85,6 +85,7 @@ export class Publisher {
   #settled: Deferred<void> | undefined;
   readonly #over = deferred<void>();
 
+  /** @internal */
   constructor(caller: Caller, options: PublisherOptions = {}) {
     this.#caller = caller;
     this.#workspaceId = caller.settings.workspaceId;

@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import { ConnectionLostError } from "../errors.js";
 import {
   AttemptError,
@@ -65,6 +66,7 @@ export class DeadLetters {
   readonly #caller: Caller;
   readonly #workspaceId: string;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
     this.#workspaceId = caller.settings.workspaceId;

@@ -53,7 +53,7 @@ export interface EventOptions {
   signal?: AbortSignal;
 }
 
-/** Follows events over breaks without a gap. `EVENT_GAP` when what is asked for is not kept any more. */
+/** @internal Follows events over breaks without a gap. `EVENT_GAP` when what is asked for is not kept any more. */
 export async function* events(caller: Caller, options: EventOptions): AsyncGenerator<BrokerEvent, void, undefined> {
   const { workspaceId, attempts, backoff } = caller.settings;
   const types = (options.types ?? []).map((type) => (NAMES.indexOf(type) + 1) as EventType);

@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import { HistoryService } from "../gen/aintandem/messaging/v1/history_service_pb.js";
 import { Message, type MessageKind, toWireKind } from "../message.js";
 import { toNumber, toOptionalTimestamp } from "../wire_time.js";
@@ -26,6 +27,7 @@ export class History {
   readonly #caller: Caller;
   readonly #workspaceId: string;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
     this.#workspaceId = caller.settings.workspaceId;

@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import { InvalidValueError, textOf } from "../errors.js";
 import { PolicyService, type Policy as WirePolicy } from "../gen/aintandem/policy/v1/policy_service_pb.js";
 import { fromTimestamp, toNumber } from "../wire_time.js";
@@ -38,6 +39,7 @@ export class Policies {
   readonly #caller: Caller;
   readonly #workspaceId: string;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
     this.#workspaceId = caller.settings.workspaceId;

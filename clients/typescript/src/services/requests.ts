@@ -27,6 +27,7 @@ export interface RequestOptions {
 }
 
 /**
+ * @internal
  * Publishes a request or command to a sandbox, or to one that has a capability, and returns its response. The same message is
  * sent again while the broker is away, and is published once.
  *

@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import { ServerService } from "../gen/aintandem/server/v1/server_service_pb.js";
 import { toNumber } from "../wire_time.js";
 
@@ -14,6 +15,7 @@ export interface ServerInfo {
   limits: { maxMessageBytes: number; maxBatchMessages: number; maxBatchBytes: number; maxInboxMessages: number };
 }
 
+/** @internal */
 export async function serverInfo(caller: Caller, options: CallOptions): Promise<ServerInfo> {
   const info = await caller.unary(ServerService.method.getServerInfo, {}, { ...options, repeatable: true });
   return {

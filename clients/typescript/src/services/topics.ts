@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import { TopicService, type Topic as WireTopic } from "../gen/aintandem/messaging/v1/topic_service_pb.js";
 import { fromTimestamp, toNumber, toTimestamp } from "../wire_time.js";
 import { pages } from "./pages.js";
@@ -29,6 +30,7 @@ export class Topics {
   readonly #caller: Caller;
   readonly #workspaceId: string;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
     this.#workspaceId = caller.settings.workspaceId;

@@ -1,4 +1,5 @@
-import type { Caller, CallOptions } from "../connection/caller.js";
+import type { CallOptions } from "../connection/call_options.js";
+import type { Caller } from "../connection/caller.js";
 import {
   type Workspace as WireWorkspace,
   WorkspaceService,
@@ -32,6 +33,7 @@ export interface Workspace {
 export class Workspaces {
   readonly #caller: Caller;
 
+  /** @internal */
   constructor(caller: Caller) {
     this.#caller = caller;
   }

@@ -23,6 +23,7 @@ export class Delivery {
   readonly bytes: number;
   readonly #session: Session;
 
+  /** @internal */
   constructor(session: Session, wire: WireDelivery, bytes: number) {
     if (wire.message === undefined) throw new ContractError(`delivery ${wire.deliveryId} holds no message`);
     this.#session = session;
