@@ -9,12 +9,22 @@ import {
 } from "node:http2";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { textOf } from "../errors.js";
 import type { Settings } from "./settings.js";
 
 /** Bytes that the broker may send on one stream before it waits for this client. */
 const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 /** The same for all streams together. */
 const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
+
+/** No connection could be made, so that nothing was sent: refused, timed out, or a certificate that is not accepted. */
+export class ConnectFailure extends Error {
+  readonly code = "CONNECT_FAILURE";
+
+  constructor(cause: unknown) {
+    super(textOf(cause), { cause });
+  }
+}
 
 /** What the transport of Connect asks for streams. Its own manager throws from a timer when a session dies between two pings. */
 export class Connection {
@@ -94,10 +104,10 @@ export class Connection {
         createConnection: () => dial(this.#url, this.#settings),
       });
       // Also after it is open: what breaks is told to its streams, and an error that nobody hears would end the process.
-      session.on("error", reject);
+      session.on("error", (error) => reject(new ConnectFailure(error)));
       session.once("close", () => {
         if (this.#session === session) this.#session = undefined;
-        reject(Object.assign(new Error("the connection was closed while it was made"), { code: "ECONNREFUSED" }));
+        reject(new ConnectFailure("the connection was closed while it was made"));
       });
       session.once("connect", () => {
         if (this.#closed) session.destroy();

@@ -22,6 +22,7 @@ const RETRYABLE_REASONS = new Set(["REQUEST_TOO_SLOW", "TOO_MANY_HELD"]);
 const FINAL_REASONS = new Set(["NODE_STOPPED"]);
 /** What the system says when a connection could not be made, so that nothing was sent. */
 const CONNECT_FAILURES = new Set([
+  "CONNECT_FAILURE",
   "ECONNREFUSED",
   "ENOTFOUND",
   "EAI_AGAIN",
