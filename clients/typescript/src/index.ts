@@ -22,6 +22,7 @@ export type { TokenSource } from "./connection/token.js";
 export { ControlPlane } from "./control_plane/control_plane.js";
 export { ProblemError } from "./control_plane/problem.js";
 export type { ControlPlaneOptions, RestOptions } from "./control_plane/rest.js";
+export type * from "./control_plane/sandbox_shapes.js";
 export type * from "./control_plane/shapes.js";
 export {
   AbortedError,

@@ -187,39 +187,3 @@ export interface RestAuditRecord {
   digest: string;
   hash: string;
 }
-
-/** An agent of a sandbox that the control plane runs. */
-export interface AgentConfig {
-  name: string;
-  role?: string;
-  system_prompt?: string;
-  capabilities?: string[];
-}
-
-export interface NewRestSandbox {
-  workspace_id: string;
-  name: string;
-  agent_config?: { primary_agent: AgentConfig; sub_agents?: AgentConfig[] };
-  resources?: {
-    memory_mb?: number;
-    cpu_cores?: number;
-    timeout_seconds?: number;
-    pids?: number;
-    disk_mb?: number;
-    idle_timeout_seconds?: number;
-  };
-  mcp_servers?: string[];
-  environment?: Record<string, string>;
-  image?: string;
-  restart_policy?: string;
-  wake_on_message?: boolean;
-  [more: string]: unknown;
-}
-
-/** As the control plane shows it; it may show more than is named here. */
-export interface RestSandbox {
-  id: string;
-  workspace_id: string;
-  name: string;
-  [more: string]: unknown;
-}

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { problemOf } from "../../src/control_plane/problem.js";
 import { Rest } from "../../src/control_plane/rest.js";
+import { RestSandboxes } from "../../src/control_plane/sandboxes.js";
 import { readEvents } from "../../src/control_plane/sse.js";
 import { silentLogger } from "../../src/logger.js";
 import { mismatch } from "../conformance/expectation.js";
@@ -39,9 +40,10 @@ test("a problem document becomes an error with its fields", () => {
 
 /** Answers with these, one after the other, and notes what was asked. */
 function playing(answers: (() => Response | Promise<Response>)[]) {
-  const asked: { url: string; key: string | null }[] = [];
+  const asked: { url: string; key: string | null; method?: string | undefined; body?: string }[] = [];
   const play = async (url: unknown, init?: RequestInit): Promise<Response> => {
-    asked.push({ url: String(url), key: new Headers(init?.headers).get("idempotency-key") });
+    const key = new Headers(init?.headers).get("idempotency-key");
+    asked.push({ url: String(url), key, method: init?.method, body: String(init?.body) });
     const next = answers.shift();
     assert.ok(next !== undefined, "asked once more than there are answers");
     return next();
@@ -80,6 +82,47 @@ test("pages are read when they are needed", async () => {
     asked.map(({ url }) => url.replace("http://x:1/api/v1/things", "")),
     ["?limit=2", "?limit=2&cursor=c+1", "?limit=2&cursor=c2"],
   );
+});
+
+test("sandboxes are asked for as the API has them", async () => {
+  const sandbox = () => Response.json({ id: "s/1", state: "running" }, { headers: { etag: '"3"' } });
+  const log =
+    'event: line\ndata: {"text":"hello"}\n\nevent: problem\ndata: {"code":"RUNTIME_UNAVAILABLE","detail":"gone"}\n\n';
+  const { asked, rest } = playing([
+    sandbox,
+    sandbox,
+    () => Response.json({ lines: [{ text: "hello" }] }),
+    () => new Response(log, { headers: { "content-type": "text/event-stream" } }),
+    () => Response.json({ exit_code: 0 }),
+    sandbox,
+    () => new Response(null, { status: 204 }),
+  ]);
+  const sandboxes = new RestSandboxes(rest);
+  await sandboxes.create({ workspace_id: "shop", name: "cart", resources: { memory_mb: 512 } });
+  assert.equal((await sandboxes.get("s/1")).etag, '"3"');
+  assert.deepEqual(await sandboxes.getLogs("s/1", { tail: 5 }), [{ text: "hello" }]);
+  const seen: unknown[] = [];
+  const follow = async () => {
+    for await (const line of sandboxes.followLogs("s/1")) seen.push(line);
+  };
+  await assert.rejects(follow(), { code: "RUNTIME_UNAVAILABLE", message: "gone" });
+  assert.deepEqual(seen, [{ text: "hello" }]);
+  assert.equal((await sandboxes.exec("s/1", ["ls"], { timeoutSeconds: 5 })).exit_code, 0);
+  await sandboxes.restart("s/1");
+  assert.equal(await sandboxes.delete("s/1"), undefined);
+  assert.deepEqual(
+    asked.map(({ method, url }) => `${method} ${url.replace("http://x:1/api/v1/sandboxes", "")}`),
+    [
+      "POST ",
+      "GET /s%2F1",
+      "GET /s%2F1/logs?tail=5",
+      "GET /s%2F1/logs?follow=true",
+      "POST /s%2F1/exec",
+      "POST /s%2F1/restart",
+      "DELETE /s%2F1",
+    ],
+  );
+  assert.deepEqual(JSON.parse(asked[4]?.body ?? ""), { command: ["ls"], timeout_seconds: 5 });
 });
 
 test("expectations of scenarios are exact, but for what they leave open", () => {
