@@ -35,6 +35,10 @@ export class NodeProcess {
       env: { ...process.env, RUST_BACKTRACE: "0" },
     });
     this.#child = child;
+    // A test that ends badly leaves no broker behind.
+    const kill = () => child.kill("SIGKILL");
+    process.once("exit", kill);
+    child.once("exit", () => process.removeListener("exit", kill));
     this.#said = "";
     return new Promise((resolve, reject) => {
       const fail = (why: string) => reject(new Error(`${this.#program} ${why}; its last words: ${this.#said}`));
