@@ -25,11 +25,13 @@ test: ## all tests but the long fault runs; ARGS="-E 'package(tandem-storage)'" 
 	@$(if $(ARGS),,$(ENV) cargo test --release --workspace --doc)
 	@$(ENV) cargo nextest run --release --workspace $(ARGS)
 	@$(if $(ARGS),,tools/python.sh test --quiet)
+	@$(if $(ARGS),,tools/typescript.sh test)
 
 verify: ## every check that only reads: format, lints, licences, contract, import arrows
 	@tools/setup.sh verify
 	@tools/verify.sh
 	@tools/python.sh verify
+	@tools/typescript.sh verify
 
 fix: ## formats, and applies what clippy can repair by itself
 	@tools/setup.sh verify

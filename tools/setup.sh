@@ -68,11 +68,11 @@ collect_packages() {
             need debootstrap debootstrap
         fi
     fi
-    if [ "$level" = verify ]; then
+    if [ "$level" != run ]; then
         need node nodejs
         need npm npm
-        need shellcheck shellcheck
     fi
+    if [ "$level" = verify ]; then need shellcheck shellcheck; fi
 }
 
 install_packages() {
@@ -110,12 +110,27 @@ install_cargo_tool() {
         "$tool@$version" || stop "$tool $version could not be installed; see $log"
 }
 
+# Debian's Node is older than what the TypeScript client needs. Its npm fetches a newer one, by version and hash, for us alone.
+install_node() {
+    local pin name
+    node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' && return 0
+    pin="$(compgen -G 'tools/pins/node-*')"
+    name="$(basename "$pin")"
+    [ -x "$AINTANDEM_TOOLS/$name/node_modules/.bin/node" ] && return 0
+    say "installing $name into $AINTANDEM_TOOLS/$name"
+    mkdir -p "$AINTANDEM_TOOLS/$name"
+    cp "$pin"/package*.json "$AINTANDEM_TOOLS/$name/"
+    logged npm ci --prefix "$AINTANDEM_TOOLS/$name" --ignore-scripts --no-audit --no-fund || stop "npm ci failed; see $log"
+}
+
+# Usage: install_node_modules FOLDER WHAT
 install_node_modules() {
+    local folder="$1" what="$2"
     # npm writes the second file at the end of an install.
-    [ node_modules/.package-lock.json -nt package-lock.json ] && return 0
-    say "installing $(sed -n 's/^ *"\(@bufbuild.buf\)": "\(.*\)"/\1 \2/p' package.json) into node_modules"
-    logged npm ci --ignore-scripts --no-audit --no-fund || stop "npm ci failed; see $log"
-    touch node_modules/.package-lock.json
+    [ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ] && return 0
+    say "installing $what into $folder/node_modules"
+    logged npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund || stop "npm ci failed; see $log"
+    touch "$folder/node_modules/.package-lock.json"
 }
 
 check_rust() {
@@ -130,8 +145,12 @@ case "$level" in run | test | verify) ;; *) stop "unknown level '$level': use ru
 check_rust
 collect_packages
 [ "${#packages[@]}" -eq 0 ] || install_packages
-if [ "$level" != run ]; then install_cargo_tool cargo-nextest; fi
+if [ "$level" != run ]; then
+    install_cargo_tool cargo-nextest
+    install_node
+    install_node_modules clients/typescript "what the TypeScript client is built with"
+fi
 if [ "$level" = verify ]; then
     install_cargo_tool cargo-deny
-    install_node_modules
+    install_node_modules . "$(sed -n 's/^ *"\(@bufbuild.buf\)": "\(.*\)"/\1 \2/p' package.json)"
 fi

@@ -1,0 +1,50 @@
+import type { Client } from "../client.js";
+import type { MessageOptions } from "../message.js";
+import type { Publisher } from "../publish/publisher.js";
+import type { Receipt } from "../publish/receipt.js";
+import type { Follow, FollowFrom } from "../services/topics.js";
+
+/** Topics, as this agent. */
+export class AgentTopics {
+  readonly #client: Client;
+  readonly #publisher: Publisher;
+  readonly #sandbox: string;
+  readonly #agentName: string;
+
+  constructor(client: Client, publisher: Publisher, sandbox: string, agentName: string) {
+    this.#client = client;
+    this.#publisher = publisher;
+    this.#sandbox = sandbox;
+    this.#agentName = agentName;
+  }
+
+  /** Creates a topic; false when it had been there. */
+  create(name: string): Promise<boolean> {
+    return this.#client.topics.create(name);
+  }
+
+  /** Receive what is published to the topics that match, now and later. Stays until `unfollow`, also over restarts. */
+  follow(pattern: string, from?: FollowFrom): Promise<Follow> {
+    return this.#client.topics.follow(this.#sandbox, pattern, from);
+  }
+
+  unfollow(pattern: string): Promise<void> {
+    return this.#client.topics.unfollow(this.#sandbox, pattern);
+  }
+
+  /** What this sandbox follows. */
+  follows(): Promise<Follow[]> {
+    return this.#client.topics.follows(this.#sandbox);
+  }
+
+  /** `UNKNOWN_TOPIC` unless it was created. */
+  publish(topic: string, content: unknown, options: MessageOptions = {}): Promise<Receipt> {
+    return this.#publisher.publish({
+      fromAgent: this.#agentName,
+      ...options,
+      from: this.#sandbox,
+      to: { topic },
+      content,
+    });
+  }
+}

@@ -1,0 +1,62 @@
+// Who the client is: a token by value, or in a file that is read again when it changes.
+
+import { readFileSync, statSync } from "node:fs";
+import { InvalidValueError, textOf } from "../errors.js";
+
+/** A token or an API key; or the file that holds one, which whoever renews it simply writes again. */
+export type TokenSource = string | { file: string };
+
+/** How often the file is looked at, at the most, in milliseconds. */
+const LOOK_EVERY_MS = 1000;
+
+export class Token {
+  readonly #file: string | undefined;
+  #value = "";
+  #stamp = "";
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(source: TokenSource | undefined) {
+    if (typeof source === "object") this.#file = source.file;
+    else this.#value = (source ?? "").trim();
+  }
+
+  /**
+   * The token as it is now; undefined when the client has none. A file that vanished for a moment, while somebody replaces it,
+   * leaves the token as it was. Throws `TOKEN_UNREADABLE` when the file could never be read.
+   */
+  current(nowMs: number = performance.now()): string | undefined {
+    if (this.#file !== undefined && nowMs - this.#lookedAtMs >= LOOK_EVERY_MS) {
+      this.#lookedAtMs = nowMs;
+      this.#read(this.#file);
+    }
+    return this.#value === "" ? undefined : this.#value;
+  }
+
+  /** Whether there is another token now than the one that was used. Looks at the file at once. */
+  hasChangedSince(used: string | undefined): boolean {
+    this.#lookedAtMs = Number.NEGATIVE_INFINITY;
+    return this.current() !== used;
+  }
+
+  /** Whether a later token may come. */
+  get isRenewable(): boolean {
+    return this.#file !== undefined;
+  }
+
+  #read(file: string): void {
+    try {
+      const { mtimeMs, size, ino } = statSync(file);
+      const stamp = `${mtimeMs}/${size}/${ino}`;
+      if (stamp === this.#stamp) return;
+      const value = readFileSync(file, "utf8").trim();
+      // Empty: somebody is writing it this instant.
+      if (value === "" && this.#value !== "") return;
+      this.#value = value;
+      this.#stamp = stamp;
+    } catch (error) {
+      if (this.#value !== "") return;
+      const text = `the token file ${file} cannot be read: ${textOf(error)}`;
+      throw new InvalidValueError("TOKEN_UNREADABLE", text, { cause: error });
+    }
+  }
+}

@@ -1,0 +1,109 @@
+import { type ProblemError, problemOf } from "./problem.js";
+import { part, type Rest, type RestOptions } from "./rest.js";
+import type {
+  NewRestSandbox,
+  RestExecResult,
+  RestLogLine,
+  RestSandbox,
+  RestSandboxSpec,
+  RestSandboxStats,
+  RestSandboxStatus,
+} from "./sandbox_shapes.js";
+import { readEvents } from "./sse.js";
+
+/** Which lines of a log: the last `tail` (1 to 10,000, default 100), from a time on. */
+export interface LogFilter {
+  tail?: number;
+  since?: Date;
+}
+
+/** Sandboxes that the control plane runs in containers. */
+export class RestSandboxes {
+  readonly #rest: Rest;
+  /** @internal */
+  constructor(rest: Rest) {
+    this.#rest = rest;
+  }
+
+  /** Creates a sandbox and starts it; answered with the details of its connection, perhaps before the broker has heard of it. */
+  create(sandbox: NewRestSandbox, options: RestOptions & { idempotencyKey?: string } = {}): Promise<RestSandbox> {
+    return this.#rest.json("POST", "/sandboxes", { ...options, body: sandbox });
+  }
+  /** With its tag, for a change that shall overwrite nobody else's. */
+  async get(id: string, options?: RestOptions): Promise<RestSandbox & { etag: string | undefined }> {
+    const { value, etag } = await this.#rest.tagged<RestSandbox>("GET", path(id), options);
+    return { ...value, etag };
+  }
+  list(
+    filter: { workspace_id?: string; limit?: number; sort?: string; state?: string; name_prefix?: string } = {},
+    options?: RestOptions,
+  ): AsyncGenerator<RestSandbox, void, undefined> {
+    type Page = { sandboxes: RestSandbox[]; next_cursor?: string | null };
+    return this.#rest.pages<Page, RestSandbox>("/sandboxes", filter, (page) => page.sandboxes, options);
+  }
+  /** Changes what is named; with `ifMatch`, the `etag` of what was read, only that. */
+  update(id: string, change: RestSandboxSpec, options: RestOptions & { ifMatch?: string } = {}): Promise<RestSandbox> {
+    return this.#rest.json("PATCH", path(id), { ...options, body: change });
+  }
+  /** With its data and its inbox. Undefined when it is gone already. */
+  delete(id: string, options: RestOptions & { ifMatch?: string } = {}): Promise<RestSandbox | undefined> {
+    return this.#rest.json("DELETE", path(id), options);
+  }
+
+  getStatus(id: string, options?: RestOptions): Promise<RestSandboxStatus> {
+    return this.#rest.json("GET", `${path(id)}/status`, options);
+  }
+  getStats(id: string, options?: RestOptions): Promise<RestSandboxStats> {
+    return this.#rest.json("GET", `${path(id)}/stats`, options);
+  }
+  /** What it has printed. */
+  async getLogs(id: string, filter: LogFilter = {}, options?: RestOptions): Promise<RestLogLine[]> {
+    type Lines = { lines: RestLogLine[] };
+    const { lines } = await this.#rest.json<Lines>("GET", `${path(id)}/logs`, { ...options, query: { ...filter } });
+    return lines;
+  }
+  /** The same as it is printed, until the sandbox ends or the loop is left. Fails with the problem that broke it off. */
+  async *followLogs(
+    id: string,
+    filter: LogFilter = {},
+    options: RestOptions = {},
+  ): AsyncGenerator<RestLogLine, void, undefined> {
+    const headers = { accept: "text/event-stream" };
+    const query = { ...filter, follow: true };
+    for await (const { event, data } of readEvents(
+      await this.#rest.open(`${path(id)}/logs`, { ...options, headers, query }),
+    )) {
+      if (event === "problem") throw broken(data);
+      yield JSON.parse(data) as RestLogLine;
+    }
+  }
+
+  start(id: string, options?: RestOptions): Promise<RestSandbox> {
+    return this.#rest.json("POST", `${path(id)}/start`, options);
+  }
+  /** Messages wait in its inbox meanwhile. */
+  stop(id: string, options?: RestOptions): Promise<RestSandbox> {
+    return this.#rest.json("POST", `${path(id)}/stop`, options);
+  }
+  restart(id: string, options?: RestOptions): Promise<RestSandbox> {
+    return this.#rest.json("POST", `${path(id)}/restart`, options);
+  }
+  /** Runs a command in it, and waits for its end. */
+  exec(
+    id: string,
+    command: string[],
+    options: RestOptions & { environment?: Record<string, string>; timeoutSeconds?: number } = {},
+  ): Promise<RestExecResult> {
+    const { environment, timeoutSeconds, ...rest } = options;
+    const body = { command, environment, timeout_seconds: timeoutSeconds };
+    return this.#rest.json("POST", `${path(id)}/exec`, { ...rest, body });
+  }
+}
+
+function path(id: string): string {
+  return `/sandboxes/${part(id)}`;
+}
+
+function broken(data: string): ProblemError {
+  return problemOf(503, new Headers(), data);
+}
