@@ -52,9 +52,9 @@ fuzz: ## bytes that a fuzzer invents, for every decoder; ARGS=SECONDS for each, 
 	@tools/setup.sh run
 	@tools/fuzz.sh $(ARGS)
 
-demo: ## real conversations between agents, through a broker of its own; ARGS="FILE" takes yours
-	@tools/setup.sh run
-	@tools/demo.sh $(ARGS)
+demo: ## a team of four in containers, one of which is killed; ARGS="FILE" replays recorded conversations instead
+	@tools/setup.sh $(if $(ARGS),run,test)
+	@$(if $(ARGS),tools/demo.sh $(ARGS),tools/demo_team.sh)
 
 build: ## the `tandem` command, optimised
 	@tools/setup.sh run

@@ -38,6 +38,17 @@ make_base() {
     rm -rf "$root"
 }
 
+# The Python SDK with what it needs, for the image's own Python and not for this machine's.
+add_sdk() {
+    tools/python.sh setup
+    local python="$AINTANDEM_CACHE/venv/bin/python"
+    sed -n 's/^\([a-z0-9_.-]*==[^ ;]*\).*/\1/p' clients/python/requirements-dev.txt >"$context/pins"
+    logged "$python" -m pip wheel --no-deps --no-build-isolation --wheel-dir "$context/wheels" ./clients/python
+    logged "$python" -m pip install --no-compile --target "$context/site" --constraint "$context/pins" \
+        --python-version 3.11 --implementation cp --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --only-binary=:all: \
+        "$context"/wheels/*.whl
+}
+
 logged_import() { docker import - "$base" >>"$log" 2>&1; }
 
 mkdir -p "$AINTANDEM_CACHE"
@@ -46,13 +57,14 @@ mkdir -p "$AINTANDEM_CACHE"
 RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" \
     cargo build --quiet --release --package tandem-agent --target "$target"
 agent="$CARGO_TARGET_DIR/$target/release/tandem-agent"
-wanted="$(cat docker/sandbox/Dockerfile "$agent" <(echo "$base $packages") | sha256sum | cut -c1-16)"
+wanted="$(cat docker/sandbox/Dockerfile <(find clients/python/src clients/python/pyproject.toml proto -name _proto -prune -o -type f -print0 | sort -z | xargs -0 cat) "$agent" <(echo "$base $packages") | sha256sum | cut -c1-16)"
 if [ "$(docker image inspect --format '{{index .Config.Labels "aintandem.made-of"}}' "$tag" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 docker image inspect "$base" >/dev/null 2>&1 || make_base
 context="$(mktemp -d)"
 cp docker/sandbox/Dockerfile "$agent" "$context/"
+add_sdk
 say "building $tag"
 logged docker build --quiet --build-arg "BASE=$base" --label "aintandem.made-of=$wanted" --tag "$tag" "$context"
 rm -rf "$context"

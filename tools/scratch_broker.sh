@@ -4,11 +4,14 @@
 #
 #   build_tandem          compiles the command; $tandem is its path
 #   start_broker FOLDER   starts a broker on that data directory and waits until it answers; sets $broker_url, $broker_ready_ms
+#   start_dev FOLDER      the same with a control plane; sets $control_plane_url too
+#   on_exit FUNCTION      what is to be done before all of it is stopped
 #   stop_broker           ends it and waits for it
 
 tandem="$CARGO_TARGET_DIR/release/tandem"
 broker_pid=""
 broker_url=""
+control_plane_url=""
 broker_ready_ms=0
 # Beside the build and not in /tmp, which may be memory: fsync is part of what is measured.
 scratch="$(mkdir -p "$CARGO_TARGET_DIR/scratch" && mktemp -d "$CARGO_TARGET_DIR/scratch/XXXXXX")"
@@ -19,11 +22,18 @@ build_tandem() {
 
 now_ms() { printf '%s' "$((${EPOCHREALTIME/[.,]/} / 1000))"; }
 
-start_broker() {
+start_broker() { start_tandem "$1" --no-control-plane; }
+
+start_dev() {
+    start_tandem "$1" --http-port 0
+    control_plane_url="$(sed -n 's/.*"rest": *"\([^"]*\)".*/\1/p' "$scratch/greeting")"
+}
+
+start_tandem() {
     local folder="$1" began tries greeting="$scratch/greeting" log="$scratch/broker.log"
     : >"$greeting"
     began="$(now_ms)"
-    RUST_BACKTRACE=0 "$tandem" --json dev --data-dir "$folder" --port 0 --metrics-port 0 --no-control-plane >"$greeting" 2>"$log" </dev/null &
+    RUST_BACKTRACE=0 "$tandem" --json dev --data-dir "$folder" --port 0 --metrics-port 0 "${@:2}" >"$greeting" 2>"$log" </dev/null &
     broker_pid=$!
     for ((tries = 0; tries < 1500; tries++)); do
         broker_url="$(sed -n 's/.*"server": *"\([^"]*\)".*/\1/p' "$greeting")"
@@ -52,7 +62,11 @@ stop_broker() {
     broker_pid=""
 }
 
+before_leaving=""
+on_exit() { before_leaving="$1"; }
+
 leave() {
+    $before_leaving
     stop_broker
     rm -rf "$scratch"
 }

@@ -8,6 +8,7 @@ mod dead_letters;
 pub(crate) mod ending;
 mod events;
 pub(crate) mod forward;
+pub(crate) mod given;
 mod history;
 pub(crate) mod hurry;
 mod keys;

@@ -163,7 +163,8 @@ async fn start_shards(
             leadership: group.leadership(),
         };
         tickers.push(tokio::spawn(retention.run()));
-        shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader, time });
+        let given = crate::grpc::given::Given::default();
+        shards.push(Shard { group: Arc::clone(group), batcher, delivery, reader, time, given });
     }
     Ok((Shards::new(shards), tickers))
 }

@@ -9,6 +9,7 @@ use tandem_storage::{Engine, WriteBatch};
 use crate::{
     batcher::BatcherHandle,
     delivery::Delivery,
+    grpc::given::Given,
     leader_time::LeaderTime,
     machine::{Effect, Machine},
     query::StateReader,
@@ -72,6 +73,8 @@ pub(crate) struct Shard {
     /// What commands and ticks are stamped with while this node leads. What the state says of a time is compared with this, and
     /// with no clock.
     pub(crate) time: Arc<LeaderTime>,
+    /// Messages to capabilities that are on their way.
+    pub(crate) given: Given,
 }
 
 /// All shards, and which workspace lives where.

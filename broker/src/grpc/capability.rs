@@ -42,7 +42,7 @@ impl Capable {
     }
 
     /// The one with the fewest waiting messages, or, with an ordering key, always the same, of those who may have it.
-    fn one(&mut self, from: &str, ordering_key: &str, may: impl Fn(&str) -> bool) -> Option<String> {
+    fn one(&mut self, from: &str, ordering_key: &str, may: impl Fn(&str) -> bool) -> Option<(u32, String)> {
         let others = self.online.iter_mut().filter(|candidate| candidate.name != from && may(&candidate.name));
         let chosen = if ordering_key.is_empty() {
             others.min_by_key(|candidate| (candidate.held, candidate.number))
@@ -52,7 +52,7 @@ impl Capable {
         }?;
         // The next message of the request must not go to the same one only because no state shows this one yet.
         chosen.held = chosen.held.saturating_add(1);
-        Some(chosen.name.clone())
+        Some((chosen.number, chosen.name.clone()))
     }
 }
 
@@ -80,26 +80,36 @@ impl Edge {
         let judge = |to: &str| judging.as_ref().map_or(Judged::Allowed, |judging| judging.on(Recipient::Sandbox(to)));
         let may = |to: &str| judge(to) == Judged::Allowed;
         let may_with_approval = |to: &str| matches!(judge(to), Judged::Held(_));
+        let gift = &mut context.gift;
+        let mut give = |(number, name): (u32, String)| {
+            gift.add((workspace, number));
+            Choice::One(name)
+        };
         loop {
-            if let Some(name) = capable.one(from, key, may) {
-                return Ok(Choice::One(name));
+            if let Some(chosen) = capable.one(from, key, may) {
+                return Ok(give(chosen));
             }
             if capable.complete {
-                if let Some(name) = capable.one(from, key, may_with_approval) {
-                    return Ok(Choice::One(name));
+                if let Some(chosen) = capable.one(from, key, may_with_approval) {
+                    return Ok(give(chosen));
                 }
                 if wanted.wait {
                     return Ok(Choice::Nobody);
                 }
                 // Where somebody is there who may not have it, the machine says why.
                 let forbidden = capable.one(from, key, |_| true);
-                return forbidden.map(Choice::One).ok_or_else(|| nobody(wanted));
+                return forbidden.map(|(_, name)| Choice::One(name)).ok_or_else(|| nobody(wanted));
             }
             let page = shard.reader.capable(workspace, wanted.name, capable.through, MAX_CANDIDATES)?;
             capable.complete = page.len() < MAX_CANDIDATES;
             capable.through = page.last().map(|candidate| candidate.number);
             let is_online = |one: &Candidate| self.is_online(shard, workspace, one.number, one.heard_ms);
-            capable.online.extend(page.into_iter().filter(is_online));
+            let online = page.into_iter().filter(is_online).map(|one| {
+                // What others give it no state shows yet.
+                let coming = shard.given.to((workspace, one.number));
+                Candidate { held: one.held.saturating_add(coming), ..one }
+            });
+            capable.online.extend(online);
         }
     }
 }
@@ -138,11 +148,12 @@ mod tests {
         let mut capable = Capable { online: idle(10), ..Capable::default() };
         let mut counts = [0; 10];
         for _ in 0..100 {
-            counts[capable.one("alice", "", |_| true).unwrap().parse::<usize>().unwrap()] += 1;
+            counts[capable.one("alice", "", |_| true).unwrap().0 as usize] += 1;
         }
         assert_eq!(counts, [10; 10]);
         let sticky: std::collections::BTreeSet<_> = (0..20).map(|_| capable.one("alice", "key", |_| true)).collect();
-        assert_eq!(capable.one("alice", "", |name| name == "7").as_deref(), Some("7"), "nobody else may have it");
+        let seven = capable.one("alice", "", |name| name == "7").unwrap();
+        assert_eq!(seven, (7, "7".to_owned()), "nobody else may have it");
         assert_eq!(sticky.len(), 1, "an ordering key has one place whatever waits there");
         let mut alone = Capable { online: idle(1), ..Capable::default() };
         assert_eq!(alone.one("0", "", |_| true), None, "nobody gets its own message");

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Edge, StreamPlace,
     capability::{Capable, Choice},
+    given::Gift,
     status,
     time::timestamp,
 };
@@ -50,6 +51,8 @@ struct Answer {
     total: u32,
     refused: Vec<(u32, Rejection)>,
     published: Option<oneshot::Receiver<PublishResult>>,
+    /// What is on its way until it is published.
+    gift: Gift,
 }
 
 #[tonic::async_trait]
@@ -64,6 +67,7 @@ impl PublishService for Edge {
         self.encode(&mut context, &request.message, producer, 0, &mut records)?;
         let publish = PublishRecords { workspace, count: 1, records: records.freeze() };
         let published = self.shards.of(&request.workspace_id).batcher.publish_now(publish).await?;
+        context.gift.arrived();
         let (sequence, time_ms, duplicate, approval_id) = match published.exceptions.into_iter().next() {
             None => (published.first_sequence, published.time_ms, false, 0),
             Some((_, Exception::Duplicate { sequence, time_ms })) => (sequence, time_ms, true, 0),
@@ -184,7 +188,7 @@ async fn submit(
             PublishRecords { workspace: Arc::clone(workspace), count: checked.count, records: checked.records };
         Some(batcher.publish(publish).await?)
     };
-    Ok(Answer { request_id: request.request_id, total, refused: checked.refused, published })
+    Ok(Answer { request_id: request.request_id, total, refused: checked.refused, published, gift: context.gift })
 }
 
 /// Checks a batch. What is wrong with one message refuses that message; what is wrong with the batch refuses all of it. A
@@ -267,6 +271,8 @@ pub(super) struct PublishContext<'a> {
     seals_for: Option<Box<str>>,
     /// By capability, as far as messages were addressed to one.
     pub(super) capable: HashMap<String, Capable>,
+    /// To whom of them messages are on their way.
+    pub(super) gift: Gift,
 }
 
 impl PublishContext<'_> {
@@ -314,6 +320,7 @@ impl Edge {
             now_ms: shard.time.now_ms(),
             seals_for: shard.delivery.sealer().seals(workspace).then(|| workspace.into()),
             capable: HashMap::new(),
+            gift: Gift::new(&shard.given),
         })
     }
 
@@ -346,7 +353,7 @@ impl Edge {
     }
 }
 
-async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamResponse, Status> {
+async fn finish(mut answer: Answer, metrics: &Metrics) -> Result<PublishStreamResponse, Status> {
     let published = match answer.published {
         None => Published { first_sequence: 0, time_ms: 0, exceptions: Vec::new() },
         Some(receiver) => match receiver.await {
@@ -354,6 +361,7 @@ async fn finish(answer: Answer, metrics: &Metrics) -> Result<PublishStreamRespon
             Err(_) => return Err(RequestError::Unavailable(tandem_raft::ProposeError::Unsettled).into()),
         },
     };
+    answer.gift.arrived();
     let mut exceptions: Vec<(u32, Exception)> = published
         .exceptions
         .into_iter()

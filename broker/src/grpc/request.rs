@@ -48,6 +48,7 @@ impl RequestService for Edge {
         let awaiting = shard.delivery.signals.wait_for_response((workspace.number, sender, correlation));
         let publish = PublishRecords { workspace: Arc::clone(&name), count: 1, records: records.freeze() };
         let published = shard.batcher.publish_now(publish).await?;
+        context.gift.arrived();
         let mut held_as = None;
         let resumed = match published.exceptions.into_iter().next() {
             None => false,

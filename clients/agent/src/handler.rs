@@ -160,7 +160,9 @@ impl Desk {
             eprintln!("tandem-agent: message {sequence} is not handled: {reason}");
             return if code == EXIT_REJECTED { Outcome::Never(reason) } else { Outcome::Again(reason) };
         }
-        if !delivery.message.requires_response {
+        // Whoever asks waits, also where nothing was said about it.
+        let is_asked = delivery.message.r#type() == MessageType::Request || delivery.message.requires_response;
+        if !is_asked {
             eprint!("{}", String::from_utf8_lossy(&output));
             return Outcome::Done;
         }

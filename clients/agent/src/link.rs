@@ -56,9 +56,10 @@ impl Link {
         Ok(Self { client, sandbox, workspace_id: assignment.workspace_id.clone(), token_file })
     }
 
-    /// Registers, and says that the sandbox is alive, until told to stop.
-    pub(crate) async fn live(self, mut stopping: watch::Receiver<bool>) {
+    /// Registers, and says that the sandbox is alive, until told to stop. `after`: what ends before that was never there.
+    pub(crate) async fn live(self, after: Duration, mut stopping: watch::Receiver<bool>) {
         let living = async {
+            tokio::time::sleep(after).await;
             self.register().await;
             let mut beats = 0_u32;
             loop {

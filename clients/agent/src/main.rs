@@ -22,7 +22,7 @@ mod handler;
 mod link;
 mod say;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tokio::{
@@ -40,6 +40,9 @@ const EXIT_ASSIGNMENT: u8 = 65;
 const EXIT_NO_INPUT: u8 = 66;
 const EXIT_BROKER: u8 = 69;
 const EXIT_FILES: u8 = 73;
+
+/// A command that has run so long is not one that cannot run at all.
+const STANDS: Duration = Duration::from_millis(150);
 
 /// Where a command finds what it may know, unless `TANDEM_RUN_DIR` says otherwise.
 const RUN_DIR: &str = "/run/tandem";
@@ -103,7 +106,8 @@ async fn run() -> ExitCode {
         Ok(link) => link,
         Err(error) => return refused(&format!("the broker's address: {error}"), EXIT_BROKER),
     };
-    let living = tokio::spawn(link.clone().live(stopping.clone()));
+    let after = if matches!(assignment.work, Work::Command(_)) { STANDS } else { Duration::ZERO };
+    let living = tokio::spawn(link.clone().live(after, stopping.clone()));
     let code = match &assignment.work {
         Work::Command(command) => command::run(command, &assignment, &run_dir, stopping).await,
         Work::Handler(handler) => handler::run(handler, &link, &assignment, &run_dir, stopping).await,

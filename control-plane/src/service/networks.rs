@@ -11,7 +11,7 @@ use crate::{
     clock,
     config::SandboxConfig,
     error::{Failure, Reason},
-    hex,
+    hex, random,
     relay::Relays,
     sandbox::{Network, RuntimeError, SandboxRuntime},
     store::{Resource, Store, StoreError},
@@ -21,6 +21,8 @@ use crate::{
 pub(crate) const KIND: &str = "network";
 /// Hosts that a workspace may name.
 const MAX_HOSTS: usize = 64;
+/// How long putting up a network may take.
+const BUILDING: std::time::Duration = std::time::Duration::from_secs(40);
 /// Walls are put up again after so long, whether they stand or not: the rules of a host are also others'.
 const WALLS_HOLD: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -86,6 +88,8 @@ struct Inside {
     relays: Relays,
     config: SandboxConfig,
     installation: String,
+    /// What other control planes know this one by.
+    holder: String,
     /// Networks whose walls stand, by workspace, and since when.
     standing: Mutex<HashMap<String, (Network, Instant)>>,
     /// One at a time puts up walls.
@@ -100,7 +104,8 @@ impl Networks {
         installation: String,
     ) -> Self {
         let (standing, building) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Inside { store, runtime, relays, config, installation, standing, building }))
+        let holder = random::id("cp");
+        Self(Arc::new(Inside { store, runtime, relays, config, installation, holder, standing, building }))
     }
 
     /// The network of a workspace, with walls that stand and a way to the broker.
@@ -166,10 +171,34 @@ impl Networks {
         if stands() {
             return Ok(());
         }
-        self.0.runtime.wall_in(network).await?;
+        self.alone(network).await?;
         let mut standing = self.0.standing.lock();
         standing.insert(network.workspace.clone(), (network.clone(), clock::now()));
         Ok(())
+    }
+
+    /// Puts up a network while no other control plane does: of two that Docker makes at once the second takes the bridge of the
+    /// first with it when it fails.
+    async fn alone(&self, network: &Network) -> Result<(), RuntimeError> {
+        let lease = format!("network {}", network.workspace);
+        let busy = |error: StoreError| RuntimeError::Unavailable(error.to_string());
+        let until = clock::now() + BUILDING;
+        loop {
+            let now_ms = clock::unix_ms();
+            let turn = (now_ms, now_ms.saturating_add(i64::try_from(BUILDING.as_millis()).unwrap_or(i64::MAX)));
+            if self.0.store.lease((&lease, &self.0.holder), turn).await.map_err(busy)? {
+                break;
+            }
+            if clock::now() > until {
+                return Err(RuntimeError::Unavailable("another control plane puts up the same network".to_owned()));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let done = self.0.runtime.wall_in(network).await;
+        if let Err(error) = self.0.store.give_back((&lease, &self.0.holder)).await {
+            tracing::warn!(%error, "others wait a while to put up a network");
+        }
+        done
     }
 
     /// Says that a subnet is no network's of ours, and none to be.

@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::{CreateSandboxArgs, ExecArgs, LogsArgs},
+    args::{AgentSpec, CreateSandboxArgs, ExecArgs, LogsArgs},
     control_plane::{ControlPlane, escaped},
     exit::Failure,
     output::{Output, output_closed},
@@ -186,7 +186,8 @@ pub(crate) async fn logs(context: &Context, args: LogsArgs) -> Result<(), Failur
     let path = format!("/sandboxes/{}/logs?tail={}{since}", escaped(&id), args.tail);
     let output = context.output;
     if args.follow {
-        let following = plane.follow(&format!("{path}&follow=true"), |name, data| match name {
+        let followed = format!("{path}&follow=true");
+        let following = plane.follow(&followed, |name, data| match name {
             "problem" => Err(Failure::failed("CONTROL_PLANE_UNREACHABLE", text(data, "detail"))),
             _ => line(output, data),
         });

@@ -199,3 +199,22 @@ async fn line_8_a_batch_is_shared_out() {
     let loads = stage.loads(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!(loads, [10; 10]);
 }
+
+#[tokio::test]
+async fn messages_of_one_moment_are_shared_out() {
+    let stage = Stage::with(&["alice"]).await;
+    for sandbox in ["r1", "r2", "r3"] {
+        stage.register_able(sandbox, &["review"]).await;
+    }
+    // Each of a request of its own, all at once: none of them sees what became of another.
+    let mut publishing = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let publisher = stage.client.publisher(WORKSPACE);
+        publishing.spawn(async move { publisher.publish(review(&number.to_string()).build()).await });
+    }
+    while let Some(published) = publishing.join_next().await {
+        published.unwrap().unwrap();
+    }
+    let loads = stage.loads(&["r1", "r2", "r3"]).await;
+    assert!(loads.iter().sum::<u64>() == 24 && loads.iter().all(|load| (6..=10).contains(load)), "{loads:?}");
+}
