@@ -44,6 +44,9 @@ const EXIT_FILES: u8 = 73;
 /// A command that has run so long is not one that cannot run at all.
 const STANDS: Duration = Duration::from_millis(150);
 
+/// As shells have it: 128 and the number of SIGTERM.
+const EXIT_ASKED: u8 = 143;
+
 /// Where a command finds what it may know, unless `TANDEM_RUN_DIR` says otherwise.
 const RUN_DIR: &str = "/run/tandem";
 
@@ -108,17 +111,18 @@ async fn run() -> ExitCode {
     };
     let after = if matches!(assignment.work, Work::Command(_)) { STANDS } else { Duration::ZERO };
     let living = tokio::spawn(link.clone().live(after, stopping.clone()));
-    let code = match &assignment.work {
-        Work::Command(command) => command::run(command, &assignment, &run_dir, stopping).await,
-        Work::Handler(handler) => handler::run(handler, &link, &assignment, &run_dir, stopping).await,
+    let ended = match &assignment.work {
+        Work::Command(command) => command::run(command, &assignment, &run_dir, stopping.clone()).await,
+        Work::Handler(handler) => handler::run(handler, &link, &assignment, &run_dir, stopping.clone()).await,
         Work::Idle => {
-            let mut stopping = stopping;
+            let mut stopping = stopping.clone();
             drop(stopping.wait_for(|stopping| *stopping).await);
             0
         }
     };
     living.abort();
-    ExitCode::from(code)
+    // Whoever was asked to stop did not end by himself, however well he ended: whoever looks after him may want him again.
+    ExitCode::from(if *stopping.borrow() { EXIT_ASKED } else { ended })
 }
 
 async fn asked_to_stop() {

@@ -38,7 +38,7 @@ pub(crate) use self::reconcile::Memory;
 /// As the database calls them.
 pub(crate) const KIND: &str = "sandbox";
 /// Until somebody else goes on with what is under way: longer than a start or a stop may take.
-const OVERDUE_MS: i64 = 120_000;
+const OVERDUE_MS: i64 = 60_000;
 /// Starts at once: Docker does not get faster with more.
 const STARTS: usize = 8;
 
