@@ -190,6 +190,8 @@ def main():
         for network in docker("network", "ls", "--format", "{{.Name}}", "--filter", "label=aintandem.workspace", check=False).split():
             docker("network", "rm", network, check=False)
             subprocess.run(["nft", "delete", "table", "inet", network.replace("-", "_")], capture_output=True)
+            # A daemon that was killed leaves its bridges, and another with the same addresses would answer there.
+            subprocess.run(["ip", "link", "delete", network.replace("tandem", "tdm")], capture_output=True)
         for process in reversed(processes):
             process.stop()
     shutil.rmtree(HOME, ignore_errors=True)
