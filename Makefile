@@ -43,9 +43,11 @@ bench: ## the project's figures, on brokers of its own: a table, and JSON beside
 	@tools/bench.sh
 	@tools/bench_cluster.sh
 
-chaos: ## the long fault runs: an hour of a cluster under every fault, kill -9, power loss; then fuzz
+chaos: ## the long fault runs: an hour of a cluster under every fault, kill -9, power loss; sandboxes; then fuzz
 	@tools/setup.sh test
+	@$(if $(ARGS),,tools/docker.sh)
 	@$(ENV) cargo nextest run --release --workspace --profile chaos --run-ignored only --no-tests warn $(ARGS)
+	@$(if $(ARGS),,$(ENV) tools/image.sh && cargo build --quiet --release --workspace --bin tandem --bin tandem-control-plane && tools/chaos_sandboxes.py "$$CARGO_TARGET_DIR/release")
 	@$(if $(ARGS),,tools/fuzz.sh)
 
 fuzz: ## bytes that a fuzzer invents, for every decoder; ARGS=SECONDS for each, 60 by default

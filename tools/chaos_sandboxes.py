@@ -23,7 +23,7 @@ BIN = sys.argv[1]
 LIFECYCLES = int(sys.argv[2]) if len(sys.argv) > 2 else 50
 SEED = int(sys.argv[3]) if len(sys.argv) > 3 else int(time.time())
 AT_ONCE = 6
-PAUSE_S = 5.0
+PAUSE_S = 3.0
 HOME = tempfile.mkdtemp(prefix="tandem-chaos-")
 SOCKET = f"unix://{HOME}/docker.sock"
 BROKER_PORT, REST_PORT = 18601, 18600
@@ -246,10 +246,10 @@ def run(daemon, broker, plane):
     answered = set()
 
     def all_answered():
-        page = ask("GET", f"/messages?workspace_id={WORKSPACE}&limit=1000&type=response")
+        page = ask("GET", f"/messages?workspace_id={WORKSPACE}&limit=500&type=response")
         answered.update(message["correlation_id"] for message in page["messages"])
         while page.get("next_cursor"):
-            page = ask("GET", f"/messages?workspace_id={WORKSPACE}&limit=1000&type=response&cursor={page['next_cursor']}")
+            page = ask("GET", f"/messages?workspace_id={WORKSPACE}&limit=500&type=response&cursor={page['next_cursor']}")
             answered.update(message["correlation_id"] for message in page["messages"])
         return sent <= answered
 
