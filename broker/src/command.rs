@@ -23,6 +23,7 @@ pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod register_sandbox;
 pub(crate) mod replay;
+pub(crate) mod report_events;
 pub(crate) mod set_quotas;
 pub(crate) mod tick;
 pub(crate) mod tokens;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     publish::{Publish, Published},
     register_sandbox::{RegisterSandbox, Registered},
     replay::{Replay, Replayed},
+    report_events::{ReportEvents, ReportedEvent},
     set_quotas::SetQuotas,
     tick::{Tick, Ticked},
     tokens::{CreateToken, RevokeToken},
@@ -151,6 +153,7 @@ verbs! {
     SetQuotas = 29 @ 2 -> ();
     CreateToken = 30 @ 2 -> ();
     RevokeToken = 31 @ 2 -> ();
+    ReportEvents = 32 @ 2 -> ();
 }
 
 const PUBLISH: u8 = 1;

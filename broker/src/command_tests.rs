@@ -126,6 +126,14 @@ fn verbs() -> Vec<Verb> {
                 text: Bytes::from_static(b"t"),
             }],
         }),
+        Verb::ReportEvents(ReportEvents {
+            workspace: "w".into(),
+            events: vec![ReportedEvent {
+                kind: crate::machine::events::EventKind::OutOfMemory,
+                sandbox: "s".into(),
+                text: Bytes::from_static(b"t"),
+            }],
+        }),
         Verb::Decide(Decide {
             workspace: "w".into(),
             number: 3,

@@ -171,6 +171,7 @@ impl Machine {
             Verb::RevokeToken(verb) => Outcome::RevokeToken(token::revoke(state, verb)?),
             Verb::KeysUsed(verb) => Outcome::KeysUsed(api_key::used(state, &verb)?),
             Verb::SetQuotas(verb) => Outcome::SetQuotas(workspace::set_quotas(state, &verb)?),
+            Verb::ReportEvents(verb) => Outcome::ReportEvents(events::report(state, verb)?),
             Verb::Note(verb) => Outcome::Note(audit::noted(state, verb)?),
             // It was opened before; what is left of it here asks for nothing.
             Verb::Attributed(_) => Outcome::Attributed(Ok(())),

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! level 1   everything but what follows
-//! level 2   policies, API keys
+//! level 2   policies, API keys, tokens, quotas, what the audit and events are told
 //! ```
 
 use crate::peers::{Refusal, RefusalCode};

@@ -183,6 +183,7 @@ pub const TABLE: &[Rule] = &[
     rule("/aintandem.messaging.v1.DeadLetterService/ListDeadLetters", READ),
     stream("/aintandem.messaging.v1.DeadLetterService/PurgeDeadLetters", ARRANGE),
     stream("/aintandem.messaging.v1.DeadLetterService/RedriveDeadLetters", ARRANGE),
+    rule("/aintandem.messaging.v1.EventService/ReportEvents", ADMIN),
     stream("/aintandem.messaging.v1.EventService/StreamEvents", NOTICE),
     rule("/aintandem.messaging.v1.HistoryService/GetMessage", READ),
     rule("/aintandem.messaging.v1.HistoryService/ListMessages", READ),

@@ -5,7 +5,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use tandem_proto::raw::messaging::v1::{
-    Event, StreamEventsRequest, StreamEventsResponse, event_service_server::EventService,
+    self as raw, Event, ReportEventsRequest, ReportEventsResponse, StreamEventsRequest, StreamEventsResponse,
+    event_service_server::EventService,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -13,8 +14,10 @@ use tonic::{Request, Response, Status};
 use super::{Edge, StreamPlace, time::timestamp};
 use crate::{
     auth::Caller,
+    command::{Outcome, ReportEvents, ReportedEvent, Verb},
     error::RequestError,
-    field, machine,
+    field,
+    machine::{self, events::EventKind},
     query::events::{EventFilter, MAX_EXAMINED},
     rejection::Rejection,
 };
@@ -25,7 +28,11 @@ const MAX_STREAMED: usize = 500;
 /// be left with one so old that it cannot go on from there.
 const TELL_EVERY: u64 = MAX_EXAMINED;
 /// The highest number of a type.
-const MAX_TYPE: i32 = machine::events::EventKind::ApprovalExpired as i32;
+const MAX_TYPE: i32 = *machine::events::REPORTED.end() as i32;
+/// Events in one report.
+const MAX_REPORTED: usize = 100;
+/// Bytes of a reported text.
+const MAX_TEXT_BYTES: usize = 4 << 10;
 
 #[tonic::async_trait]
 impl EventService for Edge {
@@ -64,6 +71,40 @@ impl EventService for Edge {
         });
         Ok(Response::new(pages.boxed()))
     }
+
+    async fn report_events(
+        &self,
+        request: Request<ReportEventsRequest>,
+    ) -> Result<Response<ReportEventsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let ReportEventsRequest { workspace_id, events } = request.into_inner();
+        let workspace = caller.workspace(&workspace_id)?.to_owned();
+        if !(1..=MAX_REPORTED).contains(&events.len()) {
+            let text = format!("there are {} events; 1 to {MAX_REPORTED} are taken", events.len());
+            return Err(Rejection::field("events", text).into());
+        }
+        let events = events.into_iter().enumerate().map(reported).collect::<Result<_, Rejection>>()?;
+        let verb = Verb::ReportEvents(ReportEvents { workspace: workspace.clone(), events });
+        match self.shards.of(&workspace).batcher.call(verb, 0).await? {
+            Outcome::ReportEvents(result) => result?,
+            other => return Err(RequestError::internal(format!("a report came to {other:?}")).into()),
+        }
+        Ok(Response::new(ReportEventsResponse {}))
+    }
+}
+
+fn reported((place, event): (usize, raw::ReportedEvent)) -> Result<ReportedEvent, Rejection> {
+    let at = |name: &str| format!("events[{place}].{name}");
+    let kind = EventKind::reported(event.r#type).ok_or_else(|| {
+        let text = format!("{} is {}, which nobody reports; each must be 14 to {MAX_TYPE}", at("type"), event.r#type);
+        Rejection::field(at("type"), text)
+    })?;
+    let sandbox = field::id(&at("sandbox_id"), &event.sandbox_id)?.to_owned();
+    if event.text.len() > MAX_TEXT_BYTES {
+        let text = format!("{} has {} bytes; at most {MAX_TEXT_BYTES} are taken", at("text"), event.text.len());
+        return Err(Rejection::field(at("text"), text));
+    }
+    Ok(ReportedEvent { kind, sandbox, text: event.text.into() })
 }
 
 /// A stream of events under way.
@@ -117,7 +158,7 @@ impl Watching {
 }
 
 /// A bit for each type; 0 for all.
-fn types(wanted: &[i32]) -> Result<u16, Rejection> {
+fn types(wanted: &[i32]) -> Result<u32, Rejection> {
     wanted.iter().try_fold(0, |types, wanted| match wanted {
         1..=MAX_TYPE => Ok(types | 1 << wanted),
         _ => {

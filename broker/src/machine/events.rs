@@ -5,7 +5,11 @@ use super::{
     keys::{self, EVENTS},
     state::{State, StateError},
 };
-use crate::encoding::{DecodeError, Field, Reader, encoded};
+use crate::{
+    command::{ReportEvents, ReportedEvent},
+    encoding::{DecodeError, Field, Reader, encoded},
+    rejection::Rejection,
+};
 
 /// Events of a workspace that are kept, the newest.
 pub(crate) const MAX_EVENTS: u64 = 100_000;
@@ -27,7 +31,18 @@ pub(crate) enum EventKind {
     ApprovalGranted = 11,
     ApprovalDenied = 12,
     ApprovalExpired = 13,
+    // From here on: reported by who runs sandboxes.
+    OutOfMemory = 14,
+    DiskLimit = 15,
+    ProcessLimit = 16,
+    Restarting = 17,
+    Failed = 18,
+    TimedOut = 19,
+    IdleStopped = 20,
 }
+
+/// The first type that is reported, and the last.
+pub(crate) const REPORTED: std::ops::RangeInclusive<u8> = EventKind::OutOfMemory as u8..=EventKind::IdleStopped as u8;
 
 impl EventKind {
     /// Its name among the metrics.
@@ -46,7 +61,46 @@ impl EventKind {
             Self::ApprovalGranted => "approval_granted",
             Self::ApprovalDenied => "approval_denied",
             Self::ApprovalExpired => "approval_expired",
+            Self::OutOfMemory => "sandbox_out_of_memory",
+            Self::DiskLimit => "sandbox_disk_limit",
+            Self::ProcessLimit => "sandbox_process_limit",
+            Self::Restarting => "sandbox_restarting",
+            Self::Failed => "sandbox_failed",
+            Self::TimedOut => "sandbox_timed_out",
+            Self::IdleStopped => "sandbox_idle_stopped",
         }
+    }
+
+    /// The one that is reported by this number.
+    pub(crate) fn reported(number: i32) -> Option<Self> {
+        let number = u8::try_from(number).ok().filter(|number| REPORTED.contains(number))?;
+        Self::numbered(number)
+    }
+
+    fn numbered(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::SandboxRegistered,
+            2 => Self::SandboxOffline,
+            3 => Self::SandboxOnline,
+            4 => Self::SandboxGone,
+            5 => Self::DeadLettered,
+            6 => Self::Expired,
+            7 => Self::Looped,
+            8 => Self::InboxFull,
+            9 => Self::InboxTrimmed,
+            10 => Self::ApprovalRequested,
+            11 => Self::ApprovalGranted,
+            12 => Self::ApprovalDenied,
+            13 => Self::ApprovalExpired,
+            14 => Self::OutOfMemory,
+            15 => Self::DiskLimit,
+            16 => Self::ProcessLimit,
+            17 => Self::Restarting,
+            18 => Self::Failed,
+            19 => Self::TimedOut,
+            20 => Self::IdleStopped,
+            _ => return None,
+        })
     }
 
     /// Whether it is about an approval, by its number.
@@ -61,22 +115,8 @@ impl Field for EventKind {
     }
 
     fn get(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(match reader.u8()? {
-            1 => Self::SandboxRegistered,
-            2 => Self::SandboxOffline,
-            3 => Self::SandboxOnline,
-            4 => Self::SandboxGone,
-            5 => Self::DeadLettered,
-            6 => Self::Expired,
-            7 => Self::Looped,
-            8 => Self::InboxFull,
-            9 => Self::InboxTrimmed,
-            10 => Self::ApprovalRequested,
-            11 => Self::ApprovalGranted,
-            12 => Self::ApprovalDenied,
-            13 => Self::ApprovalExpired,
-            value => return Err(DecodeError::Unknown { what: "event kind", value }),
-        })
+        let number = reader.u8()?;
+        Self::numbered(number).ok_or(DecodeError::Unknown { what: "event kind", value: number })
     }
 }
 
@@ -95,6 +135,18 @@ encoded! {
         /// UTF-8.
         pub(crate) text: bytes::Bytes,
     }
+}
+
+/// What who runs sandboxes has seen.
+pub(super) fn report(state: &mut State, verb: ReportEvents) -> Result<Result<(), Rejection>, StateError> {
+    let Some(workspace) = state.workspace(&verb.workspace)? else {
+        return Ok(Err(Rejection::unknown_workspace(&verb.workspace)));
+    };
+    let workspace = workspace.number;
+    for ReportedEvent { kind, sandbox, text } in verb.events {
+        raise(state, workspace, kind, &sandbox, (0, 1), text)?;
+    }
+    Ok(Ok(()))
 }
 
 /// Writes an event. The oldest ones make room for it.

@@ -26,7 +26,7 @@ const MAX_PAGE_BYTES: usize = 2 << 20;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventFilter {
     /// A bit for each type, by its number in the contract; 0 for all.
-    pub(crate) types: u16,
+    pub(crate) types: u32,
     /// The name of the sandbox they are about; empty for all.
     pub(crate) sandbox: String,
 }
@@ -120,7 +120,7 @@ impl Collector<'_> {
 
 impl EventFilter {
     fn matches(&self, event: &Event) -> bool {
-        (self.types == 0 || self.types & (1 << event.kind as u16) != 0)
+        (self.types == 0 || self.types & (1 << event.kind as u32) != 0)
             && (self.sandbox.is_empty() || self.sandbox == event.sandbox)
     }
 }

@@ -10,8 +10,8 @@ use tonic::{
 
 use crate::{
     Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, KnownCaller,
-    Policies, Publisher, Registry, ServerInfo, Settings, SubscribeOptions, Subscription, Token, Tokens, Topics,
-    Workspaces, leaders::Leaders, server,
+    Policies, Publisher, Registry, ReportedEvent, ServerInfo, Settings, SubscribeOptions, Subscription, Token, Tokens,
+    Topics, Workspaces, events, leaders::Leaders, server,
 };
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
@@ -120,6 +120,21 @@ impl Client {
     /// [`Error::Refused`] when the workspace is unknown; with `EVENT_GAP` when the cursor is older than what is kept.
     pub async fn events(&self, workspace_id: impl Into<String>, query: EventQuery) -> Result<EventStream, Error> {
         EventStream::open(self.clone(), workspace_id.into(), query).await
+    }
+
+    /// Tells the broker what happened to sandboxes that only their runner sees, of types from [`EventType::SandboxOutOfMemory`] on:
+    /// 1 to 100 events at once, all or none, each with a text of up to 4 KiB.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the workspace is unknown, a type is none of these, or the caller is no admin.
+    ///
+    /// [`EventType::SandboxOutOfMemory`]: crate::EventType::SandboxOutOfMemory
+    pub async fn report_events(
+        &self,
+        workspace_id: impl Into<String>,
+        events: Vec<ReportedEvent>,
+    ) -> Result<(), Error> {
+        events::report(self, workspace_id.into(), events).await
     }
 
     /// The log of a workspace.

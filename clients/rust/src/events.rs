@@ -4,7 +4,8 @@ use std::fmt;
 
 use futures_util::Stream;
 use tandem_proto::messaging::v1::{
-    StreamEventsRequest, StreamEventsResponse, event_service_client::EventServiceClient,
+    ReportEventsRequest, ReportedEvent, StreamEventsRequest, StreamEventsResponse,
+    event_service_client::EventServiceClient,
 };
 use tonic::{Status, Streaming};
 
@@ -28,6 +29,12 @@ impl Default for EventQuery {
     fn default() -> Self {
         Self { from_event: 0, types: Vec::new(), sandbox_id: None, follow: true }
     }
+}
+
+pub(crate) async fn report(client: &Client, workspace_id: String, events: Vec<ReportedEvent>) -> Result<(), Error> {
+    let request = client.request(ReportEventsRequest { workspace_id, events });
+    let answer = EventServiceClient::new(client.channel()).report_events(request).await;
+    answer.map(drop).map_err(|status| client.error(&status))
 }
 
 /// Events in the order in which they happened. When the broker is unavailable the stream goes on by itself from its cursor,

@@ -89,7 +89,7 @@ pub use tandem_proto::{
     messaging::v1::{
         AckMode, AttemptError, CapabilityDestination, DeadLetter, DeadLetterReason, Destination, Event, EventType,
         FailedAttempt, Follow, Message, MessageType, ProducerPosition, PurgeDeadLettersResponse as PurgeProgress,
-        RedriveDeadLettersResponse as RedriveProgress, Topic, destination,
+        RedriveDeadLettersResponse as RedriveProgress, ReportedEvent, Topic, destination,
     },
     policy::v1::Policy,
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},

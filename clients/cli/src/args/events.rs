@@ -55,6 +55,20 @@ pub enum EventName {
     ApprovalDenied,
     /// Nobody decided in time
     ApprovalExpired,
+    /// A process in it was killed: it has no more memory
+    SandboxOutOfMemory,
+    /// It was stopped: it has written more than it may
+    SandboxDiskLimit,
+    /// It has as many processes as it may
+    SandboxProcessLimit,
+    /// It ended by itself, and is started again
+    SandboxRestarting,
+    /// It ended by itself, and is not started again
+    SandboxFailed,
+    /// It was stopped: its time was over
+    SandboxTimedOut,
+    /// It was stopped: it had nothing to do
+    SandboxIdleStopped,
 }
 
 impl From<EventName> for EventType {
@@ -73,6 +87,13 @@ impl From<EventName> for EventType {
             EventName::ApprovalGranted => Self::ApprovalGranted,
             EventName::ApprovalDenied => Self::ApprovalDenied,
             EventName::ApprovalExpired => Self::ApprovalExpired,
+            EventName::SandboxOutOfMemory => Self::SandboxOutOfMemory,
+            EventName::SandboxDiskLimit => Self::SandboxDiskLimit,
+            EventName::SandboxProcessLimit => Self::SandboxProcessLimit,
+            EventName::SandboxRestarting => Self::SandboxRestarting,
+            EventName::SandboxFailed => Self::SandboxFailed,
+            EventName::SandboxTimedOut => Self::SandboxTimedOut,
+            EventName::SandboxIdleStopped => Self::SandboxIdleStopped,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use tandem_client::{
     Client, Code, Event, EventQuery, EventStream, EventType, InboxLimits, Liveness, Message, MessageBuilder, Nack,
-    RetryPolicy, Sandbox, Settings, WorkspaceSettings, to_sandbox,
+    ReportedEvent, RetryPolicy, Sandbox, Settings, WorkspaceSettings, to_sandbox,
 };
 use tandem_tests::{Refused, Relay, direct};
 
@@ -32,6 +32,47 @@ fn summary(event: &Event) -> (EventType, &str, u64, u64) {
 
 fn brief(from: &str, to: &str) -> MessageBuilder {
     MessageBuilder::notification(from, to_sandbox(to), "brief").ttl(Duration::from_secs(1))
+}
+
+#[tokio::test]
+async fn who_runs_sandboxes_reports_what_he_sees_and_nothing_else() {
+    let stage = Stage::with(&["alice"]).await;
+    let mut live = stage.client.events(WORKSPACE, EventQuery::default()).await.unwrap();
+    let seen = |kind: EventType, sandbox: &str, text: &str| ReportedEvent {
+        r#type: kind.into(),
+        sandbox_id: sandbox.to_owned(),
+        text: text.to_owned(),
+    };
+    let fine = seen(EventType::SandboxOutOfMemory, "alice", "64 MiB");
+    // One that nobody has registered is told of, too.
+    let other = seen(EventType::SandboxIdleStopped, "zoe", "");
+    stage.client.report_events(WORKSPACE, vec![fine.clone(), other]).await.unwrap();
+    let event = next(&mut live).await;
+    assert_eq!(summary(&event), (EventType::SandboxOutOfMemory, "alice", 0, 1));
+    assert_eq!(event.text, "64 MiB");
+    assert_eq!(summary(&next(&mut live).await), (EventType::SandboxIdleStopped, "zoe", 0, 1));
+    let wanted = EventQuery { types: vec![EventType::SandboxIdleStopped], ..follow(1) };
+    let mut idle = stage.client.events(WORKSPACE, wanted).await.unwrap();
+    assert_eq!(next(&mut idle).await.sandbox_id, "zoe");
+
+    let wrong = [
+        (seen(EventType::MessageDeadLettered, "alice", "made up"), "events[1].type"),
+        (seen(EventType::Unspecified, "alice", ""), "events[1].type"),
+        (ReportedEvent { r#type: 4_000, ..fine.clone() }, "events[1].type"),
+        (seen(EventType::SandboxFailed, "", ""), "events[1].sandbox_id"),
+        (seen(EventType::SandboxFailed, "alice", &"x".repeat(5_000)), "events[1].text"),
+    ];
+    for (event, field) in wrong {
+        let refused = stage.client.report_events(WORKSPACE, vec![fine.clone(), event]).await.unwrap_err();
+        Refused::from(refused).at(field);
+    }
+    for many in [Vec::new(), vec![fine.clone(); 101]] {
+        let refused = stage.client.report_events(WORKSPACE, many).await.unwrap_err();
+        Refused::from(refused).at("events");
+    }
+    let nowhere = stage.client.report_events("nowhere", vec![fine]).await.unwrap_err();
+    assert_eq!(nowhere.reason(), "UNKNOWN_WORKSPACE");
+    assert_eq!(live.cursor(), since(&stage, 1).await.last().unwrap().event_id + 1, "of what was refused nothing stays");
 }
 
 #[tokio::test]

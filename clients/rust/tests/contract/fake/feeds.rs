@@ -4,8 +4,9 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use tandem_proto::messaging::v1::{
     GetMessageRequest, GetMessageResponse, ListMessagesRequest, ListMessagesResponse, ReplayMessagesRequest,
-    ReplayMessagesResponse, StreamEventsRequest, StreamEventsResponse, StreamMessagesRequest, StreamMessagesResponse,
-    event_service_server::EventService, history_service_server::HistoryService,
+    ReplayMessagesResponse, ReportEventsRequest, ReportEventsResponse, StreamEventsRequest, StreamEventsResponse,
+    StreamMessagesRequest, StreamMessagesResponse, event_service_server::EventService,
+    history_service_server::HistoryService,
 };
 use tokio_stream::{self as streams, StreamExt as _};
 use tonic::{Request, Response, Status};
@@ -82,5 +83,9 @@ impl EventService for Service {
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         self.0.feeds.event_streams.lock().unwrap().push(request.into_inner());
         play(&self.0.feeds.events)
+    }
+
+    async fn report_events(&self, _: Request<ReportEventsRequest>) -> Result<Response<ReportEventsResponse>, Status> {
+        Err(Status::unimplemented("nothing here runs sandboxes"))
     }
 }
