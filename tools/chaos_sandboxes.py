@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Lifecycles of sandboxes while everything around them is killed: containers, control plane, broker and Docker daemon, in turn.
+"""Lifecycles of sandboxes while everything around them is killed: containers, control plane, a node of the broker that leads, and
+the Docker daemon, in turn. The broker has three nodes, and a pool of containers waits for sandboxes.
 
 At the end what is wanted and what is must agree, nothing may run for nobody, and every message that was accepted must have been
 handled. The Docker daemon is one of its own, so that nobody else's containers die with it; it takes root.
@@ -9,6 +10,7 @@ Usage: chaos_sandboxes.py FOLDER_OF_BINARIES [LIFECYCLES [SEED]]    (default: 50
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +28,10 @@ AT_ONCE = 6
 PAUSE_S = 3.0
 HOME = tempfile.mkdtemp(prefix="tandem-chaos-")
 SOCKET = f"unix://{HOME}/docker.sock"
-BROKER_PORT, REST_PORT = 18601, 18600
+NODES = (1, 2, 3)
+PEER_PORT, BROKER_PORT, REST_PORT = 18610, 18600, 18650
+SERVER = f"http://127.0.0.1:{BROKER_PORT + 1}"
+POOL = 2
 WORKSPACE = "chaos"
 ECHO = 'import json,sys; m=json.load(sys.stdin); print(json.dumps({"echo": m["content"]}))'
 chance = random.Random(SEED)
@@ -49,10 +54,16 @@ class Process:
     def __init__(self, name, command, ready):
         self.name, self.command, self.ready, self.child = name, command, ready, None
 
-    def start(self):
+    def begin(self):
         out = open(f"{HOME}/{self.name}.log", "a")
         self.child = subprocess.Popen(self.command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def wait(self):
         until(f"{self.name} answers", self.ready, 60)
+
+    def start(self):
+        self.begin()
+        self.wait()
 
     def kill(self):
         self.child.send_signal(signal.SIGKILL)
@@ -73,7 +84,7 @@ def until(what, holds, seconds):
         try:
             if holds():
                 return
-        except (OSError, RuntimeError, ValueError):
+        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
             pass
         time.sleep(0.1)
     raise RuntimeError(f"in {seconds} s it has not come true: {what}")
@@ -154,6 +165,33 @@ def live(number, wanted, sent):
         wanted[name] = "running"
 
 
+def url(number):
+    return f"http://127.0.0.1:{BROKER_PORT + number}"
+
+
+def tandem(server, *arguments):
+    return subprocess.run([f"{BIN}/tandem", "--server", server, "--json", *arguments], capture_output=True, text=True, timeout=20)
+
+
+def node(number):
+    members = ",".join(f"n{one}=127.0.0.1:{PEER_PORT + one}" for one in NODES)
+    command = [f"{BIN}/tandem-broker", "--node-id", str(number), "--cluster", members, "--cluster-secret-file", f"{HOME}/secret",
+               "--config", f"{HOME}/broker.toml", "--listen", f"127.0.0.1:{BROKER_PORT + number}",
+               "--metrics-listen", f"127.0.0.1:{BROKER_PORT + 20 + number}", "--data-dir", f"{HOME}/broker-{number}"]
+    return Process(f"broker-{number}", command, lambda: tandem(url(number), "info").returncode == 0)
+
+
+def leading(nodes):
+    """A node that leads something, or any."""
+    for number in NODES:
+        status = tandem(url(number), "cluster", "status")
+        if status.returncode == 0:
+            leaders = re.findall(r'"leader": *(?:"n)?(\d+)', status.stdout)
+            if leaders:
+                return nodes[int(chance.choice(leaders)) - 1]
+    return chance.choice(nodes)
+
+
 def kill_container():
     running = docker("ps", "-q", "--filter", "label=aintandem.sandbox").split()
     if running:
@@ -167,23 +205,28 @@ def main():
     daemon_command = ["dockerd", "-H", SOCKET, "--containerd", f"{HOME}/containerd.sock", "--data-root", f"{HOME}/docker", "--exec-root", f"{HOME}/exec",
                       "--pidfile", f"{HOME}/docker.pid", "--bridge", "none"]
     daemon = Process("dockerd", daemon_command, lambda: docker("version"))
-    broker = Process("broker", [f"{BIN}/tandem", "dev", "--no-control-plane", "--port", str(BROKER_PORT), "--metrics-port", "0",
-                                "--data-dir", f"{HOME}/broker"],
-                     lambda: subprocess.run([f"{BIN}/tandem", "--server", f"http://127.0.0.1:{BROKER_PORT}", "info"],
-                                            capture_output=True).returncode == 0)
+    with open(f"{HOME}/secret", "w") as file:
+        file.write("the secret of this cluster")
+    with open(f"{HOME}/broker.toml", "w") as file:
+        file.write("[auth]\nopen = true\n")
+    nodes = [node(number) for number in NODES]
     with open(f"{HOME}/config.toml", "w") as file:
-        file.write(f'listen = "127.0.0.1:{REST_PORT}"\n[broker]\nendpoints = ["http://127.0.0.1:{BROKER_PORT}"]\n'
+        file.write(f'listen = "127.0.0.1:{REST_PORT}"\n[broker]\nendpoints = {json.dumps([url(number) for number in NODES])}\n'
                    f'[database]\nurl = "sqlite:{HOME}/control-plane.db"\n'
-                   f'[sandboxes]\ndocker_host = "{SOCKET}"\nsubnets = "10.222.0.0/16"\n')
+                   f'[sandboxes]\ndocker_host = "{SOCKET}"\nsubnets = "10.222.0.0/16"\n'
+                   f'warm_pool = {{ "aintandem/sandbox:latest" = {POOL} }}\n')
     plane = Process("control-plane", [f"{BIN}/tandem-control-plane", "--config", f"{HOME}/config.toml"],
                     lambda: urllib.request.urlopen(f"http://127.0.0.1:{REST_PORT}/ready", timeout=2).status == 200)
-    processes = [containerd, daemon, broker, plane]
+    processes = [containerd, daemon, *nodes, plane]
     try:
+        # Three make a cluster together: none answers before the others are there.
         for process in processes:
-            process.start()
+            process.begin()
+        for process in processes:
+            process.wait()
         save = subprocess.Popen(["docker", "save", "aintandem/sandbox:latest"], stdout=subprocess.PIPE)
         subprocess.run(["docker", "-H", SOCKET, "load", "-q"], stdin=save.stdout, check=True, stdout=subprocess.DEVNULL)
-        run(daemon, broker, plane)
+        run(daemon, nodes, plane)
     finally:
         for identity in docker("ps", "-aq", check=False).split():
             docker("rm", "-fv", identity, check=False)
@@ -197,10 +240,9 @@ def main():
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-def run(daemon, broker, plane):
+def run(daemon, nodes, plane):
     insist("POST", "/workspaces", {"id": WORKSPACE, "name": WORKSPACE})
-    register = [f"{BIN}/tandem", "--server", f"http://127.0.0.1:{BROKER_PORT}", "--workspace", WORKSPACE, "sandbox", "register", "asker"]
-    subprocess.run(register, check=True, stdout=subprocess.DEVNULL)
+    until("the asker is registered", lambda: tandem(SERVER, "--workspace", WORKSPACE, "sandbox", "register", "asker").returncode == 0, 20)
     wanted, sent, failures, numbers = {}, set(), [], iter(range(LIFECYCLES))
     turn = threading.Lock()
 
@@ -218,8 +260,8 @@ def run(daemon, broker, plane):
     workers = [threading.Thread(target=work) for _ in range(AT_ONCE)]
     for worker in workers:
         worker.start()
-    counts = dict.fromkeys(["container", "control plane", "broker", "dockerd"], 0)
-    faults = [("container", kill_container), ("control plane", plane), ("broker", broker), ("dockerd", daemon)]
+    counts = dict.fromkeys(["container", "control plane", "leading node", "dockerd"], 0)
+    faults = [("container", kill_container), ("control plane", plane), ("leading node", None), ("dockerd", daemon)]
     while any(worker.is_alive() for worker in workers):
         for name, fault in faults:
             time.sleep(PAUSE_S)
@@ -227,6 +269,7 @@ def run(daemon, broker, plane):
                 break
             log(f"kill -9: {name}; {len(wanted)} of {LIFECYCLES} lives lived")
             counts[name] += 1
+            fault = fault or leading(nodes)
             if isinstance(fault, Process):
                 fault.kill()
                 fault.start()
@@ -238,11 +281,23 @@ def run(daemon, broker, plane):
     until("all run that shall", lambda: all(one["state"] == "running" for one in sandboxes().values()), 180)
     there = sandboxes()
     assert set(there) == {name for name, state in wanted.items() if state}, (set(there), wanted)
-    labels = docker("ps", "-a", "--filter", "label=aintandem.sandbox", "--format", '{{.Label "aintandem.sandbox"}} {{.State}}')
-    actual = dict(line.split() for line in labels.splitlines())
-    assert actual == {one["id"]: "running" for one in there.values()}, (actual, there.keys())
-    volumes = set(docker("volume", "ls", "-q").split())
-    assert volumes == {f"tandem-{one['id']}" for one in there.values()}, f"volumes of nobody: {volumes}"
+    ids = {one["id"] for one in there.values()}
+
+    def agrees():
+        """As many as are wanted run, and beside them the pool does: in no network."""
+        shown = docker("ps", "-a", "--filter", "label=aintandem.sandbox", "--format", '{{.Label "aintandem.sandbox"}} {{.State}} {{.Networks}}')
+        actual = [line.split() for line in shown.splitlines()]
+        waiting = {line[0] for line in actual if len(line) == 2}
+        volumes = {volume.removeprefix("tandem-") for volume in docker("volume", "ls", "-q").split()}
+        seen.update(actual=actual, volumes=volumes)
+        return (all(line[1] == "running" for line in actual) and {line[0] for line in actual} - waiting == ids
+                and len(waiting) == POOL and volumes == ids | waiting)
+
+    seen = {}
+    try:
+        until("what is agrees with what is wanted", agrees, 60)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}: {seen}, wanted: {ids}") from None
     answered = set()
 
     def all_answered():

@@ -28,6 +28,7 @@ use crate::{
         workspaces::Workspaces,
     },
     store::{Store, StoreError},
+    tls::Tls,
 };
 
 /// How long requests have to end.
@@ -141,7 +142,8 @@ impl ControlPlane {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let broker = Client::with_settings(config.client())?;
-        let secrets = secrets(&config)?;
+        let (secrets, tls) = (secrets(&config)?, Tls::new(&config.tls)?);
+        let is_plain = tls.is_none();
         let store = Store::open(&config.database.url, config.database.connections).await?;
         let listen = |error| StartError::Listen { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -179,11 +181,11 @@ impl ControlPlane {
         let alerting = alerting(&config, (&store, secrets), (&broker, &metrics), &stopped)?;
         let reconciler = Reconciler::new(store.clone(), (workspaces, sandboxes), broker, metrics);
         let reconciling = tokio::spawn(reconciler.run(stopped.clone()));
-        let serving = serve(listener, router, config.limits.clone(), (tasks.clone(), stopped));
+        let serving = serve((listener, tls), router, config.limits.clone(), (tasks.clone(), stopped));
         let serving = tokio::spawn(serving);
         tracing::info!(%address, database = store.engine(), "ready");
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "this service speaks no TLS: tokens and content can be read on the way to it");
+        if is_plain && !address.ip().is_loopback() {
+            tracing::warn!(%address, "this service speaks no TLS here: tokens and content can be read on the way to it");
         }
         Ok(Self { address, stopping, running: [serving, reconciling, alerting], tasks, store })
     }

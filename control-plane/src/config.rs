@@ -1,6 +1,6 @@
 //! What an operator can set: read once, from a TOML file, the environment and flags.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tandem_client::{Settings, Token};
@@ -11,7 +11,9 @@ use tandem_client::{Settings, Token};
 pub struct Config {
     /// Address of the REST service. Default `127.0.0.1:8000`. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Listen beyond loopback although this service speaks no TLS: something in front of it does. Default false.
+    /// TLS on that address.
+    pub tls: TlsConfig,
+    /// Listen beyond loopback without TLS: something in front of this service speaks it. Default false.
     pub allow_plaintext: bool,
     /// The broker that it stands before.
     pub broker: BrokerConfig,
@@ -31,6 +33,24 @@ pub struct Config {
     pub deletion_grace_s: u64,
     /// Log filter, such as `info` or `tandem_control_plane=debug,warn`. Default `info`.
     pub log: String,
+}
+
+/// TLS on the address of the REST service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate that clients are shown, as PEM, with those in between. With this and the next one TLS 1.3 is spoken, and
+    /// nothing else. Read again when it changes. Empty: plain HTTP. Default empty.
+    pub cert_file: PathBuf,
+    /// The private key of that certificate, as PEM. Default empty.
+    pub key_file: PathBuf,
+}
+
+impl TlsConfig {
+    /// Whether TLS is spoken.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.cert_file.as_os_str().is_empty()
+    }
 }
 
 /// The broker, and who the control plane is there.
@@ -82,6 +102,9 @@ pub struct SandboxConfig {
     pub relay_port: u16,
     /// Sandboxes of all workspaces together. Default 500.
     pub max_sandboxes: usize,
+    /// Containers that wait for sandboxes, by image: 0 to 64 each. A sandbox that gets one of them starts in a third of the time.
+    /// Default none.
+    pub warm_pool: BTreeMap<String, u32>,
 }
 
 impl SandboxConfig {
@@ -104,6 +127,7 @@ impl Default for SandboxConfig {
             subnets: "10.213.0.0/16".to_owned(),
             relay_port: 7700,
             max_sandboxes: 500,
+            warm_pool: BTreeMap::new(),
         }
     }
 }
@@ -172,6 +196,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            tls: TlsConfig::default(),
             allow_plaintext: false,
             broker: BrokerConfig::default(),
             database: DatabaseConfig::default(),
@@ -254,12 +279,20 @@ impl Config {
         let check = |key, value: String, holds: bool, expected| {
             if holds { Ok(()) } else { Err(ConfigError::Value { key, value, expected }) }
         };
-        let (limits, plain) = (&self.limits, self.listen.ip().is_loopback() || self.allow_plaintext);
+        let limits = &self.limits;
+        let may_be_plain = self.tls.is_on() || self.listen.ip().is_loopback() || self.allow_plaintext;
         check(
             "listen",
             self.listen.to_string(),
-            plain,
-            "on loopback; or set allow_plaintext, with TLS in front of it",
+            may_be_plain,
+            "on loopback; or set tls.cert_file and tls.key_file, or allow_plaintext where something in front of it speaks TLS",
+        )?;
+        let has_key = !self.tls.key_file.as_os_str().is_empty();
+        check(
+            "tls.key_file",
+            if has_key { "set" } else { "empty" }.to_owned(),
+            has_key == self.tls.is_on(),
+            "set with tls.cert_file, and not without it",
         )?;
         check("broker.endpoints", "empty".to_owned(), !self.broker.endpoints.is_empty(), "one or more URLs")?;
         let connections = self.database.connections;
@@ -268,6 +301,9 @@ impl Config {
         check("sandboxes.subnets", subnets.clone(), self.sandboxes.pool().is_some(), "such as 10.213.0.0/16")?;
         let sandboxes = self.sandboxes.max_sandboxes;
         check("sandboxes.max_sandboxes", sandboxes.to_string(), (1..=10_000).contains(&sandboxes), "1 to 10,000")?;
+        for (image, most) in &self.sandboxes.warm_pool {
+            check("sandboxes.warm_pool", format!("{most} of {image:?}"), *most <= 64, "0 to 64 of each image")?;
+        }
         check("sandboxes.relay_port", "0".to_owned(), self.sandboxes.relay_port > 0, "1 to 65,535")?;
         let body = limits.max_body_bytes;
         check("limits.max_body_bytes", body.to_string(), (1_024..=64 << 20).contains(&body), "1 KiB to 64 MiB")?;
@@ -329,6 +365,14 @@ mod tests {
     fn what_cannot_be_is_named() {
         let anywhere = Config { listen: SocketAddr::from(([0, 0, 0, 0], 8000)), ..Config::default() };
         assert!(anywhere.validate().unwrap_err().to_string().contains("listen"));
+        let tls = TlsConfig { cert_file: PathBuf::from("c"), key_file: PathBuf::from("k") };
+        Config { tls: tls.clone(), ..anywhere.clone() }.validate().unwrap();
+        for half in
+            [TlsConfig { key_file: PathBuf::new(), ..tls.clone() }, TlsConfig { cert_file: PathBuf::new(), ..tls }]
+        {
+            let refused = Config { tls: half, ..Config::default() }.validate().unwrap_err();
+            assert!(refused.to_string().contains("tls.key_file"), "{refused}");
+        }
         Config { allow_plaintext: true, ..anywhere }.validate().unwrap();
         let slow = Limits { request_timeout_ms: 60_000, ..Limits::default() };
         assert!(Config { limits: slow, ..Config::default() }.validate().is_err());

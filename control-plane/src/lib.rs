@@ -28,10 +28,12 @@ mod sandbox;
 mod secrets;
 mod service;
 mod store;
+mod tls;
 
 pub use app::{ControlPlane, StartError};
 pub use config::{
     AlertsConfig, BrokerConfig, Config, ConfigError, CorsConfig, DatabaseConfig, Limits, SandboxConfig, SecretsConfig,
+    TlsConfig,
 };
 pub use error::error_codes;
 pub use store::StoreError;

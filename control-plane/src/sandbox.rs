@@ -28,8 +28,8 @@ pub(crate) trait SandboxRuntime: Send + Sync + 'static {
     /// What the machine has.
     fn host(&self) -> Answer<'_, Host>;
 
-    /// Whether an image is there; nothing is pulled.
-    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool>;
+    /// What the name of an image stands for; None: it is not there, and nothing is pulled.
+    fn image_id<'a>(&'a self, image: &'a str) -> Answer<'a, Option<String>>;
 
     /// Puts up the walls of a network and then the network, or changes its walls to what they are to be.
     ///
@@ -45,6 +45,15 @@ pub(crate) trait SandboxRuntime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::NoImage`].
     fn create<'a>(&'a self, container: &'a Container) -> Answer<'a, ()>;
+
+    /// Makes and starts a container that waits for its assignment in no network, with no name and of no workspace. Once [`create`] is
+    /// asked for one with the same id, image, disk and temporary memory, it becomes that one while it runs, if it can.
+    ///
+    /// [`create`]: SandboxRuntime::create
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoImage`].
+    fn warm_up<'a>(&'a self, container: &'a Container) -> Answer<'a, ()>;
 
     /// Starts a container and gives it its assignment: one line, which holds secrets and stands nowhere.
     ///

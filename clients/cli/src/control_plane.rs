@@ -1,6 +1,6 @@
 //! The control plane, as this command speaks to it: JSON over HTTP.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -9,6 +9,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 use serde_json::Value;
 
@@ -40,6 +44,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// TLS with those whose certificates this authority has signed.
+fn trusting(file: &Path) -> Result<ClientConfig, Failure> {
+    let wrong = |error: &dyn fmt::Display| {
+        Failure::usage(format!("--ca-file {} holds no certificates as PEM ({error})", file.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
+        roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"it is empty"));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// A control plane. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ControlPlane {
@@ -63,12 +85,14 @@ impl ControlPlane {
             }
             None => None,
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("no certificates: {error}")))?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match &context.settings.tls_ca_file {
+            Some(file) => builder.with_tls_config(trusting(file)?),
+            None => builder
+                .with_native_roots()
+                .map_err(|error| Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("no certificates: {error}")))?,
+        };
+        let connector = builder.https_or_http().enable_http1().build();
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), url, token })
     }
 

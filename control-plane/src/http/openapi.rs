@@ -3,7 +3,7 @@
 use utoipa::{
     OpenApi,
     openapi::{
-        self,
+        self, Object, RefOr, Schema,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -17,6 +17,7 @@ use utoipa::{
     ),
     tags(
         (name = "workspaces", description = "The tenants: isolation, quotas and retention end at their edge."),
+        (name = "sandboxes", description = "Containers in which agents run."),
         (name = "messages", description = "What is said, and the log of it."),
         (name = "agents", description = "Who is there, and can do what."),
         (name = "policies", description = "Who may say what to whom."),
@@ -52,6 +53,34 @@ impl utoipa::Modify for Secured {
 /// The description before the operations.
 pub(crate) fn base() -> openapi::OpenApi {
     Base::openapi()
+}
+
+/// Makes one object of each that is described as several at once, of which each refuses the fields of the others. Whether it
+/// has more fields than are described is as its last part says, which is its own.
+pub(crate) fn whole(mut description: openapi::OpenApi) -> openapi::OpenApi {
+    let Some(components) = description.components.as_mut() else { return description };
+    let known = components.schemas.clone();
+    for schema in components.schemas.values_mut() {
+        let RefOr::T(Schema::AllOf(all)) = schema else { continue };
+        let parts = all.items.iter().filter_map(|part| match part {
+            RefOr::T(part) => Some(part),
+            RefOr::Ref(place) => match known.get(place.ref_location.rsplit('/').next()?) {
+                Some(RefOr::T(part)) => Some(part),
+                _ => None,
+            },
+        });
+        let mut whole = Object::new();
+        whole.description.clone_from(&all.description);
+        for part in parts {
+            let Schema::Object(part) = part else { continue };
+            let part = part.clone();
+            whole.properties.extend(part.properties);
+            whole.required.extend(part.required);
+            whole.additional_properties = part.additional_properties;
+        }
+        *schema = RefOr::T(Schema::Object(whole));
+    }
+    description
 }
 
 /// The operations of a path.

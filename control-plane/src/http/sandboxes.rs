@@ -29,6 +29,7 @@ use crate::{
 
 /// A sandbox that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "describes a body that is read field by field, so that errors name the place")]
 pub(crate) struct CreateSandbox {
     /// The workspace that it is in.

@@ -9,19 +9,20 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
+use crate::{config::Limits, tls::Tls};
 
 /// After a connection that could not be taken.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop. What is under way then is in `tasks`, and ends with its answer.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Arc<Tls>>),
     router: Router,
     limits: Limits,
     (tasks, mut stopping): (TaskTracker, watch::Receiver<bool>),
@@ -41,8 +42,18 @@ pub(crate) async fn serve(
         };
         match accepted {
             Some((place, Ok((stream, _)))) => {
-                let one = connection(stream, router.clone(), idle, stopping.clone(), place);
-                tasks.spawn(one);
+                // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement.
+                stream.set_nodelay(true).ok();
+                let (router, stopping) = (router.clone(), stopping.clone());
+                match tls.clone() {
+                    None => tasks.spawn(connection(stream, router, idle, stopping, place)),
+                    Some(tls) => tasks.spawn(async move {
+                        match tls.shake_hands(stream).await {
+                            Ok(stream) => connection(stream, router, idle, stopping, place).await,
+                            Err(error) => tracing::debug!(%error, "a client and this service do not agree on TLS"),
+                        }
+                    }),
+                };
             }
             Some((_, Err(error))) => {
                 tracing::warn!(%error, "a connection could not be taken");
@@ -54,14 +65,12 @@ pub(crate) async fn serve(
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     idle: Duration,
     mut stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 ) {
-    // Without it a small answer waits up to 40 ms for the peer's delayed acknowledgement.
-    stream.set_nodelay(true).ok();
     let mut served = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -3,13 +3,16 @@
 mod container;
 mod network;
 mod streams;
+mod warm;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bollard::{
     container::AttachContainerResults,
     errors::Error,
-    models::{ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, VolumeCreateRequest},
+    models::{
+        ContainerCreateBody, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, VolumeCreateRequest,
+    },
     query_parameters::{
         AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
         ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder, StartContainerOptions,
@@ -17,6 +20,8 @@ use bollard::{
     },
 };
 use tokio::{io::AsyncWriteExt as _, sync::OnceCell};
+
+use crate::clock;
 
 use super::{
     Answer, Container, Doing, Exec, Executed, Happening, Host, LogLine, LogQuery, Network, RuntimeError,
@@ -33,6 +38,9 @@ const SPEC: &str = "aintandem.spec";
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the walls of a network may take.
 const WALLS: Duration = Duration::from_secs(30);
+
+/// How old a container is that puts up walls when nobody waits for it any more.
+const LEFT_BEHIND_S: i64 = 120;
 
 /// A Docker daemon. Cheap to clone.
 #[derive(Clone)]
@@ -77,8 +85,9 @@ impl Docker {
         let known = self.api().await?.inspect_container(&name, None::<InspectContainerOptions>).await;
         match known {
             Ok(known) => {
-                let labels = known.config.and_then(|config| config.labels).unwrap_or_default();
-                if labels.get(SPEC) == Some(&container::spec(container)) {
+                let labels = known.config.as_ref().and_then(|config| config.labels.as_ref());
+                let spec = labels.and_then(|labels| labels.get(SPEC));
+                if spec == Some(&container::spec(container)) || self.dress(&known, container).await? {
                     return Ok(());
                 }
                 self.unmake(&container.id, false).await?;
@@ -87,13 +96,17 @@ impl Docker {
             Err(error) => return Err(of(error)),
         }
         self.make_volume(container).await?;
-        let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let body = container::body(container, &self.installation);
+        self.create_as(&container.id, body, &container.image).await
+    }
+
+    async fn create_as(&self, id: &str, body: ContainerCreateBody, image: &str) -> Result<(), RuntimeError> {
+        let options = CreateContainerOptionsBuilder::default().name(&name(id)).build();
         match self.api().await?.create_container(Some(options), body).await {
             Ok(_) => Ok(()),
             // Somebody else was quicker.
             Err(error) if is_status(&error, 409) => Ok(()),
-            Err(error) => Err(self.of_create(error, &container.image)),
+            Err(error) => Err(self.of_create(error, image)),
         }
     }
 
@@ -164,7 +177,10 @@ impl Docker {
         let found = self.api().await?.list_containers(Some(options)).await.map_err(of)?;
         let mut seen = Vec::with_capacity(found.len());
         for summary in found {
-            let Some(id) = summary.labels.as_ref().and_then(|labels| labels.get(ID)).cloned() else { continue };
+            let Some(id) = summary.labels.as_ref().and_then(|labels| labels.get(ID)).cloned() else {
+                self.sweep(&summary).await;
+                continue;
+            };
             match summary_says(&summary) {
                 Some(doing) => seen.push(Seen { id, doing }),
                 // A list does not say how it ended.
@@ -172,6 +188,20 @@ impl Docker {
             }
         }
         Ok(seen)
+    }
+
+    /// Removes a container that was to put up walls, and was left behind by a daemon or a control plane that was killed.
+    async fn sweep(&self, summary: &ContainerSummary) {
+        let age_s = summary.created.map_or(0, |created_s| clock::unix_ms() / 1_000 - created_s);
+        let Some(id) = summary.id.as_deref().filter(|_| age_s > LEFT_BEHIND_S) else { return };
+        let force = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let removed = match self.api().await {
+            Ok(api) => api.remove_container(id, Some(force)).await.map_err(of),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::debug!(%error, "a container that was left behind is removed later");
+        }
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Seen>, RuntimeError> {
@@ -252,11 +282,11 @@ impl SandboxRuntime for Docker {
         })
     }
 
-    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool> {
+    fn image_id<'a>(&'a self, image: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
             match self.api().await?.inspect_image(image).await {
-                Ok(_) => Ok(true),
-                Err(error) if is_status(&error, 404) => Ok(false),
+                Ok(found) => Ok(Some(found.id.unwrap_or_default())),
+                Err(error) if is_status(&error, 404) => Ok(None),
                 Err(error) => Err(of(error)),
             }
         })
@@ -278,6 +308,10 @@ impl SandboxRuntime for Docker {
 
     fn create<'a>(&'a self, container: &'a Container) -> Answer<'a, ()> {
         Box::pin(self.make(container))
+    }
+
+    fn warm_up<'a>(&'a self, container: &'a Container) -> Answer<'a, ()> {
+        Box::pin(self.make_waiting(container))
     }
 
     fn start<'a>(&'a self, id: &'a str, assignment: &'a [u8]) -> Answer<'a, ()> {

@@ -29,6 +29,8 @@ struct Inside {
     usage: HashMap<String, Usage>,
     /// Addresses that are others'.
     taken: Option<[u8; 3]>,
+    /// How often the image was built anew.
+    builds: u32,
     /// What every call is answered with.
     down: Option<RuntimeError>,
 }
@@ -54,6 +56,11 @@ impl Fake {
     /// A container that nobody has asked for.
     pub(crate) fn stray(&self, container: Container) {
         self.0.lock().containers.insert(container.id.clone(), (container, Doing::Running));
+    }
+
+    /// The image is another one from here on.
+    pub(crate) fn builds(&self) {
+        self.0.lock().builds += 1;
     }
 
     pub(crate) fn takes_addresses(&self, subnet: [u8; 3]) {
@@ -88,9 +95,17 @@ impl SandboxRuntime for Fake {
         self.answer(None, |_| Ok(Host { memory_bytes: 8 << 30, cpus: 4 }))
     }
 
-    fn has_image<'a>(&'a self, image: &'a str) -> Answer<'a, bool> {
+    fn image_id<'a>(&'a self, image: &'a str) -> Answer<'a, Option<String>> {
         let known = image == "aintandem/sandbox";
-        self.answer(None, move |_| Ok(known))
+        self.answer(None, move |inside| Ok(known.then(|| format!("sha256:{}", inside.builds))))
+    }
+
+    fn warm_up<'a>(&'a self, container: &'a Container) -> Answer<'a, ()> {
+        let container = container.clone();
+        self.answer(Some("warm up".to_owned()), move |inside| {
+            inside.containers.insert(container.id.clone(), (container, Doing::Running));
+            Ok(())
+        })
     }
 
     fn wall_in<'a>(&'a self, network: &'a Network) -> Answer<'a, ()> {

@@ -156,6 +156,16 @@ impl Networks {
         Ok(Way { network, broker, hosts })
     }
 
+    /// Whether sandboxes have names of hosts to look up.
+    pub(crate) fn has_names(&self, settings: &NetworkSettings) -> bool {
+        let of_broker = self.0.config.broker_urls.iter().filter_map(|url| {
+            let uri: hyper::Uri = url.parse().ok()?;
+            uri.host().map(str::to_owned)
+        });
+        let allowed = settings.allowed_hosts.iter().filter_map(|host| split(host).map(|(name, _)| name.to_owned()));
+        of_broker.chain(allowed).any(|name| name.parse::<Ipv4Addr>().is_err())
+    }
+
     async fn build(&self, network: &Network) -> Result<(), RuntimeError> {
         let stands = || {
             let standing = self.0.standing.lock();

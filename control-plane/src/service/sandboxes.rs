@@ -6,9 +6,11 @@
 pub(crate) mod decide;
 mod drive;
 mod reconcile;
+mod warm;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tandem_client::Client;
 use tokio::sync::{Notify, Semaphore};
 
@@ -73,6 +75,10 @@ struct Inside {
     /// Whether sandboxes need tokens: the broker asks who somebody is.
     has_tokens: bool,
     starts: Semaphore,
+    /// Processes that were killed for want of memory and not counted yet, by sandbox.
+    kills: Mutex<HashMap<String, u64>>,
+    /// Between containers that wait and could not be made.
+    pause: warm::Pause,
     /// Somebody should look: something has changed.
     changed: Notify,
 }
@@ -84,7 +90,10 @@ impl Sandboxes {
         (config, has_tokens): (SandboxConfig, bool),
     ) -> Self {
         let (starts, changed) = (Semaphore::new(STARTS), Notify::new());
-        Self(Arc::new(Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, changed }))
+        let (kills, pause) = (Mutex::default(), warm::Pause::default());
+        let inside =
+            Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, kills, pause, changed };
+        Self(Arc::new(inside))
     }
 
     /// Makes a sandbox and starts it. In state `starting`: it runs, and the broker has not heard of it yet.
@@ -96,11 +105,11 @@ impl Sandboxes {
         let workspace = self.workspace(&new.workspace).await?;
         self.0.kit.mcp_servers.check(&new.workspace, &new.spec.mcp_servers).await?;
         let image = new.spec.image.as_deref().unwrap_or(&self.0.config.image);
-        if !self.0.runtime.has_image(image).await? {
-            return Err(Failure::from(crate::sandbox::RuntimeError::NoImage(image.to_owned())));
-        }
+        let no_image = || crate::sandbox::RuntimeError::NoImage(image.to_owned());
+        let image_id = self.0.runtime.image_id(image).await?.ok_or_else(no_image)?;
         // It may not be there; and what the broker does not answer now it would not answer later.
         caller.broker.workspaces().get(new.workspace.as_str()).await.map_err(Failure::of_question)?;
+        let waiting = self.waiting_for((&new.spec, &workspace), (image, &image_id)).await?;
         let now_ms = clock::unix_ms();
         let row = Resource {
             kind: KIND.to_owned(),
@@ -114,12 +123,17 @@ impl Sandboxes {
             update_ms: now_ms,
             due_ms: now_ms + OVERDUE_MS,
         };
-        self.0.store.insert(&row).await?;
+        let (row, is_warm) = self.take(row, waiting).await?;
         if let Err(why) = self.check_number(&row, &workspace).await {
             self.0.store.remove(&row).await?;
             return Err(why);
         }
-        self.by_itself(row, |this, row| async move { this.first_start(row).await }).await
+        let made = self.by_itself(row, |this, row| async move { this.first_start(row).await }).await;
+        if is_warm {
+            // Another one is made in its place, now that nobody waits for this one.
+            self.0.changed.notify_one();
+        }
+        made
     }
 
     /// Whether there are as many as there may be, with the one that was just added: of two who come at once both count.
@@ -208,7 +222,7 @@ impl Sandboxes {
         spec.check(self.0.runtime.host().await?)?;
         self.0.kit.mcp_servers.check(&before.scope, &spec.mcp_servers).await?;
         if let Some(image) = spec.image.as_deref().filter(|_| spec.image != document.spec.image)
-            && !self.0.runtime.has_image(image).await?
+            && self.0.runtime.image_id(image).await?.is_none()
         {
             return Err(Failure::from(crate::sandbox::RuntimeError::NoImage(image.to_owned())));
         }

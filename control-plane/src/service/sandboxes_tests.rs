@@ -11,9 +11,15 @@ use crate::{
 
 /// Sandboxes in containers that are none, before a broker that never answers.
 pub(crate) fn with_fake(store: &Store) -> (Sandboxes, Fake) {
+    with_fake_and(store, |_| {})
+}
+
+fn with_fake_and(store: &Store, change: impl FnOnce(&mut SandboxConfig)) -> (Sandboxes, Fake) {
     let fake = Fake::default();
     let runtime: Arc<dyn SandboxRuntime> = Arc::new(fake.clone());
-    let config = SandboxConfig { broker_urls: vec!["http://192.0.2.1:8001".to_owned()], ..SandboxConfig::default() };
+    let mut config =
+        SandboxConfig { broker_urls: vec!["http://192.0.2.1:8001".to_owned()], ..SandboxConfig::default() };
+    change(&mut config);
     let relays = Relays::new(&[], None).unwrap();
     let networks = Networks::new((store.clone(), Arc::clone(&runtime)), relays, config.clone(), "i".to_owned());
     let broker = Client::connect("http://127.0.0.1:1").unwrap();
@@ -36,9 +42,13 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut SandboxConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}/db", dir.path().display()), 2).await.unwrap();
-        let (sandboxes, fake) = with_fake(&store);
+        let (sandboxes, fake) = with_fake_and(&store, change);
         Self { sandboxes, fake, store, memory: Memory::default(), _dir: dir }
     }
 
@@ -188,4 +198,79 @@ async fn who_does_next_to_nothing_is_idle_and_who_computes_is_not() {
     assert_eq!(stage.sandbox("sb-busy").await.0, RUNNING);
     let (state, document) = stage.sandbox("sb-idle").await;
     assert_eq!((state.as_str(), document.stopped_because.as_str()), (STOPPED, "idle"));
+}
+
+/// What waits in the pool, once nothing of it is being made.
+async fn pool(stage: &Stage) -> Vec<Resource> {
+    for _ in 0..500 {
+        let rows = stage.store.all(warm::KIND).await.unwrap();
+        if rows.iter().all(|row| row.state == "ready") {
+            return rows;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the pool is never ready");
+}
+
+#[tokio::test]
+async fn a_pool_is_kept_full_and_fresh_and_each_of_it_is_taken_once() {
+    const IMAGE: &str = "aintandem/sandbox";
+    let mut stage = Stage::with(|config| config.warm_pool = [(IMAGE.to_owned(), 2)].into()).await;
+    stage.look().await.unwrap();
+    let first = pool(&stage).await;
+    assert_eq!((first.len(), stage.fake.asked()), (2, vec!["warm up".to_owned(); 2]));
+    stage.look().await.unwrap();
+    assert_eq!(pool(&stage).await, first, "as many as are wanted are left alone, and are nobody's strays");
+
+    let workspace = WorkspaceDocument::default();
+    let spec = Spec::default();
+    let waiting = stage.sandboxes.waiting_for((&spec, &workspace), (IMAGE, "sha256:0")).await.unwrap();
+    assert_eq!(waiting, first);
+    let large = Spec { resources: Resources { disk_mb: 5, ..Resources::default() }, ..Spec::default() };
+    let none = stage.sandboxes.waiting_for((&large, &workspace), (IMAGE, "sha256:0")).await.unwrap();
+    assert!(none.is_empty(), "a disk cannot be changed");
+    assert!(stage.sandboxes.waiting_for((&spec, &workspace), (IMAGE, "sha256:9")).await.unwrap().is_empty());
+    let mut taken = std::collections::HashSet::new();
+    for name in ["one", "two", "three"] {
+        let new = Resource {
+            kind: KIND.to_owned(),
+            id: random::id("sb"),
+            scope: "w".to_owned(),
+            name: name.to_owned(),
+            state: STOPPED.to_owned(),
+            document: Document { wanted: Wanted::Stopped, ..Document::default() }.encode().unwrap(),
+            ..first[0].clone()
+        };
+        // All know the same two.
+        let (row, is_warm) = stage.sandboxes.take(new, waiting.clone()).await.unwrap();
+        assert_eq!(is_warm, name != "three");
+        assert!(taken.insert(row.id));
+    }
+    assert!(first.iter().all(|row| taken.contains(&row.id)));
+    stage.fake.asked();
+    stage.look().await.unwrap();
+    let second = pool(&stage).await;
+    assert!(second.len() == 2 && second.iter().all(|row| !taken.contains(&row.id)));
+
+    // One dies, and one is of an image that was built anew.
+    stage.fake.does(&second[0].id, Doing::Ended { exit_code: 137, out_of_memory: false });
+    stage.look().await.unwrap();
+    let third = pool(&stage).await;
+    assert!(third.len() == 2 && third.contains(&second[1]) && !third.contains(&second[0]));
+    stage.fake.builds();
+    stage.look().await.unwrap();
+    assert!(pool(&stage).await.iter().all(|row| !third.contains(row)));
+    // One that was half made is left behind by whoever made it.
+    let left = Resource {
+        id: "sb-left".to_owned(),
+        name: "sb-left".to_owned(),
+        state: "making".to_owned(),
+        ..third[0].clone()
+    };
+    stage.store.insert(&Resource { create_ms: 1, ..left }).await.unwrap();
+    stage.fake.fail(Some(RuntimeError::Full("of no space".to_owned())));
+    stage.look().await.unwrap_err();
+    stage.fake.fail(None);
+    stage.look().await.unwrap();
+    assert!(pool(&stage).await.iter().all(|row| row.id != "sb-left"));
 }

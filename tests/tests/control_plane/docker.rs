@@ -109,10 +109,14 @@ impl Dock {
 impl Drop for Dock {
     fn drop(&mut self) {
         let label = format!("label=aintandem.workspace={}", self.workspace);
-        for container in self.containers() {
-            docker(&["rm", "-fv", &container]);
+        let format = "{{index .Config.Labels \"aintandem.installation\"}}";
+        let whose = self.containers().first().map(|first| docker(&["inspect", "--format", format, first]));
+        // Those that wait for a sandbox are of no workspace.
+        let all = whose.map_or_else(|| label.clone(), |whose| format!("label=aintandem.installation={whose}"));
+        for container in docker(&["ps", "-aq", "--filter", &all]).lines() {
+            docker(&["rm", "-fv", container]);
         }
-        for volume in self.volumes().lines() {
+        for volume in docker(&["volume", "ls", "-q", "--filter", &all]).lines() {
             docker(&["volume", "rm", "-f", volume]);
         }
         for network in docker(&["network", "ls", "--format", "{{.Name}}", "--filter", &label]).lines() {

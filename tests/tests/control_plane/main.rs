@@ -10,5 +10,7 @@ mod providers;
 mod sandboxes;
 mod sockets;
 mod stage;
+mod tls;
 mod walls;
+mod warm;
 mod workspaces;

@@ -173,7 +173,7 @@ async fn hogs_stay_inside_their_limits() {
     let resources = json!({"memory_mb": 64, "cpu_cores": 0.5, "pids": 32, "disk_mb": 16, "tmp_mb": 4});
     let id = dock.sandbox("hog", json!({"resources": resources})).await;
     // Processes.
-    let bomb = "import os,time\nn=0\ntry:\n  while n<500:\n    p=os.fork()\n    if p==0: time.sleep(3); os._exit(0)\n    n+=1\nexcept OSError as e: print(n, e)";
+    let bomb = "import os,time\nn=0\ntry:\n  while n<500:\n    p=os.fork()\n    if p==0: time.sleep(8); os._exit(0)\n    n+=1\nexcept OSError as e: print(n, e)";
     let answer =
         dock.post(&id, "exec", &json!({"command": ["python3", "-c", bomb], "timeout_seconds": 20}).to_string()).await;
     let said = answer.json()["stdout"].as_str().unwrap().to_owned();
@@ -194,4 +194,13 @@ async fn hogs_stay_inside_their_limits() {
     dock.shell(&id, "rm -f /work/fill; for i in 1 2 3; do head -c 8M /dev/zero > /work/$i; done; sync").await;
     let status = dock.until_state(&id, "stopped").await;
     assert_eq!(status["stopped_because"], "disk_limit", "{status}");
+    // Whoever watches the workspace has seen all of it.
+    let what = format!("/api/v1/events?limit=1000&sandbox_id=hog&workspace_id={}", dock.workspace);
+    for kind in ["sandbox_process_limit", "sandbox_out_of_memory", "sandbox_disk_limit"] {
+        until(&format!("{kind} is told"), async || {
+            let told = dock.stage.ask("GET", &what, "").await.json();
+            told["events"].as_array().unwrap().iter().any(|event| event["type"] == kind && event["text"] != "")
+        })
+        .await;
+    }
 }

@@ -26,7 +26,13 @@ const OPEN_FILES: i64 = 4_096;
 /// What tells whether a container is the one that is wanted.
 pub(super) fn spec(container: &Container) -> String {
     // Of the form, too: a later version that makes them otherwise makes them anew.
-    hex::of(&Sha256::digest(format!("2{container:?}"))[..16])
+    hex::of(&Sha256::digest(format!("3{container:?}"))[..16])
+}
+
+/// The same for one that waits, for whoever it fits: of what cannot be changed while it runs.
+pub(super) fn waiting_spec(container: &Container) -> String {
+    let fixed = (&container.id, &container.image, container.disk_bytes, container.tmp_bytes);
+    hex::of(&Sha256::digest(format!("waiting 1{fixed:?}"))[..16])
 }
 
 /// The volume of a sandbox.
@@ -46,7 +52,8 @@ pub(super) fn body(container: &Container, installation: &str) -> ContainerCreate
     let network = network::name(&container.network);
     let endpoints = HashMap::from([(network.clone(), EndpointSettings::default())]);
     ContainerCreateBody {
-        hostname: Some(container.name.clone()),
+        // Not its name: one that waits has none yet, and is to look the same.
+        hostname: Some(container.id.clone()),
         image: Some(container.image.clone()),
         user: Some(USER.to_owned()),
         entrypoint: Some(vec![AGENT.to_owned()]),

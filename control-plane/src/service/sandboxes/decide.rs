@@ -144,6 +144,9 @@ fn running(state: &str, document: &Document, facts: &Facts) -> Step {
     }
 }
 
+/// What the agent process answers to who asks it from outside to stop, such as Docker when it is started again.
+const ASKED: i64 = 143;
+
 /// A sandbox that has ended by itself: its next state, and what there is to say about it.
 pub(crate) fn ended(before: &Document, exit_code: i64, now_ms: i64) -> (&'static str, Document) {
     let policy = &before.spec.restart_policy;
@@ -155,9 +158,11 @@ pub(crate) fn ended(before: &Document, exit_code: i64, now_ms: i64) -> (&'static
         RestartCondition::Never => false,
     };
     let document = Document { exit_code: Some(exit_code), stop_ms: now_ms, retries, register_ms: 0, ..before.clone() };
-    if again && policy.max_retries.is_none_or(|most| retries < most) {
+    if again && (exit_code == ASKED || policy.max_retries.is_none_or(|most| retries < most)) {
         let pause_ms = FIRST_RETRY_MS.saturating_mul(1 << retries.min(20)).min(LONGEST_RETRY_MS);
-        let (retries, restarts) = (retries.saturating_add(1), document.restarts + 1);
+        // It has not failed, so it need not wait longer the next time.
+        let retries = if exit_code == ASKED { retries } else { retries.saturating_add(1) };
+        let restarts = document.restarts + 1;
         return (RESTARTING, Document { retries, restarts, retry_ms: now_ms + pause_ms, ..document });
     }
     let failed = exit_code != 0;

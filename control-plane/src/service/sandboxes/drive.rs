@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock,
     error::{Failure, Reason},
-    sandbox::{Container, Doing, LogQuery},
+    sandbox::{Container, Doing, LogQuery, RuntimeError},
     secrets::Secret,
     store::{Resource, StoreError},
 };
@@ -27,7 +27,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// How long whoever has asked for a start waits for it.
 const WAIT: Duration = Duration::from_secs(25);
 /// Between two looks whether a sandbox is alive; longer each time.
-const FIRST_LOOK: Duration = Duration::from_millis(15);
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// How long a token holds, and for how long it can be renewed: whoever runs longer gets another at his next start.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
@@ -157,7 +157,15 @@ impl Sandboxes {
         let row = self.0.store.update(&row).await?;
         let tools = self.tools(&row, &document).await?;
         let assignment = assignment(&row, &document, &way, (token, tools));
-        self.0.runtime.start(&row.id, assignment.to_string().as_bytes()).await?;
+        let assignment = assignment.to_string();
+        match self.0.runtime.start(&row.id, assignment.as_bytes()).await {
+            // Somebody has taken away what was there before: what is made now is its own.
+            Err(RuntimeError::Gone(_)) => {
+                self.0.runtime.create(&self.container(&row, &document, &way)).await?;
+                self.0.runtime.start(&row.id, assignment.as_bytes()).await?;
+            }
+            started => started?,
+        }
         drop(permit);
         if !wait {
             return self.settle(row, STARTING, &document).await;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::TryStreamExt as _;
-use tandem_client::{Liveness, Sandbox};
+use futures_util::{TryStreamExt as _, future::join_all};
+use tandem_client::{EventType, Liveness, ReportedEvent, Sandbox};
 
 use super::{
     super::{
@@ -13,6 +13,7 @@ use super::{
     KIND, OVERDUE_MS, Sandboxes,
     decide::{self, CREATING, Facts, RUNNING, STARTING, STOPPING, Step, Why},
     drive::is_fresh,
+    warm,
 };
 use crate::{
     clock,
@@ -23,8 +24,12 @@ use crate::{
 
 /// Looks between two counts of what is in volumes, and of what sandboxes do that may be idle.
 const LOOKS_UNTIL_COUNTED: u64 = 5;
+/// Questions to the runtime at once, about what sandboxes take.
+const QUESTIONS: usize = 4;
 /// Looks between two searches for containers of nobody, while there are no sandboxes.
 const LOOKS_UNTIL_SEARCHED: u64 = 30;
+/// How long a way to the broker is not looked after again, in milliseconds.
+const WAYS_HOLD_MS: i64 = 30_000;
 /// How much of a processor a sandbox may take that is idle.
 const IDLE_CPU: f64 = 0.02;
 
@@ -38,6 +43,10 @@ pub(crate) struct Memory {
     /// Since when it has done next to nothing.
     idle: HashMap<String, i64>,
     disk: HashMap<String, u64>,
+    /// Those that had as many processes as they may when they were last counted.
+    crowded: HashSet<String>,
+    /// By workspace: when the way to the broker was last seen to.
+    ways: HashMap<String, i64>,
 }
 
 impl Memory {
@@ -46,6 +55,7 @@ impl Memory {
         self.done.retain(|id, _| known.contains(id.as_str()));
         self.idle.retain(|id, _| known.contains(id.as_str()));
         self.disk.retain(|id, _| known.contains(id.as_str()));
+        self.crowded.retain(|id| known.contains(id.as_str()));
     }
 }
 
@@ -89,29 +99,57 @@ impl Sandboxes {
         }
     }
 
+    /// Tells of it, and counts it when nobody is doing something with the sandbox: who has claimed it would lose his claim.
     async fn out_of_memory(&self, id: &str) -> Result<(), Failure> {
-        // Whoever does something with it writes too: a few tries are enough.
-        for _ in 0..5 {
-            let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
-            let document = Document::of(&row)?;
-            let out_of_memory_kills = document.out_of_memory_kills + 1;
-            let document = Document { out_of_memory_kills, ..document }.encode()?;
-            match self.0.store.update(&Resource { document, update_ms: clock::unix_ms(), ..row }).await {
-                Ok(row) => {
-                    let text = "a process was killed: the sandbox has no more memory";
-                    self.tell(&row, AlertEvent::OutOfMemory, text).await;
-                    return Ok(());
-                }
-                Err(StoreError::Changed) => {}
-                Err(error) => return Err(error.into()),
+        let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
+        *self.0.kills.lock().entry(id.to_owned()).or_default() += 1;
+        self.tell(&row, AlertEvent::OutOfMemory, "a process was killed: the sandbox has no more memory").await;
+        Ok(())
+    }
+
+    /// A sandbox that nobody has claimed, with the kills that were not counted yet.
+    async fn counted(&self, row: Resource) -> Result<Option<(Resource, Document)>, Failure> {
+        let document = Document::of(&row)?;
+        let Some(kills) = self.0.kills.lock().remove(&row.id) else { return Ok(Some((row, document))) };
+        let document = Document { out_of_memory_kills: document.out_of_memory_kills + kills, ..document };
+        let id = row.id.clone();
+        let changed = Resource { document: document.encode()?, update_ms: clock::unix_ms(), ..row };
+        match self.0.store.update(&changed).await {
+            Ok(row) => Ok(Some((row, document))),
+            Err(error) => {
+                *self.0.kills.lock().entry(id).or_default() += kills;
+                if matches!(error, StoreError::Changed) { Ok(None) } else { Err(error.into()) }
             }
         }
-        Ok(())
+    }
+
+    /// Sees to it that what runs can reach the broker, and nothing that it may not any more: also what another control plane has
+    /// started, and this one before it was started again.
+    fn keep_ways(&self, rows: &[Resource], memory: &mut Memory) {
+        let now_ms = clock::unix_ms();
+        for row in rows.iter().filter(|row| [RUNNING, STARTING].contains(&row.state.as_str())) {
+            if memory.ways.get(&row.scope).is_some_and(|since_ms| now_ms - since_ms < WAYS_HOLD_MS) {
+                continue;
+            }
+            memory.ways.insert(row.scope.clone(), now_ms);
+            let (this, row) = (self.clone(), row.clone());
+            tokio::spawn(async move {
+                if let Err(why) = this.way(&row).await {
+                    tracing::warn!(workspace = row.scope, code = why.code(), %why, "its sandboxes may be cut off");
+                }
+            });
+        }
     }
 
     /// Tells those who want to hear of it. What cannot be told stays in the log.
     async fn tell(&self, row: &Resource, event: AlertEvent, text: &str) {
         tracing::warn!(sandbox = row.name, workspace = row.scope, ?event, "{text}");
+        if let Some(kind) = reported(event) {
+            let event = ReportedEvent { r#type: kind.into(), sandbox_id: row.name.clone(), text: text.to_owned() };
+            if let Err(error) = self.0.broker.report_events(row.scope.as_str(), vec![event]).await {
+                tracing::warn!(sandbox = row.name, %error, "it does not stand among the events of the workspace");
+            }
+        }
         if let Err(why) = self.0.kit.alerts.happened(&row.scope, &row.name, event, text).await {
             tracing::warn!(sandbox = row.name, code = why.code(), %why, "nobody is told of it");
         }
@@ -120,7 +158,9 @@ impl Sandboxes {
     /// Looks at all of them. What takes long is done beside.
     pub(crate) async fn look(&self, memory: &mut Memory, looks: u64) -> Result<(), Failure> {
         let rows = self.0.store.all(KIND).await?;
-        if rows.is_empty() && !looks.is_multiple_of(LOOKS_UNTIL_SEARCHED) {
+        let waiting = self.0.store.all(warm::KIND).await?;
+        let pool = &self.0.config.warm_pool;
+        if rows.is_empty() && waiting.is_empty() && pool.is_empty() && !looks.is_multiple_of(LOOKS_UNTIL_SEARCHED) {
             return Ok(());
         }
         let seen = match self.0.runtime.look().await {
@@ -134,19 +174,33 @@ impl Sandboxes {
         };
         let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();
         memory.keep(&known);
-        for stray in seen.iter().filter(|seen| !known.contains(seen.id.as_str())) {
-            // It may have come since.
-            if self.0.store.get(KIND, &stray.id).await?.is_none() {
+        let kept: HashSet<_> = waiting.iter().map(|row| row.id.clone()).collect();
+        for stray in seen.iter().filter(|seen| !known.contains(seen.id.as_str()) && !kept.contains(&seen.id)) {
+            // It may have come since: one that waits is a sandbox's before it waits no more.
+            let store = &self.0.store;
+            if store.get(warm::KIND, &stray.id).await?.is_none() && store.get(KIND, &stray.id).await?.is_none() {
                 tracing::warn!(sandbox = stray.id, "a container of no sandbox is removed");
-                self.0.runtime.remove(&stray.id, true).await?;
+                if let Err(error) = self.0.runtime.remove(&stray.id, true).await {
+                    tracing::warn!(sandbox = stray.id, %error, "it is removed later");
+                }
             }
         }
         let doing: HashMap<_, _> = seen.into_iter().map(|seen| (seen.id, seen.doing)).collect();
+        if let Err(why) = self.keep_warm(waiting, &doing, &known).await {
+            tracing::warn!(code = why.code(), %why, "containers that wait for sandboxes are looked after later");
+        }
+        self.keep_ways(&rows, memory);
         self.count(&rows, memory, looks).await;
         let heard = self.heard(&rows).await;
         let now_ms = clock::unix_ms();
         for row in rows.into_iter().filter(|row| row.due_ms <= now_ms) {
-            let document = Document::of(&row)?;
+            let (row, document) = match self.counted(row).await {
+                Ok(Some(counted)) => counted,
+                Ok(None) => continue,
+                // One that cannot be read is told, and the others are looked after.
+                Err(why) if why.code() == Reason::Internal.code() => continue,
+                Err(why) => return Err(why),
+            };
             let heard = heard.get(&(row.scope.clone(), row.name.clone()));
             let facts = facts(&row, &document, (doing.get(&row.id).cloned(), heard), memory);
             let step = decide::decide(&row.state, &document, &facts);
@@ -157,7 +211,7 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// What volumes hold, and what sandboxes have done that may be idle.
+    /// What volumes hold, how many processes there are, and what sandboxes have done that may be idle.
     async fn count(&self, rows: &[Resource], memory: &mut Memory, looks: u64) {
         if !looks.is_multiple_of(LOOKS_UNTIL_COUNTED) {
             return;
@@ -167,12 +221,22 @@ impl Sandboxes {
         if let Ok(counted) = self.0.runtime.disk(&ids).await {
             memory.disk = counted;
         }
-        for row in running {
-            let may_be_idle = Document::of(row).is_ok_and(|document| document.spec.idle_timeout_seconds.is_some());
-            if !may_be_idle {
+        let mut usages = Vec::with_capacity(running.len());
+        for few in running.chunks(QUESTIONS) {
+            usages.extend(join_all(few.iter().map(|row| self.0.runtime.usage(&row.id))).await);
+        }
+        for (row, usage) in running.into_iter().zip(usages) {
+            let (Ok(usage), Ok(document)) = (usage, Document::of(row)) else { continue };
+            let most = u64::from(document.spec.resources.pids);
+            if usage.pids < most {
+                memory.crowded.remove(&row.id);
+            } else if memory.crowded.insert(row.id.clone()) {
+                let text = format!("the sandbox has {most} processes, as many as it may: it can start no more");
+                self.tell(row, AlertEvent::ProcessLimit, &text).await;
+            }
+            if document.spec.idle_timeout_seconds.is_none() {
                 continue;
             }
-            let Ok(usage) = self.0.runtime.usage(&row.id).await else { continue };
             let now_ms = clock::unix_ms();
             if let Some((then_ms, then_ns)) = memory.done.insert(row.id.clone(), (now_ms, usage.cpu_ns)) {
                 #[expect(clippy::cast_precision_loss, reason = "a share of a processor")]
@@ -316,6 +380,21 @@ impl Sandboxes {
         let state = if is_others { decide::RESTARTING } else { state };
         self.settle(row, state, &Document { error, ..next }).await.map(drop)
     }
+}
+
+/// As it stands among the events of a workspace.
+fn reported(event: AlertEvent) -> Option<EventType> {
+    Some(match event {
+        AlertEvent::OutOfMemory => EventType::SandboxOutOfMemory,
+        AlertEvent::DiskLimit => EventType::SandboxDiskLimit,
+        AlertEvent::ProcessLimit => EventType::SandboxProcessLimit,
+        AlertEvent::Restarting => EventType::SandboxRestarting,
+        AlertEvent::Failed => EventType::SandboxFailed,
+        AlertEvent::TimedOut => EventType::SandboxTimedOut,
+        AlertEvent::IdleStopped => EventType::SandboxIdleStopped,
+        // What the broker sees itself, and what is no sandbox's.
+        _ => return None,
+    })
 }
 
 /// What is known about a sandbox now.

@@ -1,0 +1,96 @@
+//! Containers that wait for sandboxes, in real ones.
+
+use serde_json::json;
+use tandem_control_plane::ControlPlane;
+
+use crate::{
+    docker::{Dock, docker},
+    stage::{self, until},
+};
+
+const IMAGE: &str = "aintandem/sandbox:latest";
+
+/// Names of the containers of an installation that run, in no network.
+fn waiting(installation: &str) -> Vec<String> {
+    let label = format!("label=aintandem.installation={installation}");
+    let shown = docker(&[
+        "ps",
+        "--filter",
+        &label,
+        "--filter",
+        "label=aintandem.sandbox",
+        "--format",
+        "{{.Names}},{{.Networks}}",
+    ]);
+    shown.lines().filter_map(|line| line.strip_suffix(',')).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
+    let mut dock = Dock::with(json!({}), |config| config.sandboxes.warm_pool = [(IMAGE.to_owned(), 2)].into()).await;
+    // Of another disk than they have, so it gets one of its own.
+    let other = dock.sandbox("other", json!({})).await;
+    let installation = docker(&[
+        "inspect",
+        "--format",
+        "{{index .Config.Labels \"aintandem.installation\"}}",
+        &format!("tandem-{other}"),
+    ]);
+    until("two wait", async || waiting(&installation).len() == 2).await;
+    let before = waiting(&installation);
+    let interfaces = docker(&["exec", &before[0], "sh", "-c", "ls /sys/class/net"]);
+    assert_eq!(interfaces, "lo", "who waits is in no network");
+
+    let quick = dock.sandbox("quick", json!({"resources": {"memory_mb": 64, "cpu_cores": 0.5}})).await;
+    assert!(before.contains(&format!("tandem-{quick}")), "{quick} is none of {before:?}");
+    let inspect = |what: &str| docker(&["inspect", "--format", what, &format!("tandem-{quick}")]);
+    assert_eq!(
+        inspect("{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}}"),
+        "67108864 67108864 500000000"
+    );
+    assert_eq!(
+        inspect("{{len .NetworkSettings.Networks}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}"),
+        "1 true [ALL]"
+    );
+    let (code, said) = dock.shell(&quick, "echo $TANDEM_SANDBOX; cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max; echo kept > /work/file").await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("quick\n67108864"), "{said}");
+    // Its walls are those of its workspace: the other one is not there for it.
+    let address = docker(&[
+        "inspect",
+        "--format",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        &format!("tandem-{other}"),
+    ]);
+    let probe = format!("python3 -c \"import socket; socket.create_connection(('{address}', 9), 1)\"");
+    let (code, said) = dock.shell(&quick, &probe).await;
+    assert!(code == 1 && said.contains("timed out"), "{code} {said}");
+    until("another one waits in its place", async || waiting(&installation).len() == 2).await;
+
+    // Stopped and started, it is a container of its own, with the same volume.
+    assert_eq!(dock.post(&quick, "stop", "").await.status, 200);
+    let started = dock.post(&quick, "start", "").await;
+    assert_eq!((started.status, &started.json()["state"]), (200, &json!("running")), "{started:?}");
+    assert_eq!(dock.shell(&quick, "cat /work/file").await, (0, "kept\n".to_owned()));
+
+    // Three at once, of whom two find one.
+    let body = |name: &str| dock.body(name, &json!({"resources": {"memory_mb": 64, "cpu_cores": 0.5}}));
+    let (a, b, c) = (body("a"), body("b"), body("c"));
+    let ask = |body| dock.stage.ask("POST", "/api/v1/sandboxes", body);
+    let (a, b, c) = tokio::join!(ask(&a), ask(&b), ask(&c));
+    for made in [&a, &b, &c] {
+        assert_eq!((made.status, &made.json()["state"]), (201, &json!("running")), "{made:?}");
+    }
+    until("the pool is full again", async || waiting(&installation).len() == 2).await;
+
+    // Nobody wants a pool any more.
+    let mut config = stage::config(&dock.stage.home, dock.stage.broker.as_ref().unwrap().grpc_address());
+    config.sandboxes.subnets = format!("10.{}.0.0/16", 64 + std::process::id() % 140);
+    let next = ControlPlane::start(config).await.unwrap();
+    std::mem::replace(&mut dock.stage.control_plane, next).shutdown().await;
+    until("nobody waits", async || waiting(&installation).is_empty()).await;
+    assert_eq!(dock.until_state(&quick, "running").await["restarts"], 0);
+    let gone = dock.stage.ask("DELETE", &format!("/api/v1/sandboxes/{quick}"), "").await;
+    assert_eq!(gone.status, 204, "{gone:?}");
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &format!("name=tandem-{quick}")]), "");
+}
