@@ -26,6 +26,7 @@ test: ## all tests but the long fault runs; ARGS="-E 'package(tandem-storage)'" 
 	@$(ENV) cargo nextest run --release --workspace $(ARGS)
 	@$(if $(ARGS),,tools/python.sh test --quiet)
 	@$(if $(ARGS),,tools/typescript.sh test)
+	@$(if $(ARGS),,tools/schemathesis.sh)
 
 verify: ## every check that only reads: format, lints, licences, contract, import arrows
 	@tools/setup.sh verify

@@ -41,7 +41,7 @@ impl Context {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         self.readable()?;
         // Who sits in front of it hears soon that no broker runs; the waits in between are long enough for a handover.
-        Ok(Client::with_settings(Settings { publish_attempts: PUBLISH_ATTEMPTS, ..self.settings.clone() })?)
+        Ok(Client::with_settings(Settings { attempts: PUBLISH_ATTEMPTS, ..self.settings.clone() })?)
     }
 
     /// What the arguments name must be there when a broker is first spoken to; later it may be missing for a moment, while somebody

@@ -5,9 +5,8 @@ use tandem_proto::approval::v1::{
     ApproveMessageRequest, DenyMessageRequest, GetApprovalRequest, ListApprovalsRequest,
     approval_service_client::ApprovalServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Approval, ApprovalState, Client, Error, Message, pages};
+use crate::{Approval, ApprovalState, Client, Error, Message, again::Calls, pages};
 
 /// The approvals of one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,8 +29,8 @@ impl Approvals {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> ApprovalServiceClient<Channel> {
-        ApprovalServiceClient::new(self.client.channel())
+    fn service(&self) -> ApprovalServiceClient<Calls> {
+        ApprovalServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -7,9 +7,8 @@ use tandem_proto::audit::v1::{
     GetAuditHeadRequest, GetAuditHeadResponse, ListAuditRecordsRequest, ListAuditRecordsResponse,
     audit_service_client::AuditServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{AuditKind, AuditRecord, Client, Error, pages, wire_time};
+use crate::{AuditKind, AuditRecord, Client, Error, again::Calls, pages, wire_time};
 
 /// Whose chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +48,8 @@ impl Audit {
         Self { client, chain }
     }
 
-    fn service(&self) -> AuditServiceClient<Channel> {
-        AuditServiceClient::new(self.client.channel())
+    fn service(&self) -> AuditServiceClient<Calls> {
+        AuditServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -3,16 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 
 use crate::{
-    Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Keys, KnownCaller,
-    Policies, Publisher, Registry, ReportedEvent, ServerInfo, Settings, SubscribeOptions, Subscription, Token, Tokens,
-    Topics, Workspaces, events, leaders::Leaders, server,
+    Approvals, Audit, AuditChain, Cluster, DeadLetters, Error, EventQuery, EventStream, History, Inbox, Keys,
+    KnownCaller, Policies, Publisher, Registry, ReportedEvent, ServerInfo, Settings, SubscribeOptions, Subscription,
+    Token, Tokens, Topics, Workspaces,
+    again::{Budget, Calls},
+    clock, events,
+    leaders::Leaders,
+    server,
 };
+
+/// How often a stream is opened again while its token does not hold.
+const WITHOUT_TOKEN: u32 = 8;
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
 ///
@@ -25,6 +32,8 @@ pub struct Client {
     /// The endpoints, as errors name them.
     endpoint: Arc<str>,
     leaders: Arc<Leaders>,
+    /// Of retries.
+    budget: Arc<Budget>,
     /// Who this clone is: that of the settings, unless it acts as somebody else.
     token: Option<Token>,
     /// How all requests of this clone are called.
@@ -48,7 +57,21 @@ impl Client {
     pub fn with_settings(settings: Settings) -> Result<Self, Error> {
         let channel = settings.channel()?;
         let (endpoint, token) = (settings.endpoints.join(", ").into(), settings.token.clone());
-        Ok(Self { channel, token, settings: Arc::new(settings), endpoint, leaders: Arc::default(), request_id: None })
+        let (settings, leaders, budget) = (Arc::new(settings), Arc::default(), Arc::default());
+        Ok(Self { channel, token, settings, endpoint, leaders, budget, request_id: None })
+    }
+
+    /// Opens the inbox of a registered sandbox, which is opened again by itself after a break; returns once the broker has confirmed it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the workspace or the sandbox is unknown or an option is out of bounds.
+    pub async fn inbox(
+        &self,
+        workspace_id: impl Into<String>,
+        sandbox_id: impl Into<String>,
+        options: SubscribeOptions,
+    ) -> Result<Inbox, Error> {
+        Inbox::open(self.clone(), workspace_id.into(), sandbox_id.into(), options).await
     }
 
     /// Publishes into a workspace.
@@ -180,6 +203,11 @@ impl Client {
         self.channel.clone()
     }
 
+    /// For calls with one request, which are tried again by themselves.
+    pub(crate) fn calls(&self) -> Calls {
+        Calls::new(self.channel.clone(), self.settings.attempts, Arc::clone(&self.budget), Arc::clone(&self.endpoint))
+    }
+
     pub(crate) fn leaders(&self) -> &Leaders {
         &self.leaders
     }
@@ -216,6 +244,17 @@ impl Client {
     /// Of a call with a time limit of its own.
     pub(crate) fn error_after(&self, status: &Status, timeout: Duration) -> Error {
         Error::from_status(status, &self.endpoint, timeout)
+    }
+
+    /// After how long a stream that broke may be opened again; None: it is no use, or was tried often enough.
+    pub(crate) fn next_try(&self, error: &Error, attempt: u32) -> Option<Duration> {
+        let most = match error.code() {
+            // Whoever renews it may be a moment late.
+            Code::Unauthenticated => WITHOUT_TOKEN,
+            _ if error.is_retryable() => self.settings.resume_attempts,
+            _ => 0,
+        };
+        (attempt <= most).then(|| clock::pause(error.retry_delay(), attempt))
     }
 
     /// A stream that ended although it has no end.

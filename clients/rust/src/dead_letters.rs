@@ -7,11 +7,10 @@ use tandem_proto::messaging::v1::{
     DeadLetterFilter, GetDeadLetterRequest, ListDeadLettersRequest, PurgeDeadLettersRequest, RedriveDeadLettersRequest,
     dead_letter_service_client::DeadLetterServiceClient,
 };
-use tonic::transport::Channel;
 
 use crate::{
-    Client, DeadLetter, DeadLetterReason, Error, MessageType, PurgeProgress, RedriveProgress, pages, progress,
-    wire_time,
+    Client, DeadLetter, DeadLetterReason, Error, MessageType, PurgeProgress, RedriveProgress, again::Calls, pages,
+    progress, wire_time,
 };
 
 /// The dead letters of one workspace. Cheap to clone.
@@ -56,8 +55,8 @@ impl DeadLetters {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> DeadLetterServiceClient<Channel> {
-        DeadLetterServiceClient::new(self.client.channel())
+    fn service(&self) -> DeadLetterServiceClient<Calls> {
+        DeadLetterServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

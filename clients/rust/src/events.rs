@@ -33,7 +33,7 @@ impl Default for EventQuery {
 
 pub(crate) async fn report(client: &Client, workspace_id: String, events: Vec<ReportedEvent>) -> Result<(), Error> {
     let request = client.request(ReportEventsRequest { workspace_id, events });
-    let answer = EventServiceClient::new(client.channel()).report_events(request).await;
+    let answer = EventServiceClient::new(client.calls()).report_events(request).await;
     answer.map(drop).map_err(|status| client.error(&status))
 }
 

@@ -9,10 +9,9 @@ use tandem_proto::messaging::v1::{
     self as proto, GetMessageRequest, ListMessagesRequest, ReplayMessagesRequest,
     history_service_client::HistoryServiceClient,
 };
-use tonic::transport::Channel;
 
 pub use self::stream::{MessageStream, StreamQuery};
-use crate::{Client, Error, Message, MessageType, pages, wire_time};
+use crate::{Client, Error, Message, MessageType, again::Calls, pages, wire_time};
 
 /// The log of one workspace. Reading it takes nothing out of any inbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,8 +80,8 @@ impl History {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> HistoryServiceClient<Channel> {
-        HistoryServiceClient::new(self.client.channel())
+    fn service(&self) -> HistoryServiceClient<Calls> {
+        HistoryServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -6,9 +6,8 @@ use futures_util::Stream;
 use tandem_proto::key::v1::{
     CreateKeyRequest, ListKeysRequest, RevokeKeyRequest, key_service_client::KeyServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Client, Error, Key, pages, wire_duration};
+use crate::{Client, Error, Key, again::Calls, pages, wire_duration};
 
 /// The API keys of the broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,9 +35,8 @@ impl Keys {
         Self { client }
     }
 
-    fn service(&self) -> KeyServiceClient<Channel> {
-        KeyServiceClient::new(self.client.channel())
-            .max_decoding_message_size(self.client.settings().max_response_bytes)
+    fn service(&self) -> KeyServiceClient<Calls> {
+        KeyServiceClient::new(self.client.calls()).max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 
     /// Makes a key. Returns it with its secret, which is told this once: give it to [`crate::Token::from_text`].

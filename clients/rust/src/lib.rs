@@ -28,6 +28,7 @@
 //!
 //! Tested by unit tests beside the code and, in `tests/`, against a server that plays the contract in this process.
 
+mod again;
 mod approvals;
 mod audit;
 mod client;
@@ -75,8 +76,8 @@ pub use publish::{
 pub use registry::{AgentQuery, Registry};
 pub use settings::Settings;
 pub use subscribe::{
-    AckCounts, Acker, Delivery, Incoming, LeaseCounts, LeasesLost, Nack, NackCounts, RawDelivery, SubscribeOptions,
-    Subscription,
+    AckCounts, Acker, Delivery, Inbox, InboxDelivery, Incoming, LeaseCounts, LeasesLost, Nack, NackCounts, RawDelivery,
+    SubscribeOptions, Subscription,
 };
 pub use tandem_proto::{
     approval::v1::{Approval, ApprovalState, ApprovalVote},

@@ -3,9 +3,8 @@
 use tandem_proto::policy::v1::{
     GetPolicyRequest, RemovePolicyRequest, SetPolicyRequest, policy_service_client::PolicyServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Client, Error, Policy};
+use crate::{Client, Error, Policy, again::Calls};
 
 /// The policy of one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,8 +18,8 @@ impl Policies {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> PolicyServiceClient<Channel> {
-        PolicyServiceClient::new(self.client.channel())
+    fn service(&self) -> PolicyServiceClient<Calls> {
+        PolicyServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -42,7 +42,7 @@ impl Publisher {
     /// Publishes one message and returns once it is durable.
     ///
     /// A message without an id gets one, a UUID of version 7. That makes a repeat safe: while the broker is unavailable
-    /// the message is tried again, [`publish_attempts`](crate::Settings::publish_attempts) times in all, and is
+    /// the message is tried again, [`attempts`](crate::Settings::attempts) times in all, and is
     /// accepted once.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Publisher {
             };
             let wait = clock::pause(error.retry_delay(), attempt);
             let too_long = allowance.is_some_and(|allowance| wait >= allowance.left());
-            if error.code() != Code::Unavailable || attempt >= settings.publish_attempts || too_long {
+            if error.code() != Code::Unavailable || attempt >= settings.attempts || too_long {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, ?wait, "the publish is tried again");

@@ -7,9 +7,8 @@ use tandem_proto::registry::v1::{
     DiscoverAgentsRequest, GetSandboxRequest, HeartbeatRequest, ListSandboxesRequest, RegisterSandboxRequest,
     UnregisterSandboxRequest, registry_service_client::RegistryServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Agent, Client, DiscoveredAgent, Error, Liveness, Sandbox, pages, wire};
+use crate::{Agent, Client, DiscoveredAgent, Error, Liveness, Sandbox, again::Calls, pages, wire};
 
 /// The registry of one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,8 +35,8 @@ impl Registry {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> RegistryServiceClient<Channel> {
-        RegistryServiceClient::new(self.client.channel())
+    fn service(&self) -> RegistryServiceClient<Calls> {
+        RegistryServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -22,10 +22,12 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a unary call may take; streams have no limit. Default: 30 s.
     pub request_timeout: Duration,
-    /// How often a unary publish is tried when the broker is unavailable. Safe, because the message keeps its id and the
-    /// broker accepts an id once. At least 1; all tries together take no longer than `request_timeout`. The waits in between
-    /// (20 ms, doubled up to 1 s) are 4 s with the default, more than another node takes to become leader. Default: 10.
-    pub publish_attempts: u32,
+    /// How often a call is tried when the broker is unavailable, or asks for a short wait. Safe for a publish, because the message
+    /// keeps its id and the broker accepts an id once; what makes a key or a token is tried once. At least 1; all tries together
+    /// take no longer than `request_timeout`. The waits in between (20 ms, doubled up to 1 s) are 4 s with the default, more than
+    /// another node takes to become leader. All calls of a client share a budget of 50 retries, to which each call that succeeds
+    /// gives a fifth of one, and each second one. Default: 10.
+    pub attempts: u32,
     /// How often in a row a stream of history or events is opened again, from where it was, when the broker is unavailable.
     /// With the waits in between (20 ms, doubled up to 1 s) the default bridges almost a minute. Default: 60.
     pub resume_attempts: u32,
@@ -59,7 +61,7 @@ impl Default for Settings {
             tls_identity_files: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
-            publish_attempts: 10,
+            attempts: 10,
             resume_attempts: 60,
             follow_leader: true,
             http2_stream_window: 2 << 20,

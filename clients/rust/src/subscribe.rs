@@ -3,10 +3,12 @@
 mod acker;
 mod credit;
 mod delivery;
+mod inbox;
 mod lost;
 mod options;
 mod outbox;
 mod ranges;
+mod settlement;
 mod tally;
 mod verdict;
 
@@ -21,6 +23,7 @@ use tonic::Streaming;
 pub use self::{
     acker::Acker,
     delivery::{Delivery, Incoming, RawDelivery},
+    inbox::{Inbox, InboxDelivery},
     lost::LeasesLost,
     options::SubscribeOptions,
     tally::{AckCounts, LeaseCounts, NackCounts},
@@ -272,9 +275,18 @@ impl Subscription {
                 self.outbox.has_delivered(batch.deliveries.last().map_or(0, |delivery| delivery.delivery_id));
                 self.ready.extend(batch.deliveries.into_iter().map(RawDelivery::from));
             }
-            Some(Kind::AckOutcome(outcome)) => self.tally.add_ack(&outcome),
-            Some(Kind::NackOutcome(outcome)) => self.tally.add_nack(&outcome),
-            Some(Kind::ExtendOutcome(outcome)) => self.tally.add_extend(&outcome),
+            Some(Kind::AckOutcome(outcome)) => {
+                self.outbox.settled(&outcome.refusals);
+                self.tally.add_ack(&outcome);
+            }
+            Some(Kind::NackOutcome(outcome)) => {
+                self.outbox.settled(&outcome.refusals);
+                self.tally.add_nack(&outcome);
+            }
+            Some(Kind::ExtendOutcome(outcome)) => {
+                self.outbox.extended(&outcome.refusals);
+                self.tally.add_extend(&outcome);
+            }
             Some(Kind::LeasesLost(lost)) => self.tally.leases.lost += self.lost.add(&lost),
             Some(Kind::Opened(_)) => return Err(Error::Contract("a subscription was opened twice".to_owned())),
             None => return Err(Error::Contract("a response of a kind unknown here came".to_owned())),

@@ -8,9 +8,8 @@ use tandem_proto::token::v1::{
     CreateTokenRequest, ListTokensRequest, RenewTokenRequest, RevokeTokenRequest,
     token_service_client::TokenServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Client, Error, KnownToken, pages, wire_duration};
+use crate::{Client, Error, KnownToken, again::Calls, pages, wire_duration};
 
 /// The tokens that the broker signs, and those of others that were revoked. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,8 +54,8 @@ impl Tokens {
         Self { client }
     }
 
-    fn service(&self) -> TokenServiceClient<Channel> {
-        TokenServiceClient::new(self.client.channel())
+    fn service(&self) -> TokenServiceClient<Calls> {
+        TokenServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -7,9 +7,8 @@ use tandem_proto::messaging::v1::{
     CreateTopicRequest, DeleteTopicRequest, FollowTopicsRequest, GetTopicRequest, ListFollowsRequest,
     ListTopicsRequest, UnfollowTopicsRequest, follow_topics_request::Start, topic_service_client::TopicServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Client, Error, Follow, Topic, pages, wire_time};
+use crate::{Client, Error, Follow, Topic, again::Calls, pages, wire_time};
 
 /// The topics of one workspace. Cheap to clone.
 ///
@@ -38,8 +37,8 @@ impl Topics {
         Self { client, workspace_id }
     }
 
-    fn service(&self) -> TopicServiceClient<Channel> {
-        TopicServiceClient::new(self.client.channel())
+    fn service(&self) -> TopicServiceClient<Calls> {
+        TopicServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -5,9 +5,8 @@ use tandem_proto::workspace::v1::{
     CreateWorkspaceRequest, DeleteWorkspaceRequest, GetQuotasRequest, GetWorkspaceRequest, ListWorkspacesRequest,
     SetQuotasRequest, UpdateWorkspaceRequest, workspace_service_client::WorkspaceServiceClient,
 };
-use tonic::transport::Channel;
 
-use crate::{Client, Error, Quotas, Workspace, WorkspaceSettings, pages};
+use crate::{Client, Error, Quotas, Workspace, WorkspaceSettings, again::Calls, pages};
 
 /// The workspaces of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,8 +19,8 @@ impl Workspaces {
         Self { client }
     }
 
-    fn service(&self) -> WorkspaceServiceClient<Channel> {
-        WorkspaceServiceClient::new(self.client.channel())
+    fn service(&self) -> WorkspaceServiceClient<Calls> {
+        WorkspaceServiceClient::new(self.client.calls())
             .max_decoding_message_size(self.client.settings().max_response_bytes)
     }
 

@@ -55,7 +55,7 @@ events! {
     OutOfMemory;
     /// It has written as much as it may.
     DiskLimit;
-    /// It has as many processes as it may.
+    /// It has as many processes as it may, or nearly.
     ProcessLimit;
     /// Its container ended, and is started again.
     Restarting;
@@ -215,7 +215,9 @@ mod tests {
                 assert_eq!(event.name(), expected);
             }
         }
-        let known = (1..).map_while(|number| EventType::try_from(number).ok()).count();
+        // From there on they are what this side reports.
+        let own = 1..i32::from(EventType::SandboxOutOfMemory);
+        let known = own.map_while(|number| EventType::try_from(number).ok()).count();
         assert_eq!(AlertEvent::ALL.iter().filter(|event| event.wire().is_some()).count(), known, "all of the broker's");
         assert_eq!(AlertEvent::OutOfMemory.name(), "out_of_memory");
     }

@@ -22,7 +22,7 @@ impl Shop {
         let home = Home::new();
         let broker = BrokerProcess::start(&home, &home.config()).await;
         let endpoint = format!("http://{}", broker.grpc_address());
-        let settings = Settings { publish_attempts: 1, ..Settings::for_endpoint(endpoint) };
+        let settings = Settings { attempts: 1, ..Settings::for_endpoint(endpoint) };
         let client = Client::with_settings(settings).unwrap();
         for sandbox in sandboxes {
             client.registry(WORKSPACE).register_with_agents(*sandbox, Vec::new()).await.unwrap();

@@ -170,7 +170,7 @@ pub(crate) fn client(address: SocketAddr) -> Client {
     let settings = Settings {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(4),
-        publish_attempts: 1,
+        attempts: 1,
         resume_attempts: 1,
         // Some of them do.
         follow_leader: matches!(address.ip(), std::net::IpAddr::V4(ip) if ip.octets()[2] % 2 == 1),

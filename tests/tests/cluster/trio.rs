@@ -124,7 +124,7 @@ impl Trio {
     pub(crate) fn client(&self, node: usize) -> Client {
         let endpoint = format!("http://{}", self.process(node).grpc_address());
         // What this node makes of it is what is tested.
-        let settings = Settings { publish_attempts: 3, follow_leader: false, ..Settings::for_endpoint(endpoint) };
+        let settings = Settings { attempts: 3, follow_leader: false, ..Settings::for_endpoint(endpoint) };
         Client::with_settings(settings).expect("it is an address")
     }
 

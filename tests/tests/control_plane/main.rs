@@ -5,6 +5,7 @@
 mod alerts;
 mod collaboration;
 mod docker;
+mod figures;
 mod participants;
 mod providers;
 mod sandboxes;

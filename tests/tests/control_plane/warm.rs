@@ -11,7 +11,7 @@ use crate::{
 const IMAGE: &str = "aintandem/sandbox:latest";
 
 /// Names of the containers of an installation that run, in no network.
-fn waiting(installation: &str) -> Vec<String> {
+pub(crate) fn waiting(installation: &str) -> Vec<String> {
     let label = format!("label=aintandem.installation={installation}");
     let shown = docker(&[
         "ps",
@@ -25,17 +25,18 @@ fn waiting(installation: &str) -> Vec<String> {
     shown.lines().filter_map(|line| line.strip_suffix(',')).map(str::to_owned).collect()
 }
 
+/// Whose a sandbox's container is.
+pub(crate) fn installation(sandbox: &str) -> String {
+    let label = "{{index .Config.Labels \"aintandem.installation\"}}";
+    docker(&["inspect", "--format", label, &format!("tandem-{sandbox}")])
+}
+
 #[tokio::test]
 async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     let mut dock = Dock::with(json!({}), |config| config.sandboxes.warm_pool = [(IMAGE.to_owned(), 2)].into()).await;
     // Of another disk than they have, so it gets one of its own.
     let other = dock.sandbox("other", json!({})).await;
-    let installation = docker(&[
-        "inspect",
-        "--format",
-        "{{index .Config.Labels \"aintandem.installation\"}}",
-        &format!("tandem-{other}"),
-    ]);
+    let installation = installation(&other);
     until("two wait", async || waiting(&installation).len() == 2).await;
     let before = waiting(&installation);
     let interfaces = docker(&["exec", &before[0], "sh", "-c", "ls /sys/class/net"]);

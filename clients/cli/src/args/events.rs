@@ -59,7 +59,7 @@ pub enum EventName {
     SandboxOutOfMemory,
     /// It was stopped: it has written more than it may
     SandboxDiskLimit,
-    /// It has as many processes as it may
+    /// It has as many processes as it may, or nearly
     SandboxProcessLimit,
     /// It ended by itself, and is started again
     SandboxRestarting,

@@ -80,7 +80,7 @@ impl BatchStream {
             workspace_id: std::mem::take(&mut self.workspace_id),
             request_id,
             producer: self.numbering.take(messages),
-            body: batch.into_body(),
+            body: batch.into_body().freeze(),
         };
         // The other half is gone when the connection broke: `next` tells why.
         outgoing.send(request).ok();

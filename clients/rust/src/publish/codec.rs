@@ -3,7 +3,7 @@
 //! The generated code would take a list of messages and encode each of them here; a [`Batch`](super::Batch) is encoded
 //! already, and one copy into the output buffer is all that is left to do.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes};
 use prost::Message as _;
 use tandem_proto::messaging::v1::{ProducerPosition, PublishStreamRequest, PublishStreamResponse};
 use tonic::{
@@ -29,7 +29,7 @@ pub(super) struct EncodedRequest {
     pub(super) request_id: u64,
     /// Of the first message.
     pub(super) producer: Option<ProducerPosition>,
-    pub(super) body: BytesMut,
+    pub(super) body: Bytes,
 }
 
 /// Opens the stream; ends when `requests` ends.
@@ -122,7 +122,7 @@ mod tests {
             workspace_id: "w".into(),
             request_id: 300,
             producer: expected.producer.clone(),
-            body: batch.into_body(),
+            body: batch.into_body().freeze(),
         };
         let mut wire = Vec::new();
         write(request, &mut wire).expect("a Vec has room");

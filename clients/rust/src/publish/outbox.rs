@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, task::AtomicWaker};
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -20,7 +21,7 @@ use super::{
     receipt::BatchReceipt,
     stream::PublishStreamOptions,
 };
-use crate::{Batch, Error, Message};
+use crate::{Batch, Error, Message, ProducerPosition};
 
 /// Shared by the sending half, the connection that takes batches, and the task that takes answers.
 #[derive(Debug)]
@@ -41,6 +42,12 @@ struct Queue {
     open: Option<Waiting>,
     full: VecDeque<Waiting>,
     unanswered: VecDeque<Unanswered>,
+    /// What the broker has to be sent again, since the connection broke.
+    again: VecDeque<Unanswered>,
+    /// Counts the connections, from 0: an old one gets nothing more.
+    connection: u64,
+    /// Whether this connection knows the workspace.
+    is_named: bool,
     last_request_id: u64,
     workspace_id: String,
     /// Of messages, when they are sent; of requests, when the connection takes them. Both give the same numbers.
@@ -65,6 +72,8 @@ struct Unanswered {
     messages: u32,
     window_bytes: usize,
     outcome: Arc<BatchOutcome>,
+    /// Position and messages: of a producer, whom the broker believes nothing twice.
+    sent: Option<(ProducerPosition, Bytes)>,
 }
 
 impl Outbox {
@@ -162,6 +171,19 @@ impl Outbox {
         broken.map_or(Ok(()), Err)
     }
 
+    /// The connection broke: what has no answer goes to the next one first. Returns the number of that; None: messages have no
+    /// numbers, so that they must not be sent twice.
+    pub(super) fn rewind(&self) -> Option<u64> {
+        let mut queue = self.queue.lock();
+        queue.numbering.producer_id()?;
+        let mut again = std::mem::take(&mut queue.unanswered);
+        again.append(&mut queue.again);
+        queue.again = again;
+        queue.connection += 1;
+        queue.is_named = false;
+        Some(queue.connection)
+    }
+
     /// Gives every message without an answer this error, and all that follow. The first failure counts.
     pub(super) fn fail(&self, error: Error) {
         let (unanswered, waiting) = {
@@ -169,7 +191,9 @@ impl Outbox {
             queue.failed.get_or_insert_with(|| error.clone());
             queue.finished = true;
             let waiting: Vec<_> = std::mem::take(&mut queue.full).into_iter().chain(queue.open.take()).collect();
-            (std::mem::take(&mut queue.unanswered), waiting)
+            let mut unanswered = std::mem::take(&mut queue.unanswered);
+            unanswered.append(&mut queue.again);
+            (unanswered, waiting)
         };
         self.messages.close();
         self.bytes.close();
@@ -183,7 +207,7 @@ impl Outbox {
     /// How many batches wait for an answer or for the connection.
     pub(super) fn outstanding(&self) -> u64 {
         let queue = self.queue.lock();
-        (queue.unanswered.len() + queue.full.len() + usize::from(queue.open.is_some())) as u64
+        (queue.unanswered.len() + queue.again.len() + queue.full.len() + usize::from(queue.open.is_some())) as u64
     }
 
     fn failure(&self) -> Error {
@@ -191,8 +215,18 @@ impl Outbox {
     }
 
     /// The next request, if one waits; Ready(None) after the last.
-    fn take(&self) -> Poll<Option<EncodedRequest>> {
+    fn take(&self, connection: u64) -> Poll<Option<EncodedRequest>> {
         let mut queue = self.queue.lock();
+        if queue.connection != connection {
+            return Poll::Ready(None);
+        }
+        if let Some(again) = queue.again.pop_front() {
+            let (producer, body) = again.sent.clone().unzip();
+            let request_id = again.request_id;
+            queue.unanswered.push_back(again);
+            let body = body.unwrap_or_default();
+            return Poll::Ready(Some(EncodedRequest { workspace_id: queue.name(), request_id, producer, body }));
+        }
         let Some(Waiting { batch, window_bytes, outcome }) = queue.full.pop_front().or_else(|| queue.open.take())
         else {
             return if queue.finished { Poll::Ready(None) } else { Poll::Pending };
@@ -200,22 +234,34 @@ impl Outbox {
         queue.last_request_id += 1;
         let request_id = queue.last_request_id;
         let messages = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        queue.unanswered.push_back(Unanswered { request_id, messages, window_bytes, outcome });
-        let workspace_id = std::mem::take(&mut queue.workspace_id);
         let producer = queue.request_numbering.take(messages);
-        Poll::Ready(Some(EncodedRequest { workspace_id, request_id, producer, body: batch.into_body() }))
+        let body = batch.into_body().freeze();
+        let sent = producer.clone().map(|producer| (producer, body.clone()));
+        queue.unanswered.push_back(Unanswered { request_id, messages, window_bytes, outcome, sent });
+        Poll::Ready(Some(EncodedRequest { workspace_id: queue.name(), request_id, producer, body }))
+    }
+}
+
+impl Queue {
+    /// The workspace, once for each connection.
+    fn name(&mut self) -> String {
+        if std::mem::replace(&mut self.is_named, true) { String::new() } else { self.workspace_id.clone() }
     }
 }
 
 /// What the connection polls when it can write: everything that has gathered since becomes one request.
-pub(super) struct Requests(pub(super) Arc<Outbox>);
+pub(super) struct Requests {
+    pub(super) outbox: Arc<Outbox>,
+    /// See [`Outbox::rewind`].
+    pub(super) connection: u64,
+}
 
 impl Stream for Requests {
     type Item = EncodedRequest;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedRequest>> {
         // Registered before looking: a message that comes in between wakes.
-        self.0.connection.register(cx.waker());
-        self.0.take()
+        self.outbox.connection.register(cx.waker());
+        self.outbox.take(self.connection)
     }
 }

@@ -41,10 +41,11 @@ impl Default for PublishStreamOptions {
 /// Publishes messages over one stream, in the order of [`send`](Self::send). There is no timer: a message goes out at once
 /// when the connection is free, and what gathers meanwhile becomes the next request.
 ///
-/// Unless told otherwise the stream is a [`Producer`] and numbers its messages, so that what has no outcome when it breaks
-/// can be sent again without being published twice: open a new stream with [`Producer::Resume`], the
+/// Unless told otherwise the stream is a [`Producer`] and numbers its messages, so that what has no outcome when the connection
+/// breaks is sent again without being published twice: it opens another one by itself, at another node if need be,
+/// [`resume_attempts`](crate::Settings::resume_attempts) times in a row. Another process goes on with [`Producer::Resume`], the
 /// [`producer_id`](Self::producer_id) and the [`producer_sequence`](PendingReceipt::producer_sequence) of the first message
-/// without an outcome. A stream does not reconnect by itself.
+/// without an outcome. Without a producer ([`Producer::Off`]) a break ends the stream.
 ///
 /// Dropping the stream sends what waits and lets the receipts complete; nothing new can be sent.
 #[derive(Debug)]
@@ -99,24 +100,42 @@ impl Drop for PublishStream {
 
 /// Runs until the stream ends; every message has an outcome afterwards.
 async fn take_answers(client: Client, outbox: Arc<Outbox>) {
-    let end = match codec::open(&client, Requests(Arc::clone(&outbox))).await {
-        Err(status) => Err(client.error(&status)),
-        Ok(mut answers) => loop {
-            match answers.message().await {
-                Ok(Some(answer)) => {
-                    if let Err(error) = outbox.answer(answer) {
-                        break Err(error);
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(status) => break Err(client.error(&status)),
-            }
-        },
+    let (mut connection, mut attempt) = (0, 1);
+    let end = loop {
+        let (has_answered, end) = serve(&client, &outbox, connection).await;
+        let error = match (end, outbox.outstanding()) {
+            (Err(error), _) => error,
+            (Ok(()), 0) => break Error::Closed { stream: "publish" },
+            (Ok(()), unanswered) => Error::StreamEnded { stream: "publish", unanswered },
+        };
+        attempt = if has_answered { 1 } else { attempt };
+        let Some(wait) = client.next_try(&error, attempt) else { break error };
+        let Some(next) = outbox.rewind() else { break error };
+        tracing::info!(%error, attempt, ?wait, "a publish stream is opened again");
+        tokio::time::sleep(wait).await;
+        (connection, attempt) = (next, attempt + 1);
     };
-    let unanswered = outbox.outstanding();
-    outbox.fail(match end {
-        Err(error) => error,
-        Ok(()) if unanswered > 0 => Error::StreamEnded { stream: "publish", unanswered },
-        Ok(()) => Error::Closed { stream: "publish" },
-    });
+    outbox.fail(end);
+}
+
+/// Runs one connection to its end. Returns whether the broker has answered anything, and why it ended.
+async fn serve(client: &Client, outbox: &Arc<Outbox>, connection: u64) -> (bool, Result<(), Error>) {
+    let requests = Requests { outbox: Arc::clone(outbox), connection };
+    let mut answers = match codec::open(client, requests).await {
+        Ok(answers) => answers,
+        Err(status) => return (false, Err(client.error(&status))),
+    };
+    let mut has_answered = false;
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                if let Err(error) = outbox.answer(answer) {
+                    return (has_answered, Err(error));
+                }
+                has_answered = true;
+            }
+            Ok(None) => return (has_answered, Ok(())),
+            Err(status) => return (has_answered, Err(client.error(&status))),
+        }
+    }
 }

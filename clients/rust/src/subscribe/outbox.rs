@@ -16,8 +16,10 @@ use tandem_proto::raw::messaging::v1::{self as raw, SubscribeRequest, subscribe_
 
 use super::{
     credit::Credit,
+    settlement::{Outcome, Settlement, Verdict},
     verdict::{Nack, Verdicts},
 };
+use crate::Error;
 
 /// Shared by the subscription, its ackers and the connection. Bounded: credit adds up in place, and verdicts are bounded by
 /// what was delivered.
@@ -36,6 +38,8 @@ struct Queue {
     open: Option<raw::Open>,
     credit: Credit,
     verdicts: Verdicts,
+    /// What somebody waits for. A subscription has these or those.
+    settlement: Settlement,
     /// Deliveries acknowledged so far.
     acked: u64,
     /// Deliveries given back so far.
@@ -45,8 +49,8 @@ struct Queue {
 
 impl Outbox {
     pub(super) fn new(open: raw::Open, credit: Credit) -> Arc<Self> {
-        let queue =
-            Queue { open: Some(open), credit, verdicts: Verdicts::default(), acked: 0, nacked: 0, finished: false };
+        let (verdicts, settlement) = (Verdicts::default(), Settlement::default());
+        let queue = Queue { open: Some(open), credit, verdicts, settlement, acked: 0, nacked: 0, finished: false };
         Arc::new(Self { queue: Mutex::new(queue), connection: AtomicWaker::new(), delivered: AtomicU64::new(0) })
     }
 
@@ -71,6 +75,35 @@ impl Outbox {
     pub(super) fn extend(&self, first: u64, last: u64, deadline: Option<Duration>) {
         self.queue.lock().verdicts.extend(first, last, deadline);
         self.connection.wake();
+    }
+
+    /// Says what shall become of a delivery, for somebody who may wait for the outcome.
+    pub(super) fn settle(&self, delivery_id: u64, verdict: Verdict) -> Outcome {
+        let outcome = self.queue.lock().settlement.add(delivery_id, verdict);
+        self.connection.wake();
+        outcome
+    }
+
+    /// The outcome of the oldest ack or nack.
+    pub(super) fn settled(&self, refusals: &[raw::AckRefusal]) {
+        self.queue.lock().settlement.settled(refusals);
+        self.connection.wake();
+    }
+
+    /// The outcome of the oldest extension.
+    pub(super) fn extended(&self, refusals: &[raw::AckRefusal]) {
+        self.queue.lock().settlement.extended(refusals);
+        self.connection.wake();
+    }
+
+    /// The stream has ended: nobody hears of an outcome any more.
+    pub(super) fn break_off(&self, error: &Error) {
+        self.queue.lock().settlement.fail(error);
+    }
+
+    /// Whether the stream has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.queue.lock().settlement.has_ended()
     }
 
     pub(super) fn grant(&self, credit: Credit) {
@@ -103,7 +136,8 @@ impl Outbox {
 
     /// Verdicts without an answer, those that wait included, when `outcomes` answers have come.
     pub(super) fn unanswered(&self, outcomes: u64) -> u64 {
-        self.queue.lock().verdicts.unanswered(outcomes)
+        let queue = self.queue.lock();
+        queue.verdicts.unanswered(outcomes) + queue.settlement.unanswered()
     }
 
     fn take(&self) -> Poll<Option<SubscribeRequest>> {
@@ -113,9 +147,9 @@ impl Outbox {
         } else if !queue.credit.is_none() && !queue.finished {
             let credit = std::mem::take(&mut queue.credit);
             Kind::Credit(raw::Credit { messages: credit.messages, bytes: credit.bytes })
-        } else if let Some(verdict) = queue.verdicts.take() {
+        } else if let Some(verdict) = queue.verdicts.take().or_else(|| queue.settlement.take()) {
             verdict
-        } else if queue.finished {
+        } else if queue.finished && queue.settlement.has_sent_all() {
             return Poll::Ready(None);
         } else {
             return Poll::Pending;

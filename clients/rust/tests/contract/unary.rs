@@ -27,7 +27,7 @@ async fn attempts_have_a_limit() {
     let fake = Fake::start().await;
     *fake.seen.publishing.unavailable.lock().unwrap() = 99;
     let named = Message { message_id: "mine".into(), ..message("x") };
-    let settings = Settings { publish_attempts: 3, ..Settings::for_endpoint(fake.url()) };
+    let settings = Settings { attempts: 3, ..Settings::for_endpoint(fake.url()) };
     let client = Client::with_settings(settings).expect("a good endpoint");
     let error = client.publisher("w").publish(named).await.expect_err("it stays unavailable");
     assert_eq!((error.reason(), error.code(), error.is_retryable()), ("NO_LEADER", Code::Unavailable, true));
@@ -59,7 +59,7 @@ async fn a_broker_that_is_not_there_is_unreachable() {
     let mut fake = Fake::start().await;
     fake.stop().await;
     let url = fake.url();
-    let settings = Settings { publish_attempts: 1, ..Settings::for_endpoint(url.as_str()) };
+    let settings = Settings { attempts: 1, ..Settings::for_endpoint(url.as_str()) };
     let client = Client::with_settings(settings).expect("a good endpoint");
     let error = client.publisher("w").publish(message("x")).await.expect_err("nobody listens");
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");

@@ -24,6 +24,8 @@ use crate::{
 
 /// Looks between two counts of what is in volumes, and of what sandboxes do that may be idle.
 const LOOKS_UNTIL_COUNTED: u64 = 5;
+/// One that has all but a part of the processes that it may have is told of: this part.
+const CROWDED: u64 = 16;
 /// Questions to the runtime at once, about what sandboxes take.
 const QUESTIONS: usize = 4;
 /// Looks between two searches for containers of nobody, while there are no sandboxes.
@@ -228,10 +230,11 @@ impl Sandboxes {
         for (row, usage) in running.into_iter().zip(usages) {
             let (Ok(usage), Ok(document)) = (usage, Document::of(row)) else { continue };
             let most = u64::from(document.spec.resources.pids);
-            if usage.pids < most {
+            // Whoever could not start one more has often ended by the time somebody looks.
+            if usage.pids < most - most / CROWDED {
                 memory.crowded.remove(&row.id);
             } else if memory.crowded.insert(row.id.clone()) {
-                let text = format!("the sandbox has {most} processes, as many as it may: it can start no more");
+                let text = format!("the sandbox has {} processes, and may have {most}", usage.pids);
                 self.tell(row, AlertEvent::ProcessLimit, &text).await;
             }
             if document.spec.idle_timeout_seconds.is_none() {

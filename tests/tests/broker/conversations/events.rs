@@ -296,7 +296,7 @@ async fn line_14_wrong_questions_are_refused() {
     Refused::from(unknown).expect(Code::NotFound, "UNKNOWN_WORKSPACE", &["\"nowhere\""]);
     let query = EventQuery { types: vec![EventType::Unspecified], ..follow(1) };
     let refused = Refused::from(stage.client.events(WORKSPACE, query).await.unwrap_err());
-    refused.expect(Code::InvalidArgument, "INVALID_FIELD", &["1 to 13"]).at("types");
+    refused.expect(Code::InvalidArgument, "INVALID_FIELD", &["1 to 20"]).at("types");
     // A cursor in the future waits for it.
     let mut ahead = stage.client.events(WORKSPACE, follow(3)).await.unwrap();
     for sandbox in ["two", "three"] {
