@@ -31,7 +31,7 @@ pub use clock::{now, unix_nanos};
 pub use home::Home;
 pub use http::{Answer, ask, ask_1_1, get};
 pub use message::{at_priority, broadcast, direct, named};
-pub use process::{BrokerProcess, Exit, broker_binary, broker_command, control_plane_command, run_to_exit};
+pub use process::{BrokerProcess, Exit, broker_binary, broker_command, control_plane_command, example, run_to_exit};
 pub use random::Random;
 pub use refused::Refused;
 pub use relay::Relay;

@@ -85,6 +85,14 @@ pub(crate) fn under_test(name: &str) -> PathBuf {
     binary
 }
 
+/// An example of the Rust client, built by cargo together with the tests.
+///
+/// # Panics
+/// When it is not there.
+pub fn example(name: &str) -> PathBuf {
+    under_test(&format!("examples/{name}"))
+}
+
 /// A command that starts the service, with nothing of this process's environment that would change its settings.
 pub fn broker_command() -> Command {
     clean_command(broker_binary())

@@ -130,9 +130,8 @@ impl Calls {
     /// What the broker has said, if another try may help soon.
     fn refused(&self, status: &Status) -> Option<Error> {
         let error = Error::from_status(status, &self.endpoint, Duration::ZERO);
-        let is_busy = matches!(error.reason(), "OVERLOADED" | "RATE_LIMITED");
         let is_short = error.retry_delay().is_none_or(|delay| delay <= LONGEST);
-        ((error.code() == Code::Unavailable || is_busy) && is_short).then_some(error)
+        (error.is_momentary() && is_short).then_some(error)
     }
 }
 

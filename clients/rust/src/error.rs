@@ -127,6 +127,11 @@ impl Error {
         }
     }
 
+    /// Whether the client tries again by itself: what was no verdict, and what asks for a wait because much is going on.
+    pub(crate) fn is_momentary(&self) -> bool {
+        self.code() == Code::Unavailable || matches!(self.reason(), "OVERLOADED" | "RATE_LIMITED")
+    }
+
     /// How long the broker asks to wait before the next try, if it said so.
     pub fn retry_delay(&self) -> Option<Duration> {
         match self {

@@ -5,7 +5,7 @@
 //! paging; and one [`Error`] that says what was wrong and whether a retry can help. It deliberately does not know which
 //! values the broker accepts: limits and rules are judged there.
 //!
-//! Read first: [`Client`], [`PublishStream`], [`Subscription`].
+//! Read first: [`Client`], [`PublishStream`], [`Inbox`], and [`Subscription`] below it.
 //!
 //! ```no_run
 //! # async fn first() -> Result<(), tandem_client::Error> {
@@ -14,19 +14,19 @@
 //! let client = Client::connect("http://127.0.0.1:8001")?;
 //! let message = MessageBuilder::notification("alice", to_sandbox("bob"), r#"{"hello":"bob"}"#).build();
 //! let receipt = client.publisher("default").publish(message).await?;
-//! let mut inbox = client.subscribe("default", "bob", SubscribeOptions::default()).await?;
+//! let mut inbox = client.inbox("default", "bob", SubscribeOptions::default()).await?;
 //! while let Some(delivery) = inbox.next().await? {
-//!     println!("{} (after {})", delivery.message.sequence, receipt.sequence);
-//!     inbox.ack(&delivery);
+//!     println!("{} (after {})", delivery.message().sequence, receipt.sequence);
+//!     delivery.ack().await?;
 //! }
 //! # Ok(()) }
 //! ```
 //!
 //! Invariants: a receipt is only given for what the broker acknowledged; every sent message gets exactly one outcome,
-//! also when its stream breaks; no lock is held across an await; every queue is bounded by the window or the credit. Not
-//! here yet: publish streams and subscriptions that reconnect, leader hints.
+//! also when its stream breaks; no lock is held across an await; every queue is bounded by the window or the credit.
 //!
-//! Tested by unit tests beside the code and, in `tests/`, against a server that plays the contract in this process.
+//! Tested by unit tests beside the code, in `tests/` against a server that plays the contract in this process, and by the
+//! scenarios of `clients/conformance` against real brokers, in the crate `tests`.
 
 mod again;
 mod approvals;

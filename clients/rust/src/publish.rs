@@ -90,7 +90,7 @@ impl Publisher {
             };
             let wait = clock::pause(error.retry_delay(), attempt);
             let too_long = allowance.is_some_and(|allowance| wait >= allowance.left());
-            if error.code() != Code::Unavailable || attempt >= settings.attempts || too_long {
+            if !error.is_momentary() || attempt >= settings.attempts || too_long {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, ?wait, "the publish is tried again");

@@ -16,7 +16,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After something has changed: what comes in a moment is looked at together.
 const BREATH: Duration = Duration::from_millis(50);
 /// How long whoever reconciles has the turn, in milliseconds.
-const TURN_MS: i64 = 10_000;
+const TURN_MS: i64 = 5_000;
+/// What ended so long ago is nobody's lease any more, in milliseconds.
+const FORGET_MS: i64 = 600_000;
 /// Resources of one look.
 const MOST: u32 = 100;
 /// Looks until the broker is asked again what it has.
@@ -57,6 +59,15 @@ impl Reconciler {
                 tokio::time::sleep(PAUSE).await;
             }
         });
+        let living = self.sandboxes.clone();
+        let living = tokio::spawn(async move {
+            loop {
+                if let Err(why) = living.live().await {
+                    tracing::debug!(code = why.code(), %why, "others may take this control plane for gone");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
         loop {
             match self.look(looks, &mut memory).await {
                 Ok(()) => {}
@@ -71,6 +82,7 @@ impl Reconciler {
             }
         }
         listening.abort();
+        living.abort();
         if let Err(error) = self.store.give_back((TURN, &self.holder)).await {
             tracing::warn!(%error, "the turn is not given back; others wait for its end");
         }
@@ -103,6 +115,7 @@ impl Reconciler {
         }
         if looks.is_multiple_of(LOOKS_UNTIL_LISTED) {
             self.store.forget_old_answers(now_ms).await?;
+            self.store.forget_leases(now_ms - FORGET_MS).await?;
             self.workspaces.take_in(&self.broker).await?;
         }
         failed.map_or(Ok(()), Err)

@@ -393,6 +393,8 @@ pub(crate) struct Document {
     pub(crate) exit_code: Option<i64>,
     /// Why it is not as it should be; empty: it is.
     pub(crate) error: String,
+    /// Which control plane has claimed it last: one that is gone claims nothing.
+    pub(crate) claimant: String,
 }
 
 impl Document {

@@ -41,8 +41,15 @@ pub(crate) use self::reconcile::Memory;
 pub(crate) const KIND: &str = "sandbox";
 /// Until somebody else goes on with what is under way: longer than a start or a stop may take.
 const OVERDUE_MS: i64 = 60_000;
+/// How long a control plane counts as there that has last said so, in milliseconds. It says so each second.
+const ALIVE_MS: i64 = 5_000;
 /// Starts at once: Docker does not get faster with more.
 const STARTS: usize = 8;
+
+/// As the database calls that a control plane is there.
+fn alive(holder: &str) -> String {
+    format!("alive {holder}")
+}
 
 /// A sandbox that somebody wants.
 #[derive(Debug, Clone)]
@@ -75,6 +82,8 @@ struct Inside {
     /// Whether sandboxes need tokens: the broker asks who somebody is.
     has_tokens: bool,
     starts: Semaphore,
+    /// What others know this control plane by.
+    holder: String,
     /// Processes that were killed for want of memory and not counted yet, by sandbox.
     kills: Mutex<HashMap<String, u64>>,
     /// Between containers that wait and could not be made.
@@ -90,10 +99,17 @@ impl Sandboxes {
         (config, has_tokens): (SandboxConfig, bool),
     ) -> Self {
         let (starts, changed) = (Semaphore::new(STARTS), Notify::new());
-        let (kills, pause) = (Mutex::default(), warm::Pause::default());
+        let (kills, pause, holder) = (Mutex::default(), warm::Pause::default(), random::id("cp"));
         let inside =
-            Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, kills, pause, changed };
+            Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, holder, kills, pause, changed };
         Self(Arc::new(inside))
+    }
+
+    /// Says that this control plane is there, so that what it has claimed stays its own.
+    pub(crate) async fn live(&self) -> Result<(), Failure> {
+        let now_ms = clock::unix_ms();
+        self.0.store.lease((&alive(&self.0.holder), &self.0.holder), (now_ms, now_ms + ALIVE_MS)).await?;
+        Ok(())
     }
 
     /// Makes a sandbox and starts it. In state `starting`: it runs, and the broker has not heard of it yet.
@@ -118,7 +134,7 @@ impl Sandboxes {
             name: new.name.clone(),
             state: CREATING.to_owned(),
             revision: 1,
-            document: Document { spec: new.spec, ..Document::default() }.encode()?,
+            document: Document { spec: new.spec, claimant: self.0.holder.clone(), ..Document::default() }.encode()?,
             create_ms: now_ms,
             update_ms: now_ms,
             due_ms: now_ms + OVERDUE_MS,
@@ -327,7 +343,9 @@ impl Sandboxes {
     /// Says what is to become of a sandbox, and that whoever says it does it.
     async fn claim_as(&self, before: Resource, wanted: Wanted, state: &str) -> Result<Resource, Failure> {
         let document = Document::of(&before)?;
-        let document = Document { wanted, retry_ms: 0, retries: 0, error: String::new(), ..document }.encode()?;
+        let claimant = self.0.holder.clone();
+        let document =
+            Document { wanted, retry_ms: 0, retries: 0, error: String::new(), claimant, ..document }.encode()?;
         let now_ms = clock::unix_ms();
         let row =
             Resource { state: state.to_owned(), document, update_ms: now_ms, due_ms: now_ms + OVERDUE_MS, ..before };

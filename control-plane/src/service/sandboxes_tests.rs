@@ -274,3 +274,36 @@ async fn a_pool_is_kept_full_and_fresh_and_each_of_it_is_taken_once() {
     stage.look().await.unwrap();
     assert!(pool(&stage).await.iter().all(|row| row.id != "sb-left"));
 }
+
+#[tokio::test]
+async fn what_a_control_plane_has_claimed_that_is_gone_is_taken_up_at_once() {
+    let mut stage = Stage::new().await;
+    let claimed = async |id: &str, claimant: &str| {
+        let document = Document { wanted: Wanted::Stopped, claimant: claimant.to_owned(), ..started() };
+        stage.has(id, STOPPING, document).await;
+        let row = stage.store.get(KIND, id).await.unwrap().unwrap();
+        stage.store.update(&Resource { due_ms: clock::unix_ms() + OVERDUE_MS, ..row }).await.unwrap();
+    };
+    claimed("sb-1", "cp-gone").await;
+    claimed("sb-2", "cp-there").await;
+    claimed("sb-3", &stage.sandboxes.0.holder).await;
+    let now_ms = clock::unix_ms();
+    assert!(stage.store.lease((&alive("cp-there"), "cp-there"), (now_ms, now_ms + 60_000)).await.unwrap());
+    stage.sandboxes.live().await.unwrap();
+    stage.sandboxes.look(&mut stage.memory, 1).await.unwrap();
+    until_state(&stage, "sb-1", STOPPED).await;
+    assert_eq!(stage.fake.asked(), ["stop"]);
+    for id in ["sb-2", "sb-3"] {
+        assert_eq!(stage.sandbox(id).await.0, STOPPING, "{id} is somebody's");
+    }
+}
+
+async fn until_state(stage: &Stage, id: &str, state: &str) {
+    for _ in 0..500 {
+        if stage.sandbox(id).await.0 == state {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{id} is never {state}");
+}

@@ -35,6 +35,23 @@ impl Store {
         }
     }
 
+    /// Whether somebody has a lease.
+    pub(crate) async fn is_leased(&self, name: &str, now_ms: i64) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND expire_ms > $2")
+            .bind(name)
+            .bind(now_ms)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Forgets leases that ended long ago: of those whose holders have names of their own.
+    pub(crate) async fn forget_leases(&self, ended_before_ms: i64) -> Result<(), StoreError> {
+        let _turn = self.turn().await;
+        sqlx::query("DELETE FROM leases WHERE expire_ms < $1").bind(ended_before_ms).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Gives a lease back, so that nobody has to wait for its end.
     pub(crate) async fn give_back(&self, (name, holder): (&str, &str)) -> Result<(), StoreError> {
         let _turn = self.turn().await;

@@ -195,7 +195,11 @@ impl Sandboxes {
         self.count(&rows, memory, looks).await;
         let heard = self.heard(&rows).await;
         let now_ms = clock::unix_ms();
-        for row in rows.into_iter().filter(|row| row.due_ms <= now_ms) {
+        let mut alive = HashMap::new();
+        for row in rows {
+            if row.due_ms > now_ms && !self.is_abandoned(&row, &mut alive).await? {
+                continue;
+            }
             let (row, document) = match self.counted(row).await {
                 Ok(Some(counted)) => counted,
                 Ok(None) => continue,
@@ -211,6 +215,19 @@ impl Sandboxes {
             }
         }
         Ok(())
+    }
+
+    /// Whether the one who has claimed it is gone: killed, most often. `alive` remembers who is there.
+    async fn is_abandoned(&self, row: &Resource, alive: &mut HashMap<String, bool>) -> Result<bool, Failure> {
+        let Ok(Document { claimant, .. }) = Document::of(row) else { return Ok(false) };
+        if claimant.is_empty() || claimant == self.0.holder {
+            return Ok(false);
+        }
+        if !alive.contains_key(&claimant) {
+            let is_alive = self.0.store.is_leased(&super::alive(&claimant), clock::unix_ms()).await?;
+            alive.insert(claimant.clone(), is_alive);
+        }
+        Ok(alive.get(&claimant) == Some(&false))
     }
 
     /// What volumes hold, how many processes there are, and what sandboxes have done that may be idle.
@@ -279,7 +296,7 @@ impl Sandboxes {
             _ => row.state.as_str(),
         };
         let wanted = if step == Step::Wake { Wanted::Running } else { document.wanted };
-        let document = Document { wanted, ..document };
+        let document = Document { wanted, claimant: self.0.holder.clone(), ..document };
         let claimed = Resource {
             state: state.to_owned(),
             document: document.encode()?,
