@@ -109,7 +109,7 @@ export class ContractError extends AInTandemError {
   }
 }
 
-/** A value given to this package cannot be used: `INVALID_ENDPOINT`, `INVALID_SETTING`, `NOT_SERIALIZABLE`, `NOT_DESERIALIZABLE`. */
+/** A value given to this package cannot be used: `INVALID_ENDPOINT`, `INVALID_SETTING`, `CONTENT_NOT_SERIALIZABLE`, `CONTENT_NOT_READABLE`. */
 export class InvalidValueError extends AInTandemError {}
 
 /**

@@ -82,7 +82,7 @@ const BYTES_TYPE = "application/octet-stream";
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** The wire form. Throws `NOT_SERIALIZABLE` when the content cannot be written as its content type says. */
+/** The wire form. Throws `CONTENT_NOT_SERIALIZABLE` when the content cannot be written as its content type says. */
 export function toWire(message: OutgoingMessage): WireMessage {
   const { bytes, contentType } = encodeContent(message.content, message.contentType);
   return create(MessageSchema, {
@@ -120,7 +120,7 @@ export function encodeContent(content: unknown, contentType?: string): { bytes: 
   if (contentType !== undefined && !isJson(contentType)) {
     if (typeof content === "string") return { bytes: encoder.encode(content), contentType };
     throw new InvalidValueError(
-      "NOT_SERIALIZABLE",
+      "CONTENT_NOT_SERIALIZABLE",
       `content of the type ${contentType} must be a string or a Uint8Array, not ${typeof content}`,
     );
   }
@@ -128,10 +128,10 @@ export function encodeContent(content: unknown, contentType?: string): { bytes: 
   try {
     text = JSON.stringify(content);
   } catch (error) {
-    throw new InvalidValueError("NOT_SERIALIZABLE", `the content is no JSON: ${textOf(error)}`, { cause: error });
+    throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the content is no JSON: ${textOf(error)}`, { cause: error });
   }
   if (text === undefined) {
-    throw new InvalidValueError("NOT_SERIALIZABLE", `the content is no JSON: it is ${typeof content}`);
+    throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the content is no JSON: it is ${typeof content}`);
   }
   return { bytes: encoder.encode(text), contentType: contentType ?? "" };
 }
@@ -211,14 +211,14 @@ export class Message {
   get text(): string {
     return decoder.decode(this.#wire.content);
   }
-  /** JSON as a value, `text/*` as a string, anything else as bytes. Throws `NOT_DESERIALIZABLE` for JSON that is none. */
+  /** JSON as a value, `text/*` as a string, anything else as bytes. Throws `CONTENT_NOT_READABLE` for JSON that is none. */
   get content(): unknown {
     if (isJson(this.#wire.contentType)) {
       try {
         return JSON.parse(this.text);
       } catch (error) {
         const text = `the content of message ${this.id} from ${this.from} is no JSON: ${textOf(error)}`;
-        throw new InvalidValueError("NOT_DESERIALIZABLE", text, { cause: error });
+        throw new InvalidValueError("CONTENT_NOT_READABLE", text, { cause: error });
       }
     }
     return this.contentType.startsWith("text/") ? this.text : this.bytes;

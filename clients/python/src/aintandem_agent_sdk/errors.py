@@ -177,7 +177,7 @@ class InvalidEndpoint(InvalidSettings):
 class NotSerialisable(TandemError):
     """The content of a message is nothing that JSON can say, nor bytes. Nothing was sent."""
 
-    code = "CONTENT_NOT_SERIALISABLE"
+    code = "CONTENT_NOT_SERIALIZABLE"
 
 
 class NotReadable(TandemError):

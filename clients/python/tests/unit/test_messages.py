@@ -43,7 +43,7 @@ def test_what_json_cannot_say_is_told_by_its_type() -> None:
     for content in ({1, 2}, object(), math.nan, circle, {"at": datetime.now()}, "\ud800"):
         with pytest.raises(NotSerialisable, match=type(content).__name__) as refused:
             build("a", "b", content)
-        assert (refused.value.code, refused.value.retryable) == ("CONTENT_NOT_SERIALISABLE", False)
+        assert (refused.value.code, refused.value.retryable) == ("CONTENT_NOT_SERIALIZABLE", False)
 
 
 def test_what_is_no_json_is_told_when_it_is_read() -> None:

@@ -210,7 +210,7 @@ export class Worker {
     const { id, from } = delivery.message;
     if (delivery.isLost) return;
     const error = asError(thrown);
-    const undecodable = thrown instanceof InvalidValueError && thrown.code === "NOT_DESERIALIZABLE";
+    const undecodable = thrown instanceof InvalidValueError && thrown.code === "CONTENT_NOT_READABLE";
     const deadLetter = thrown instanceof Reject || undecodable;
     const reason =
       thrown instanceof Error && !(thrown instanceof AInTandemError)

@@ -212,7 +212,7 @@ function encode(body: unknown): string {
   try {
     return JSON.stringify(body);
   } catch (error) {
-    throw new InvalidValueError("NOT_SERIALIZABLE", `the body is no JSON: ${textOf(error)}`, { cause: error });
+    throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the body is no JSON: ${textOf(error)}`, { cause: error });
   }
 }
 

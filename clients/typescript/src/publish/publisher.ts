@@ -109,7 +109,7 @@ export class Publisher {
   /**
    * Publishes a message; resolves once it is durable. Does not need to be awaited before the next one.
    *
-   * Fails with the broker's refusal; `NOT_SERIALIZABLE`; `TOO_MANY_UNANSWERED` (await `ready()` first); `TIMEOUT`, after which a
+   * Fails with the broker's refusal; `CONTENT_NOT_SERIALIZABLE`; `TOO_MANY_UNANSWERED` (await `ready()` first); `TIMEOUT`, after which a
    * message without an id of its own must not be published again unless `outcomeUnknown` is false.
    */
   async publish(message: OutgoingMessage, options: PublishOptions = {}): Promise<Receipt> {

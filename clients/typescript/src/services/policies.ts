@@ -83,6 +83,6 @@ function parse(json: string): PolicyDocument | undefined {
   try {
     return JSON.parse(json) as PolicyDocument;
   } catch (error) {
-    throw new InvalidValueError("NOT_DESERIALIZABLE", `the policy is no JSON: ${textOf(error)}`, { cause: error });
+    throw new InvalidValueError("CONTENT_NOT_READABLE", `the policy is no JSON: ${textOf(error)}`, { cause: error });
   }
 }

@@ -186,10 +186,10 @@ test("what does not serialise is told to whom it concerns", async () => {
   await agent.start();
   await using asker = agentOf({ sandboxId: "asker" });
   await asker.start();
-  await assert.rejects(asker.sendMessage("worker", 1n), { code: "NOT_SERIALIZABLE" });
+  await assert.rejects(asker.sendMessage("worker", 1n), { code: "CONTENT_NOT_SERIALIZABLE" });
   await assert.rejects(
     asker.collaborateWith("worker", () => {}),
-    { code: "NOT_SERIALIZABLE" },
+    { code: "CONTENT_NOT_SERIALIZABLE" },
   );
   await assert.rejects(asker.collaborateWith("worker", "circle", { timeoutMs: 10_000 }), {
     code: "REJECTED",

@@ -19,14 +19,14 @@ test("what does not serialise is told, and why", () => {
   const circle: Record<string, unknown> = {};
   circle["self"] = circle;
   for (const content of [undefined, () => {}, 1n, circle, Symbol("x")]) {
-    assert.throws(() => encodeContent(content), { code: "NOT_SERIALIZABLE" }, String(content));
+    assert.throws(() => encodeContent(content), { code: "CONTENT_NOT_SERIALIZABLE" }, String(content));
   }
-  assert.throws(() => encodeContent({ a: 1 }, "text/plain"), { code: "NOT_SERIALIZABLE", message: /text\/plain/ });
+  assert.throws(() => encodeContent({ a: 1 }, "text/plain"), { code: "CONTENT_NOT_SERIALIZABLE", message: /text\/plain/ });
 });
 
 test("what is no JSON is told when it is read", () => {
   const broken = message(new TextEncoder().encode("{"), { contentType: "application/json", id: "m1" });
-  assert.throws(() => broken.content, { code: "NOT_DESERIALIZABLE", message: /m1 from a/ });
+  assert.throws(() => broken.content, { code: "CONTENT_NOT_READABLE", message: /m1 from a/ });
   assert.equal(broken.text, "{");
 });
 
