@@ -9,6 +9,8 @@
 #   stop_broker           ends it and waits for it
 
 tandem="$CARGO_TARGET_DIR/release/tandem"
+# Not those of whoever runs it.
+export TANDEM_CONTEXTS=/nonexistent/contexts.toml
 broker_pid=""
 broker_url=""
 control_plane_url=""

@@ -340,6 +340,8 @@ impl Config {
             token: named(&self.broker.token_file).map(Token::from_file),
             tls_ca_file: named(&self.broker.ca_file),
             request_timeout: std::time::Duration::from_millis(self.limits.request_timeout_ms.min(10_000)),
+            // Long enough for another node to lead, and no longer: what cannot be done is told, and the reconciler goes on.
+            attempts: 6,
             user_agent: concat!("tandem-control-plane/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Settings::default()
         }

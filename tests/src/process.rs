@@ -109,6 +109,8 @@ pub(crate) fn clean_command(binary: PathBuf) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TANDEM_")) {
         command.env_remove(name);
     }
+    // Nor what whoever runs the tests has kept.
+    command.env("TANDEM_CONTEXTS", "/nonexistent/contexts.toml");
     command
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod certs;
 mod cluster;
 mod containers;
+mod context;
 mod dead_letters;
 mod dev;
 mod events;
@@ -17,12 +18,13 @@ mod registry;
 mod subscribe;
 mod time;
 mod token;
+mod top;
 mod topics;
 mod values;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     approval::{ApprovalArgs, ApprovalCommand, ApprovalStateName, DecisionArgs},
@@ -31,6 +33,7 @@ pub use self::{
     certs::{CertsArgs, CertsCommand, CreateCertsArgs},
     cluster::{ClusterArgs, ClusterCommand, Wait},
     containers::{CreateSandboxArgs, DownArgs, ExecArgs, LogsArgs, TeamArgs},
+    context::{ContextArgs, ContextCommand},
     dead_letters::{DlqArgs, DlqCommand, LetterFilterArgs, ReasonName},
     dev::DevArgs,
     events::{EventName, EventsArgs},
@@ -44,10 +47,16 @@ pub use self::{
     },
     subscribe::{NackArgs, SubArgs},
     token::{CreateTokenArgs, IssueTokenArgs, RevokeTokenArgs, TokenAlgorithm, TokenArgs, TokenCommand},
+    top::{ManArgs, TopArgs},
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},
 };
-use crate::exit::EXIT_CODES;
+use crate::{contexts::Named, exit::EXIT_CODES};
+
+/// What is built in.
+const SERVER: &str = "http://127.0.0.1:8001";
+const CONTROL_PLANE: &str = "http://127.0.0.1:8000";
+const WORKSPACE: &str = "default";
 
 /// Talks to the AInTandem broker, and runs one for development.
 #[derive(Debug, Parser)]
@@ -62,21 +71,18 @@ pub struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Where the broker listens
-    #[arg(long, global = true, env = "TANDEM_SERVER", default_value = "http://127.0.0.1:8001", value_name = "URL")]
-    pub server: String,
-    /// Where the control plane listens, for workspaces in files and sandboxes in containers
-    #[arg(
-        long,
-        global = true,
-        env = "TANDEM_CONTROL_PLANE",
-        default_value = "http://127.0.0.1:8000",
-        value_name = "URL"
-    )]
-    pub control_plane: String,
+    /// A context that was kept with `tandem context add`, in the place of the current one
+    #[arg(long, global = true, env = "TANDEM_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// Where the broker listens [built in: http://127.0.0.1:8001]
+    #[arg(long, global = true, env = "TANDEM_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Where the control plane listens, for workspaces in files and sandboxes in containers [built in: http://127.0.0.1:8000]
+    #[arg(long, global = true, env = "TANDEM_CONTROL_PLANE", value_name = "URL")]
+    pub control_plane: Option<String>,
     /// Certificates of the authority whose signature counts, for https; without it, those of the system
     #[arg(long, global = true, env = "TANDEM_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -95,20 +101,83 @@ pub struct Global {
     /// File with the token that says who you are; read again when it is renewed
     #[arg(long, global = true, env = "TANDEM_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The workspace to work in
-    #[arg(long, global = true, env = "TANDEM_WORKSPACE", default_value = "default", value_name = "ID")]
-    pub workspace: String,
+    /// The workspace to work in [built in: default]
+    #[arg(long, global = true, env = "TANDEM_WORKSPACE", value_name = "ID")]
+    pub workspace: Option<String>,
     /// Print JSON: results one document a line, errors on standard error
     #[arg(long, global = true)]
     pub json: bool,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", conflicts_with = "json")]
+    pub output: Option<Format>,
+    /// Do it again and again, and show what comes of it in the place of what was there; for commands that only look
+    #[arg(long, global = true, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", require_equals = true,
+        value_parser = humantime::parse_duration)]
+    pub watch: Option<std::time::Duration>,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
 
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables, and texts for people
+    Table,
+    /// One document a line
+    Json,
+}
+
+impl Global {
+    /// With what a context keeps in the place of what was not given.
+    pub(crate) fn within(self, named: &Named) -> Self {
+        Self {
+            server: self.server.or_else(|| named.server.clone()).or_else(|| Some(SERVER.to_owned())),
+            control_plane: self
+                .control_plane
+                .or_else(|| named.control_plane.clone())
+                .or_else(|| Some(CONTROL_PLANE.to_owned())),
+            workspace: self.workspace.or_else(|| named.workspace.clone()).or_else(|| Some(WORKSPACE.to_owned())),
+            token_file: self.token_file.or_else(|| named.token_file.clone()),
+            ca_file: self.ca_file.or_else(|| named.ca_file.clone()),
+            cert_file: self.cert_file.or_else(|| named.cert_file.clone()),
+            cert_key_file: self.cert_key_file.or_else(|| named.cert_key_file.clone()),
+            ..self
+        }
+    }
+}
+
+impl Command {
+    /// Whether it only looks, so that it can be done again and again.
+    pub(crate) fn only_looks(&self) -> bool {
+        match self {
+            Self::Agents(_) | Self::Info | Self::Get(_) | Self::History(_) | Self::Doctor => true,
+            Self::Events(args) => !args.follow,
+            Self::Workspace(args) => matches!(args.command, WorkspaceCommand::List | WorkspaceCommand::Show { .. }),
+            Self::Cluster(args) => matches!(args.command, ClusterCommand::Status),
+            Self::Sandbox(args) => matches!(
+                args.command,
+                SandboxCommand::Ls | SandboxCommand::List | SandboxCommand::Show { .. } | SandboxCommand::Stats { .. }
+            ),
+            Self::Dlq(args) => matches!(args.command, DlqCommand::List { .. } | DlqCommand::Show { .. }),
+            Self::Topic(args) => matches!(args.command, TopicCommand::List | TopicCommand::Follows { .. }),
+            Self::Token(args) => matches!(args.command, TokenCommand::List),
+            Self::Key(args) => matches!(args.command, KeyCommand::List),
+            Self::Approval(args) => matches!(args.command, ApprovalCommand::List { .. } | ApprovalCommand::Show { .. }),
+            _ => false,
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Keep addresses and tokens under names, and use them
+    Context(ContextArgs),
+    /// Look at all that has to be right, and say what to do about what is not
+    Doctor,
+    /// Show nodes, shards, rates, inboxes and dead letters, live
+    Top(TopArgs),
     /// Run a broker in this process, or several in processes of their own, with their data in a directory
     Dev(DevArgs),
     /// Create, list, show and delete workspaces
@@ -165,6 +234,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
+    /// Print the page of the manual, or write those of all commands
+    Man(ManArgs),
 }
 
 /// `tandem replay`.

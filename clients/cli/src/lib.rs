@@ -22,6 +22,7 @@ mod bench;
 mod clock;
 mod commands;
 mod connections;
+mod contexts;
 mod control_plane;
 pub mod exit;
 pub mod output;

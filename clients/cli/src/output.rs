@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 pub(crate) use self::closed::output_closed;
 use crate::exit::Failure;
 
+/// Clears a terminal and goes to its top.
+pub(crate) const CLEAR: &str = "\x1b[2J\x1b[H";
 /// What a list says that ends before everything is told.
 pub(crate) const MORE: &str = "more are there: --limit 0 for all";
 

@@ -1,17 +1,21 @@
 //! From the arguments to the exit code.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser as _, error::ErrorKind};
 use tandem_client::{Client, Settings, Token};
 
 use crate::{
-    args::{Cli, Command, Global},
+    args::{Cli, Command, Format, Global},
     bench, commands,
+    contexts::{self, Contexts, Named},
     exit::Failure,
-    output::Output,
+    output::{CLEAR, Output},
     replay,
 };
+
+/// The shortest pause between two runs of a command that is watched.
+const MIN_WATCH: Duration = Duration::from_millis(100);
 
 /// How often a command tries to publish one message.
 const PUBLISH_ATTEMPTS: u32 = 6;
@@ -27,6 +31,10 @@ pub(crate) struct Context {
     /// Who the caller is, and whom he trusts.
     pub(crate) settings: Settings,
     pub(crate) workspace: String,
+    /// Between two runs of a command that is to be run again and again.
+    pub(crate) watch: Option<Duration>,
+    /// The context that is used.
+    pub(crate) named: Option<String>,
     pub(crate) output: Output,
 }
 
@@ -65,7 +73,7 @@ fn settings(global: &Global) -> Settings {
         token: global.token_file.as_ref().map(Token::from_file),
         tls_ca_file: global.ca_file.clone(),
         tls_identity_files: global.cert_file.clone().zip(global.cert_key_file.clone()),
-        ..Settings::for_endpoint(global.server.as_str())
+        ..Settings::for_endpoint(global.server.as_deref().unwrap_or_default())
     }
 }
 
@@ -75,22 +83,84 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    let output = Output { json: cli.global.json, quiet: cli.global.quiet };
-    let context = Context {
-        settings: settings(&cli.global),
-        token_file: cli.global.token_file,
-        server: cli.global.server,
-        control_plane: cli.global.control_plane,
-        workspace: cli.global.workspace,
-        output,
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return output.fail(&Failure::failed("START_FAILED", format!("no runtime: {error}"))),
-    };
-    match runtime.block_on(Box::pin(run(&context, cli.command))) {
-        Ok(()) => ExitCode::SUCCESS,
+    let json = cli.global.json || cli.global.output == Some(Format::Json);
+    let output = Output { json, quiet: cli.global.quiet };
+    match prepared(cli, output) {
+        Ok(code) => code,
         Err(failure) => output.fail(&failure),
+    }
+}
+
+fn prepared(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
+    let command = match cli.command {
+        Command::Context(args) => {
+            return commands::context::run(args, &cli.global, output).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Man(args) => return commands::man::run(args, output).map(|()| ExitCode::SUCCESS),
+        command => command,
+    };
+    let context = context(cli.global, output)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed("START_FAILED", format!("no runtime: {error}")))?;
+    let done = match context.watch {
+        Some(pause) => runtime.block_on(Box::pin(watch(&context, command, pause))),
+        None => runtime.block_on(Box::pin(run(&context, command))),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// What the command line, the environment and a context say, in this order.
+fn context(global: Global, output: Output) -> Result<Context, Failure> {
+    let kept = Contexts::read(&contexts::file()?);
+    // Nobody needs them who names none and has none.
+    let kept = if global.context.is_some() { kept? } else { kept.or_else(|failure| no_contexts(output, failure))? };
+    let picked = kept.pick(global.context.as_deref())?;
+    let (named, values) =
+        picked.map_or((None, Named::default()), |(name, named)| (Some(name.to_owned()), named.clone()));
+    let global = global.within(&values);
+    Ok(Context {
+        settings: settings(&global),
+        token_file: global.token_file,
+        server: global.server.unwrap_or_default(),
+        control_plane: global.control_plane.unwrap_or_default(),
+        workspace: global.workspace.unwrap_or_default(),
+        watch: global.watch,
+        named,
+        output,
+    })
+}
+
+fn no_contexts(output: Output, failure: Failure) -> Result<Contexts, Failure> {
+    output.note(&format!("no context is used: {failure}"));
+    Ok(Contexts::default())
+}
+
+/// Runs a command again and again, each time as it was given.
+async fn watch(context: &Context, mut command: Command, pause: Duration) -> Result<(), Failure> {
+    if !command.only_looks() {
+        return Err(Failure::usage(
+            "--watch is for commands that only look, such as: tandem sandbox list, tandem dlq list",
+        ));
+    }
+    if pause < MIN_WATCH {
+        return Err(Failure::usage(format!("--watch is at least {}", humantime::format_duration(MIN_WATCH))));
+    }
+    let is_live = std::io::stdout().is_terminal() && !context.output.json;
+    loop {
+        if is_live {
+            context.output.line(CLEAR.trim_end())?;
+        }
+        match run(context, command).await {
+            Ok(()) => {}
+            // Whoever watches wants to see it come back.
+            Err(failure @ (Failure::Broker(_) | Failure::Problem(_))) => drop(context.output.fail(&failure)),
+            Err(failure) => return Err(failure),
+        }
+        tokio::time::sleep(pause).await;
+        command = match Cli::try_parse() {
+            Ok(again) => again.command,
+            Err(error) => return Err(Failure::usage(error.to_string())),
+        };
     }
 }
 
@@ -124,6 +194,10 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Replay(args) => replay::run(context, args).await,
         Command::Bench(args) => bench::run(context, args).await,
         Command::Completions(args) => commands::completions::run(args),
+        Command::Doctor => commands::doctor::run(context).await,
+        Command::Top(args) => commands::top::run(context, args).await,
+        // They need no context.
+        Command::Context(_) | Command::Man(_) => Ok(()),
     }
 }
 

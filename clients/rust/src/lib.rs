@@ -94,7 +94,7 @@ pub use tandem_proto::{
     },
     policy::v1::Policy,
     registry::v1::{Agent, DiscoveredAgent, InboxLimits, Liveness, RetryPolicy, Sandbox},
-    server::v1::{GetCallerResponse as KnownCaller, GetServerInfoResponse as ServerInfo, Limits, Member},
+    server::v1::{GetCallerResponse as KnownCaller, GetServerInfoResponse as ServerInfo, Limits, Member, Shard},
     token::v1::Token as KnownToken,
     workspace::v1::{Quotas, Rate, Workspace, WorkspaceSettings},
 };

@@ -236,14 +236,17 @@ impl Subscription {
     /// # Errors
     /// As [`flush_acks`](Self::flush_acks).
     pub async fn close(mut self) -> Result<(), Error> {
+        self.wind_up().await?;
+        self.tally.take_refusal().map_or(Ok(()), Err)
+    }
+
+    /// The same, for who has heard of each refusal already.
+    async fn wind_up(&mut self) -> Result<(), Error> {
         self.outbox.finish();
         while self.read().await? {
             self.ready.clear();
         }
-        if self.outbox.unanswered(self.tally.outcomes) > 0 {
-            return Err(self.ended_early());
-        }
-        self.tally.take_refusal().map_or(Ok(()), Err)
+        if self.outbox.unanswered(self.tally.outcomes) > 0 { Err(self.ended_early()) } else { Ok(()) }
     }
 
     fn ended_early(&self) -> Error {

@@ -22,7 +22,8 @@ fn with_fake_and(store: &Store, change: impl FnOnce(&mut SandboxConfig)) -> (San
     change(&mut config);
     let relays = Relays::new(&[], None).unwrap();
     let networks = Networks::new((store.clone(), Arc::clone(&runtime)), relays, config.clone(), "i".to_owned());
-    let broker = Client::connect("http://127.0.0.1:1").unwrap();
+    let nobody = tandem_client::Settings { attempts: 1, ..tandem_client::Settings::for_endpoint("http://127.0.0.1:1") };
+    let broker = Client::with_settings(nobody).unwrap();
     let secrets = crate::secrets::Secrets::for_tests();
     let kit = Kit {
         providers: Providers::new(store.clone(), secrets.clone()),

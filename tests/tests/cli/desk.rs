@@ -28,9 +28,14 @@ impl Desk {
         &self.home
     }
 
+    /// Where the broker listens.
+    pub(crate) fn server(&self) -> String {
+        format!("http://{}", self.broker.grpc_address())
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tandem_command();
-        command.args(["--server", &format!("http://{}", self.broker.grpc_address())]).args(arguments);
+        command.args(["--server", &self.server()]).args(arguments);
         command
     }
 

@@ -4,6 +4,7 @@
 
 mod approval;
 mod audit;
+mod contexts;
 mod desk;
 mod dlq;
 mod events;

@@ -452,6 +452,6 @@ fn shown(delivery: &InboxDelivery) -> Value {
     let message = delivery.message();
     json!({"id": message.message_id, "from": message.from_sandbox_id,
         "type": word(message.r#type().as_str_name(), "MESSAGE_TYPE_"), "content": content(message),
-        "priority": message.priority, "attempt": delivery.attempt(), "sequence": message.sequence,
+        "priority": message.priority.unwrap_or(5), "attempt": delivery.attempt(), "sequence": message.sequence,
         "correlation_id": message.correlation_id, "metadata": message.metadata})
 }

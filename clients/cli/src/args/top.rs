@@ -15,8 +15,8 @@ pub struct TopArgs {
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub interval: Duration,
     /// Sandboxes at most
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000).map(usize::from))]
-    pub rows: usize,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rows: u16,
     /// Look so often and end
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: Option<u32>,

@@ -62,9 +62,7 @@ pub(crate) fn run(args: ContextArgs, global: &Global, output: Output) -> Result<
 /// What was given, with files as they are found from anywhere.
 fn named(global: &Global) -> Result<Named, Failure> {
     let absolute = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map(|path| std::path::absolute(path).map_err(|error| Failure::file(path, &error)))
-            .transpose()
+        path.as_ref().map(|path| std::path::absolute(path).map_err(|error| Failure::file(path, &error))).transpose()
     };
     Ok(Named {
         server: global.server.clone(),

@@ -82,7 +82,9 @@ fn files(context: &Context) -> Finding {
     let from = context.named.as_ref().map_or("no context".to_owned(), |name| format!("context {name}"));
     match context.readable() {
         Ok(()) => fine("settings", format!("{from}; broker {}, workspace {}", context.server, context.workspace)),
-        Err(failure) => wrong("settings", failure.to_string(), "tandem context show tells where each setting comes from"),
+        Err(failure) => {
+            wrong("settings", failure.to_string(), "tandem context show tells where each setting comes from")
+        }
     }
 }
 
@@ -145,7 +147,8 @@ fn nodes(info: &ServerInfo) -> Finding {
 }
 
 fn shards(info: &ServerInfo) -> Finding {
-    let without: Vec<_> = info.shards.iter().filter(|shard| shard.leader_node_id == 0).map(|shard| shard.shard_id).collect();
+    let without: Vec<_> =
+        info.shards.iter().filter(|shard| shard.leader_node_id == 0).map(|shard| shard.shard_id).collect();
     if without.is_empty() {
         return fine("shards", format!("{}, each with a leader", info.shards.len()));
     }
@@ -177,7 +180,11 @@ async fn workspace(context: &Context, client: &Client, info: &ServerInfo) -> Fin
     let dead: u64 = sandboxes.iter().map(|one| one.dead_letters).sum();
     let text = format!("{name:?}, {} sandboxes", sandboxes.len());
     if !full.is_empty() {
-        return look("workspace", format!("{text}; nearly full: {}", full.join(", ")), format!("tandem inbox {}", full[0]));
+        return look(
+            "workspace",
+            format!("{text}; nearly full: {}", full.join(", ")),
+            format!("tandem sandbox show {}", full[0]),
+        );
     }
     if dead > 0 {
         return look("workspace", format!("{text}; {dead} dead letters"), "tandem dlq list");
@@ -193,11 +200,11 @@ async fn plane(context: &Context) -> Finding {
     };
     match found {
         Ok(Ok(_)) => fine(WHAT, context.control_plane.clone()),
-        Ok(Err(failure @ Failure::Problem(_))) => {
-            wrong(WHAT, failure.to_string(), failure.next().unwrap_or_default())
-        }
+        Ok(Err(failure @ Failure::Problem(_))) => wrong(WHAT, failure.to_string(), failure.next().unwrap_or_default()),
         // Many brokers have none.
-        Ok(Err(failure)) => look(WHAT, failure.to_string(), "needed for sandboxes in containers only: --control-plane URL"),
+        Ok(Err(failure)) => {
+            look(WHAT, failure.to_string(), "needed for sandboxes in containers only: --control-plane URL")
+        }
         Err(_) => look(WHAT, format!("no answer within {PATIENCE:?}"), "look at its log"),
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn run(args: ManArgs, output: Output) -> Result<(), Failure> {
     let mut command = Cli::command();
     command.build();
     let Some(dir) = args.dir else {
-        let page = page(command)?;
+        let page = page(command, "tandem")?;
         return output.line(String::from_utf8_lossy(&page).trim_end());
     };
     fs::create_dir_all(&dir).map_err(|error| unwritable(&dir, &error))?;
@@ -24,9 +24,9 @@ pub(crate) fn run(args: ManArgs, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
+fn page(command: clap::Command, name: &str) -> Result<Vec<u8>, Failure> {
     let mut page = Vec::new();
-    Man::new(command).render(&mut page).map_err(|error| Failure::failed("INTERNAL", error.to_string()))?;
+    Man::new(command).title(name).render(&mut page).map_err(|error| Failure::failed("INTERNAL", error.to_string()))?;
     Ok(page)
 }
 
@@ -37,8 +37,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 /// A page for a command and each below it, named as man names them: `tandem-dlq-list.1`.
 fn write_all(command: &clap::Command, name: &str, dir: &Path) -> Result<usize, Failure> {
     let file = dir.join(format!("{name}.1"));
-    let own = command.clone().name(name.to_owned()).display_name(name.to_owned());
-    fs::write(&file, page(own)?).map_err(|error| unwritable(&file, &error))?;
+    fs::write(&file, page(command.clone(), name)?).map_err(|error| unwritable(&file, &error))?;
     let mut pages = 1;
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
         pages += write_all(below, &format!("{name}-{}", below.get_name()), dir)?;

@@ -62,17 +62,28 @@ async fn look(
     // Where most waits is where somebody should look.
     sandboxes.sort_by_key(|one| std::cmp::Reverse((one.pending_messages + one.deferred_messages, one.dead_letters)));
     let all = sandboxes.len();
-    sandboxes.truncate(args.rows);
+    sandboxes.truncate(args.rows.into());
     if context.output.json {
         return Ok(json(&info, &rates, &sandboxes).to_string());
     }
     let connected = info.members.iter().filter(|member| member.connected).count();
-    let nodes = if info.members.is_empty() { "1 node".to_owned() } else { format!("{connected} of {} nodes", info.members.len()) };
+    let nodes = if info.members.is_empty() {
+        "1 node".to_owned()
+    } else {
+        format!("{connected} of {} nodes", info.members.len())
+    };
     let shards = info.shards.iter().map(|shard| {
         let leader = if shard.leader_node_id == 0 { "none".to_owned() } else { shard.leader_node_id.to_string() };
         let rate = rates.get(&shard.shard_id).map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"));
         let behind = shard.committed_index.saturating_sub(shard.applied_index);
-        vec![shard.shard_id.to_string(), leader, shard.term.to_string(), shard.last_log_index.to_string(), rate, behind.to_string()]
+        vec![
+            shard.shard_id.to_string(),
+            leader,
+            shard.term.to_string(),
+            shard.last_log_index.to_string(),
+            rate,
+            behind.to_string(),
+        ]
     });
     let inboxes = sandboxes.iter().map(|one| {
         let state = if one.liveness() == Liveness::Online { "online" } else { "offline" };
@@ -118,10 +129,7 @@ fn json(info: &ServerInfo, rates: &HashMap<u32, f64>, sandboxes: &[Sandbox]) -> 
                 "dead_letters": one.dead_letters, "pending_bytes": one.pending_bytes})
         })
         .collect();
-    let members: Vec<_> = info
-        .members
-        .iter()
-        .map(|member| json!({"node_id": member.node_id, "connected": member.connected}))
-        .collect();
+    let members: Vec<_> =
+        info.members.iter().map(|member| json!({"node_id": member.node_id, "connected": member.connected})).collect();
     json!({"nodes": members, "shards": shards, "sandboxes": inboxes})
 }

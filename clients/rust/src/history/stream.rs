@@ -3,7 +3,9 @@
 use std::fmt;
 
 use futures_util::Stream;
-use tandem_proto::messaging::v1::{StreamMessagesRequest, StreamMessagesResponse};
+use tandem_proto::messaging::v1::{
+    StreamMessagesRequest, StreamMessagesResponse, history_service_client::HistoryServiceClient,
+};
 use tonic::{Status, Streaming};
 
 use super::{History, MessageFilter};
@@ -80,7 +82,11 @@ impl feed::Source for Source {
             filter: Some(self.query.filter.to_proto()),
             follow: self.query.follow,
         };
-        Ok(self.history.service().stream_messages(self.history.client.stream_request(request)).await?.into_inner())
+        // Not tried again below: the feed does that.
+        let client = &self.history.client;
+        let mut service =
+            HistoryServiceClient::new(client.channel()).max_decoding_message_size(client.settings().max_response_bytes);
+        Ok(service.stream_messages(client.stream_request(request)).await?.into_inner())
     }
 
     fn unpack(response: Self::Response) -> (Vec<Message>, u64) {

@@ -265,3 +265,55 @@ impl Stream for Requests {
         self.outbox.take(self.connection)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::{Producer, PublishStreamOptions};
+
+    fn outbox(producer: Producer) -> Arc<Outbox> {
+        let options = PublishStreamOptions { batch_messages: 1, producer: producer.clone(), ..Default::default() };
+        Outbox::new("w".to_owned(), options, Numbering::from(producer))
+    }
+
+    fn next(outbox: &Outbox, connection: u64) -> Option<(String, u64, u64, Bytes)> {
+        match outbox.take(connection) {
+            Poll::Ready(Some(EncodedRequest { workspace_id, request_id, producer, body })) => {
+                Some((workspace_id, request_id, producer.map_or(0, |position| position.sequence), body))
+            }
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_no_answer_goes_to_the_next_connection_first_as_it_was() {
+        let outbox = outbox(Producer::New);
+        let mut receipts = Vec::new();
+        for content in ["a", "b", "c"] {
+            receipts.push(outbox.send(Message { content: content.into(), ..Message::default() }).await.unwrap());
+        }
+        let (first, second) = (next(&outbox, 0).unwrap(), next(&outbox, 0).unwrap());
+        assert_eq!((first.0.as_str(), first.2, second.0.as_str(), second.2), ("w", 1, "", 2));
+        outbox.answer(PublishStreamResponse { request_id: 1, ..Default::default() }).unwrap();
+        let connection = outbox.rewind().unwrap();
+        assert!(matches!(outbox.take(0), Poll::Ready(None)), "the old connection gets nothing more");
+        let again = next(&outbox, connection).unwrap();
+        assert_eq!(again, ("w".to_owned(), second.1, second.2, second.3.clone()));
+        // It breaks once more, before what is new was sent.
+        let connection = outbox.rewind().unwrap();
+        let sequences: Vec<_> =
+            std::iter::from_fn(|| next(&outbox, connection)).map(|(_, _, sequence, _)| sequence).collect();
+        assert_eq!(sequences, [2, 3]);
+        assert_eq!(outbox.outstanding(), 2);
+    }
+
+    #[tokio::test]
+    async fn without_numbers_nothing_is_sent_twice() {
+        let outbox = outbox(Producer::Off);
+        let receipt = outbox.send(Message::default()).await.unwrap();
+        assert!(next(&outbox, 0).is_some());
+        assert_eq!(outbox.rewind(), None);
+        outbox.fail(Error::Closed { stream: "publish" });
+        assert_eq!(receipt.await.unwrap_err().reason(), "STREAM_CLOSED");
+    }
+}

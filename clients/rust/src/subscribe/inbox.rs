@@ -265,9 +265,8 @@ async fn drive(
     loop {
         let mut error = match serve(&mut subscription, &hand_out, &mut closing).await {
             End::Closing => {
-                let outbox = Arc::clone(&subscription.outbox);
-                let closed = subscription.close().await;
-                outbox.break_off(&Error::Closed { stream: "subscribe" });
+                let closed = subscription.wind_up().await;
+                subscription.outbox.break_off(&Error::Closed { stream: "subscribe" });
                 return closed;
             }
             End::Broken(error) => error,

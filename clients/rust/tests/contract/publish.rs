@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all};
-use tandem_client::{Batch, Error, ExceptionKind, Message, PublishStreamOptions};
+use tandem_client::{Batch, Client, Error, ExceptionKind, Message, PublishStreamOptions, Settings};
 
 use crate::fake::Fake;
 
@@ -96,7 +96,10 @@ async fn each_message_has_its_own_outcome() {
 async fn a_broken_stream_fails_every_message_that_has_no_answer() {
     for (last, reason) in [("break", "NO_LEADER"), ("hang up", "STREAM_ENDED")] {
         let fake = Fake::start().await;
-        let stream = fake.client().publisher("w").stream(PublishStreamOptions::default());
+        // It does not go on by itself.
+        let settings = Settings { resume_attempts: 0, ..Settings::for_endpoint(fake.url()) };
+        let client = Client::with_settings(settings).expect("a good endpoint");
+        let stream = client.publisher("w").stream(PublishStreamOptions::default());
         let good = stream.send(message("x")).await.expect("the stream is open");
         assert!(good.await.is_ok());
         fake.hold_answers();
