@@ -131,6 +131,10 @@ pub enum Format {
 impl Global {
     /// With what a context keeps in the place of what was not given.
     pub(crate) fn within(self, named: &Named) -> Self {
+        // Who goes elsewhere than the context does not show its token there.
+        let is_there = (self.server.is_none() || self.server == named.server)
+            && (self.control_plane.is_none() || self.control_plane == named.control_plane);
+        let own = |file: &Option<PathBuf>| file.clone().filter(|_| is_there);
         Self {
             server: self.server.or_else(|| named.server.clone()).or_else(|| Some(SERVER.to_owned())),
             control_plane: self
@@ -138,10 +142,10 @@ impl Global {
                 .or_else(|| named.control_plane.clone())
                 .or_else(|| Some(CONTROL_PLANE.to_owned())),
             workspace: self.workspace.or_else(|| named.workspace.clone()).or_else(|| Some(WORKSPACE.to_owned())),
-            token_file: self.token_file.or_else(|| named.token_file.clone()),
+            token_file: self.token_file.or_else(|| own(&named.token_file)),
             ca_file: self.ca_file.or_else(|| named.ca_file.clone()),
-            cert_file: self.cert_file.or_else(|| named.cert_file.clone()),
-            cert_key_file: self.cert_key_file.or_else(|| named.cert_key_file.clone()),
+            cert_file: self.cert_file.or_else(|| own(&named.cert_file)),
+            cert_key_file: self.cert_key_file.or_else(|| own(&named.cert_key_file)),
             ..self
         }
     }

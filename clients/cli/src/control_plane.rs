@@ -44,7 +44,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// TLS with those whose certificates this authority has signed.
+/// TLS with those whose certificates this authority has signed, or one that the system trusts.
 fn trusting(file: &Path) -> Result<ClientConfig, Failure> {
     let wrong = |error: &dyn fmt::Display| {
         Failure::usage(format!("--ca-file {} holds no certificates as PEM ({error})", file.display()))
@@ -56,6 +56,9 @@ fn trusting(file: &Path) -> Result<ClientConfig, Failure> {
     if roots.is_empty() {
         return Err(wrong(&"it is empty"));
     }
+    // The broker may have an authority of its own, and the control plane one that everybody knows. What the system has and cannot be
+    // read is not needed.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&error))?;

@@ -111,7 +111,7 @@ fn prepared(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
 
 /// What the command line, the environment and a context say, in this order.
 fn context(global: Global, output: Output) -> Result<Context, Failure> {
-    let kept = Contexts::read(&contexts::file()?);
+    let kept = contexts::file().and_then(|file| Contexts::read(&file));
     // Nobody needs them who names none and has none.
     let kept = if global.context.is_some() { kept? } else { kept.or_else(|failure| no_contexts(output, failure))? };
     let picked = kept.pick(global.context.as_deref())?;

@@ -1,5 +1,7 @@
 //! An agent that answers: docs/guides/rust.md.
 
+#![allow(clippy::print_stderr, reason = "what comes of it is for who runs it")]
+
 use std::env;
 
 use tandem_client::{Agent, Client, Error, MessageBuilder, SubscribeOptions};
@@ -14,7 +16,10 @@ async fn main() -> Result<(), Error> {
         let verdict = if delivery.message().content.len() > 20 { "too long" } else { "fine" };
         let answer = MessageBuilder::response_to(delivery.message(), "review-team", verdict).content_type("text/plain");
         client.publisher("default").publish(answer.build()).await?;
-        delivery.ack().await?;
+        // After a break the message comes again, and is answered again.
+        if let Err(error) = delivery.ack().await {
+            eprintln!("{error}");
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
 use tonic::{
-    Code, Status, TimeoutExpired,
+    Code, ConnectError, Status, TimeoutExpired,
     body::Body,
     codegen::Service,
     transport::{self, Channel},
@@ -27,9 +27,21 @@ const BUDGET: f64 = 50.0;
 /// What a call that succeeds gives back; each second gives back one.
 const SHARE: f64 = 0.2;
 /// The longest wait that the broker can ask for, and is granted here. What is longer is the caller's to decide.
-const LONGEST: Duration = Duration::from_secs(2);
+pub(crate) const LONGEST: Duration = Duration::from_secs(2);
 /// What must not be done twice when an answer is lost: each makes something that nobody would know of.
 const ONCE: [&str; 3] = ["/CreateKey", "/CreateToken", "/RenewToken"];
+/// What is tried again only when it surely was not done: otherwise the second try would do it twice, remove what was made anew
+/// meanwhile, or refuse what the first has done.
+const UNLESS_LOST: [&str; 8] = [
+    "/CreateWorkspace",
+    "/DeleteWorkspace",
+    "/UnregisterSandbox",
+    "/DeleteTopic",
+    "/SetPolicy",
+    "/RemovePolicy",
+    "/ReplayMessages",
+    "/ReportEvents",
+];
 const TIMEOUT: &str = "grpc-timeout";
 
 /// What retries cost and successes give back.
@@ -85,6 +97,7 @@ impl Calls {
         };
         let limit = parts.headers.get(TIMEOUT).and_then(|value| parse(value.to_str().ok()?));
         let allowance = limit.map(clock::Allowance::of);
+        let is_delicate = UNLESS_LOST.iter().any(|name| parts.uri.path().ends_with(name));
         let attempts = if ONCE.iter().any(|name| parts.uri.path().ends_with(name)) { 1 } else { self.attempts };
         let mut attempt = 1;
         loop {
@@ -99,7 +112,7 @@ impl Calls {
                 },
                 Err(error) => lost(error, &self.endpoint),
             };
-            let Some(error) = error else { return answered };
+            let Some(error) = error.filter(|error| !is_delicate || is_undone(error)) else { return answered };
             let wait = clock::pause(error.retry_delay(), attempt);
             let is_late = allowance.is_some_and(|allowance| wait >= allowance.left());
             if attempt >= attempts || is_late || !self.budget.take() {
@@ -135,13 +148,24 @@ impl Calls {
     }
 }
 
+/// Whether nothing was done, for sure.
+fn is_undone(error: &Error) -> bool {
+    matches!(error, Error::Unreachable { .. })
+        || matches!(error, Error::Refused(refusal) if refusal.reason != "UNSETTLED")
+}
+
 /// What has happened on the way; None where no time is left.
 fn lost(error: &transport::Error, endpoint: &Arc<str>) -> Option<Error> {
-    let mut causes = std::iter::successors(error.source(), |&error| error.source());
-    if causes.any(|cause| cause.is::<TimeoutExpired>()) {
+    let causes = || std::iter::successors(error.source(), |&error| error.source());
+    if causes().any(|cause| cause.is::<TimeoutExpired>()) {
         return None;
     }
-    Some(Error::ConnectionLost { endpoint: Arc::clone(endpoint), cause: error.to_string() })
+    let (endpoint, cause) = (Arc::clone(endpoint), error.to_string());
+    Some(if causes().any(|cause| cause.is::<ConnectError>()) {
+        Error::Unreachable { endpoint, cause }
+    } else {
+        Error::ConnectionLost { endpoint, cause }
+    })
 }
 
 /// A time limit as gRPC writes it: up to eight digits and a unit.

@@ -208,6 +208,10 @@ impl Client {
         Calls::new(self.channel.clone(), self.settings.attempts, Arc::clone(&self.budget), Arc::clone(&self.endpoint))
     }
 
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     pub(crate) fn leaders(&self) -> &Leaders {
         &self.leaders
     }

@@ -53,6 +53,7 @@ mod subscribe;
 mod token;
 mod tokens;
 mod topics;
+mod trace;
 mod wire;
 mod workspaces;
 

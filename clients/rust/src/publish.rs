@@ -25,7 +25,7 @@ pub use self::{
     request::Response,
     stream::{PublishStream, PublishStreamOptions},
 };
-use crate::{Client, Error, Message, ProducerPosition, clock, leaders};
+use crate::{Client, Error, Message, ProducerPosition, again, clock, leaders, trace};
 
 /// Publishes into one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,9 +68,10 @@ impl Publisher {
 
     async fn publish_with_retries(
         &self,
-        message: Message,
+        mut message: Message,
         producer: Option<ProducerPosition>,
     ) -> Result<Receipt, Error> {
+        trace::put(&mut message);
         let settings = self.client.settings();
         let workspace_id = self.workspace_id.to_string();
         let request = PublishRequest { workspace_id, message: Some(message), producer };
@@ -85,12 +86,16 @@ impl Publisher {
             }
             let Some(called) = self.call(request).await else { continue };
             let error = match called {
-                Ok(answer) => return Ok(Receipt::from_response(answer)),
+                Ok(answer) => {
+                    self.client.budget().succeeded();
+                    return Ok(Receipt::from_response(answer));
+                }
                 Err(status) => self.client.error(&status),
             };
             let wait = clock::pause(error.retry_delay(), attempt);
             let too_long = allowance.is_some_and(|allowance| wait >= allowance.left());
-            if !error.is_momentary() || attempt >= settings.attempts || too_long {
+            let may_help = error.is_momentary() && wait <= again::LONGEST && attempt < settings.attempts && !too_long;
+            if !may_help || !self.client.budget().take() {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, ?wait, "the publish is tried again");

@@ -20,6 +20,7 @@ use tandem_proto::raw::messaging::v1::{
 };
 use tonic::Streaming;
 
+pub(crate) use self::inbox::STANDS;
 pub use self::{
     acker::Acker,
     delivery::{Delivery, Incoming, RawDelivery},
@@ -251,6 +252,20 @@ impl Subscription {
 
     fn ended_early(&self) -> Error {
         Error::StreamEnded { stream: "subscribe", unanswered: self.outbox.unanswered(self.tally.outcomes) }
+    }
+
+    /// Deliveries that nobody has taken, and whose messages come again, here or elsewhere.
+    fn forget(&mut self, lost: &LeasesLost) {
+        let (mut messages, mut bytes) = (0, 0);
+        self.ready.retain(|delivery| {
+            let is_lost = lost.contains(delivery.delivery_id);
+            if is_lost {
+                messages += 1;
+                bytes += delivery.message.len() as u64;
+            }
+            !is_lost
+        });
+        self.taken(messages, bytes);
     }
 
     /// Reads until there is something to take; false when the stream has ended.

@@ -19,11 +19,31 @@ export { Client } from "./client.js";
 export type { CallOptions } from "./connection/call_options.js";
 export type { ClientOptions, TlsOptions } from "./connection/settings.js";
 export type { TokenSource } from "./connection/token.js";
+export type * from "./control_plane/alert_shapes.js";
+export type { RestAlertRules, RestAlerts } from "./control_plane/alerts.js";
+export type { RestCollaboration } from "./control_plane/collaboration.js";
+export type * from "./control_plane/collaboration_shapes.js";
 export { ControlPlane } from "./control_plane/control_plane.js";
+export type { RestEvents } from "./control_plane/events.js";
+export type { RestLlmProviders } from "./control_plane/llm_providers.js";
+export type { RestMcpServers } from "./control_plane/mcp_servers.js";
 export { ProblemError } from "./control_plane/problem.js";
-export type { ControlPlaneOptions, RestOptions } from "./control_plane/rest.js";
+export type * from "./control_plane/provider_shapes.js";
+export type {
+  Listed,
+  RestAgents,
+  RestApiKeys,
+  RestApprovals,
+  RestAudit,
+  RestDeadLetters,
+  RestMessages,
+  RestPolicies,
+} from "./control_plane/resources.js";
+export type { ChangeOptions, ControlPlaneOptions, CreateOptions, RestOptions } from "./control_plane/rest.js";
 export type * from "./control_plane/sandbox_shapes.js";
+export type { LogFilter, RestSandboxes } from "./control_plane/sandboxes.js";
 export type * from "./control_plane/shapes.js";
+export type { NewRestWorkspace, RestWorkspaces } from "./control_plane/workspaces.js";
 export {
   AbortedError,
   AInTandemError,

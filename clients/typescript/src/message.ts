@@ -128,7 +128,9 @@ export function encodeContent(content: unknown, contentType?: string): { bytes: 
   try {
     text = JSON.stringify(content);
   } catch (error) {
-    throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the content is no JSON: ${textOf(error)}`, { cause: error });
+    throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the content is no JSON: ${textOf(error)}`, {
+      cause: error,
+    });
   }
   if (text === undefined) {
     throw new InvalidValueError("CONTENT_NOT_SERIALIZABLE", `the content is no JSON: it is ${typeof content}`);

@@ -19,6 +19,8 @@ use crate::{
 
 /// As the database calls them: a network is known by its workspace and named by its subnet.
 pub(crate) const KIND: &str = "network";
+/// Addresses of one host that are remembered.
+const MAX_ADDRESSES: usize = 64;
 /// Hosts that a workspace may name.
 const MAX_HOSTS: usize = 64;
 /// How long putting up a network may take.
@@ -92,6 +94,8 @@ struct Inside {
     holder: String,
     /// Networks whose walls stand, by workspace, and since when.
     standing: Mutex<HashMap<String, (Network, Instant)>>,
+    /// What hosts were found at, by workspace and as they are allowed.
+    seen: Mutex<HashMap<(String, String), Vec<Ipv4Addr>>>,
     /// One at a time puts up walls.
     building: tokio::sync::Mutex<()>,
 }
@@ -103,9 +107,9 @@ impl Networks {
         config: SandboxConfig,
         installation: String,
     ) -> Self {
-        let (standing, building) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (standing, building, seen) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
         let holder = random::id("cp");
-        Self(Arc::new(Inside { store, runtime, relays, config, installation, holder, standing, building }))
+        Self(Arc::new(Inside { store, runtime, relays, config, installation, holder, standing, seen, building }))
     }
 
     /// The network of a workspace, with walls that stand and a way to the broker.
@@ -118,11 +122,17 @@ impl Networks {
         });
         for host in of_broker.chain(settings.allowed_hosts.iter().cloned()) {
             let Some((name, port)) = split(&host) else { continue };
-            for address in look_up(name, port).await? {
-                allowed.push((address, port));
-                if name.parse::<Ipv4Addr>().is_err() {
-                    hosts.push((name.to_owned(), address));
-                }
+            let found = look_up(name, port).await;
+            let known = self.known(workspace, &host, found.as_deref().unwrap_or_default());
+            // Sandboxes that run keep the addresses that they were given; a name that is not found for a while stays what it was.
+            let found = match found {
+                Err(why) if known.is_empty() => return Err(why),
+                Err(_) => known.clone(),
+                Ok(found) => found,
+            };
+            allowed.extend(known.into_iter().map(|address| (address, port)));
+            if name.parse::<Ipv4Addr>().is_err() {
+                hosts.extend(found.into_iter().map(|address| (name.to_owned(), address)));
             }
         }
         allowed.sort_unstable();
@@ -154,6 +164,18 @@ impl Networks {
             urls.clone()
         };
         Ok(Way { network, broker, hosts })
+    }
+
+    /// All addresses that a host of a workspace had, with those that it has now: the newest ones, where they are many.
+    fn known(&self, workspace: &str, host: &str, found: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+        let mut seen = self.0.seen.lock();
+        let known = seen.entry((workspace.to_owned(), host.to_owned())).or_default();
+        for address in found {
+            known.retain(|other| other != address);
+            known.push(*address);
+        }
+        known.drain(..known.len().saturating_sub(MAX_ADDRESSES));
+        known.clone()
     }
 
     /// Whether sandboxes have names of hosts to look up.
@@ -248,6 +270,7 @@ impl Networks {
         };
         let _turn = self.0.building.lock().await;
         self.0.standing.lock().remove(workspace);
+        self.0.seen.lock().retain(|(other, _), _| other != workspace);
         self.0.relays.close(network.gateway());
         self.0.runtime.tear_down(&network).await?;
         match self.0.store.remove(&row).await {

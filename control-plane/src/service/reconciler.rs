@@ -93,6 +93,7 @@ impl Reconciler {
         if !self.store.lease((TURN, &self.holder), (now_ms, now_ms + TURN_MS)).await? {
             // Whoever has the turn knows more.
             *memory = Memory::default();
+            self.sandboxes.lose_turn();
             return Ok(());
         }
         if let Err(why) = self.sandboxes.look(memory, looks).await {

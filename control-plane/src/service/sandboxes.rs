@@ -8,7 +8,14 @@ mod drive;
 mod reconcile;
 mod warm;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tandem_client::Client;
@@ -43,6 +50,8 @@ pub(crate) const KIND: &str = "sandbox";
 const OVERDUE_MS: i64 = 60_000;
 /// How long a control plane counts as there that has last said so, in milliseconds. It says so each second.
 const ALIVE_MS: i64 = 5_000;
+/// How long one has to be seen gone before others go on in its place, in milliseconds.
+const GONE_MS: i64 = 2_500;
 /// Starts at once: Docker does not get faster with more.
 const STARTS: usize = 8;
 
@@ -84,6 +93,8 @@ struct Inside {
     starts: Semaphore,
     /// What others know this control plane by.
     holder: String,
+    /// Whether this control plane looks after them, and not another one.
+    has_turn: AtomicBool,
     /// Processes that were killed for want of memory and not counted yet, by sandbox.
     kills: Mutex<HashMap<String, u64>>,
     /// Between containers that wait and could not be made.
@@ -100,9 +111,29 @@ impl Sandboxes {
     ) -> Self {
         let (starts, changed) = (Semaphore::new(STARTS), Notify::new());
         let (kills, pause, holder) = (Mutex::default(), warm::Pause::default(), random::id("cp"));
-        let inside =
-            Inside { store, runtime, networks, config, kit, broker, has_tokens, starts, holder, kills, pause, changed };
+        let has_turn = AtomicBool::new(false);
+        let inside = Inside {
+            store,
+            runtime,
+            networks,
+            config,
+            kit,
+            broker,
+            has_tokens,
+            starts,
+            holder,
+            has_turn,
+            kills,
+            pause,
+            changed,
+        };
         Self(Arc::new(inside))
+    }
+
+    /// Somebody else looks after them now.
+    pub(crate) fn lose_turn(&self) {
+        self.0.has_turn.store(false, Ordering::Relaxed);
+        self.0.kills.lock().clear();
     }
 
     /// Says that this control plane is there, so that what it has claimed stays its own.

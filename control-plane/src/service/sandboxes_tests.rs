@@ -292,6 +292,9 @@ async fn what_a_control_plane_has_claimed_that_is_gone_is_taken_up_at_once() {
     assert!(stage.store.lease((&alive("cp-there"), "cp-there"), (now_ms, now_ms + 60_000)).await.unwrap());
     stage.sandboxes.live().await.unwrap();
     stage.sandboxes.look(&mut stage.memory, 1).await.unwrap();
+    assert!(stage.fake.asked().is_empty(), "one look does not tell");
+    tokio::time::sleep(Duration::from_millis(GONE_MS.unsigned_abs() + 100)).await;
+    stage.sandboxes.look(&mut stage.memory, 1).await.unwrap();
     until_state(&stage, "sb-1", STOPPED).await;
     assert_eq!(stage.fake.asked(), ["stop"]);
     for id in ["sb-2", "sb-3"] {

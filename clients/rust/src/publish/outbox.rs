@@ -204,6 +204,11 @@ impl Outbox {
         }
     }
 
+    /// Whether no more messages come.
+    pub(super) fn is_finished(&self) -> bool {
+        self.queue.lock().finished
+    }
+
     /// How many batches wait for an answer or for the connection.
     pub(super) fn outstanding(&self) -> u64 {
         let queue = self.queue.lock();
@@ -260,6 +265,10 @@ impl Stream for Requests {
     type Item = EncodedRequest;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EncodedRequest>> {
+        // An old connection must not take the place of the one that is to be woken.
+        if self.outbox.queue.lock().connection != self.connection {
+            return Poll::Ready(None);
+        }
         // Registered before looking: a message that comes in between wakes.
         self.outbox.connection.register(cx.waker());
         self.outbox.take(self.connection)
@@ -294,7 +303,8 @@ mod tests {
         }
         let (first, second) = (next(&outbox, 0).unwrap(), next(&outbox, 0).unwrap());
         assert_eq!((first.0.as_str(), first.2, second.0.as_str(), second.2), ("w", 1, "", 2));
-        outbox.answer(PublishStreamResponse { request_id: 1, ..Default::default() }).unwrap();
+        let answer = PublishStreamResponse { request_id: 1, first_sequence: 7, accepted: 1, ..Default::default() };
+        outbox.answer(answer).unwrap();
         let connection = outbox.rewind().unwrap();
         assert!(matches!(outbox.take(0), Poll::Ready(None)), "the old connection gets nothing more");
         let again = next(&outbox, connection).unwrap();

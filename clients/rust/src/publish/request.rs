@@ -6,7 +6,7 @@ use tandem_proto::messaging::v1::{RequestRequest, RequestResponse, request_servi
 use tonic::Code;
 
 use super::Publisher;
-use crate::{Error, Message, Undeliverable, clock, wire_duration};
+use crate::{Error, Message, Undeliverable, clock, trace, wire_duration};
 
 /// The shortest time that the broker waits.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -43,6 +43,7 @@ impl Publisher {
         if message.correlation_id.is_empty() {
             message.correlation_id = clock::new_id();
         }
+        trace::put(&mut message);
         let settings = self.client.settings();
         let mut service = RequestServiceClient::new(self.client.channel())
             .max_encoding_message_size(settings.max_request_bytes)

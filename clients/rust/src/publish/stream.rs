@@ -8,7 +8,7 @@ use super::{
     pending::PendingReceipt,
     producer::{Numbering, Producer},
 };
-use crate::{Client, Error, Message};
+use crate::{Client, Error, Message, clock, subscribe::STANDS, trace};
 
 /// Bounds of a [`PublishStream`], and who publishes.
 #[derive(Debug, Clone)]
@@ -79,7 +79,8 @@ impl PublishStream {
     ///
     /// # Errors
     /// The error of the stream once it has broken.
-    pub async fn send(&self, message: Message) -> Result<PendingReceipt, Error> {
+    pub async fn send(&self, mut message: Message) -> Result<PendingReceipt, Error> {
+        trace::put(&mut message);
         self.outbox.send(message).await
     }
 
@@ -102,13 +103,15 @@ impl Drop for PublishStream {
 async fn take_answers(client: Client, outbox: Arc<Outbox>) {
     let (mut connection, mut attempt) = (0, 1);
     let end = loop {
+        let opened = clock::Moment::now();
         let (has_answered, end) = serve(&client, &outbox, connection).await;
         let error = match (end, outbox.outstanding()) {
             (Err(error), _) => error,
-            (Ok(()), 0) => break Error::Closed { stream: "publish" },
+            (Ok(()), 0) if outbox.is_finished() => break Error::Closed { stream: "publish" },
             (Ok(()), unanswered) => Error::StreamEnded { stream: "publish", unanswered },
         };
-        attempt = if has_answered { 1 } else { attempt };
+        // Also one that had nothing to say, until its token ended.
+        attempt = if has_answered || opened.elapsed() >= STANDS { 1 } else { attempt };
         let Some(wait) = client.next_try(&error, attempt) else { break error };
         let Some(next) = outbox.rewind() else { break error };
         tracing::info!(%error, attempt, ?wait, "a publish stream is opened again");

@@ -21,6 +21,12 @@ use tonic::Code;
 use super::{Nack, SubscribeOptions, Subscription, outbox::Outbox, settlement::Verdict};
 use crate::{Client, Error, Message, Refusal, clock};
 
+/// A stream that was open for so long was no failure when it breaks.
+pub(crate) const STANDS: Duration = Duration::from_secs(10);
+/// What the contract allows.
+const MAX_REASON_BYTES: usize = 1_024;
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// How long the end in order may take.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -98,19 +104,28 @@ impl InboxDelivery {
         self.settle(Verdict::Ack).await
     }
 
-    /// It failed: the message comes again, or becomes a dead letter. Returns once that is durable.
+    /// It failed: the message comes again, or becomes a dead letter. Returns once that is durable. Of a reason the first 1,024
+    /// bytes are kept.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
-    pub async fn nack(&self, nack: Nack) -> Result<(), Error> {
+    /// As [`ack`](Self::ack); with `INVALID_FIELD` for a delay of more than a day.
+    pub async fn nack(&self, mut nack: Nack) -> Result<(), Error> {
+        // What the broker refuses of a whole stream must not reach it: all other deliveries would end with it.
+        if nack.delay.is_some_and(|delay| delay > LONGEST) {
+            return Err(refusal(Code::InvalidArgument, "INVALID_FIELD", "the delay of a nack is a day at most"));
+        }
+        nack.reason.truncate(nack.reason.floor_char_boundary(MAX_REASON_BYTES));
         self.settle(Verdict::Nack(nack)).await
     }
 
     /// It takes longer: the deadline begins anew, `deadline` from now on, 1 s to 24 h, or None for the one of the subscription.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `LEASE_LOST`.
+    /// [`Error::Refused`] with `LEASE_LOST`, with `INVALID_FIELD` for a deadline that is none.
     pub async fn extend(&self, deadline: Option<Duration>) -> Result<(), Error> {
+        if deadline.is_some_and(|deadline| !(SHORTEST..=LONGEST).contains(&deadline)) {
+            return Err(refusal(Code::InvalidArgument, "INVALID_FIELD", "a deadline is 1 s to 24 h"));
+        }
         self.lease.say(self.delivery_id, Verdict::Extend(deadline)).await
     }
 
@@ -125,7 +140,8 @@ impl InboxDelivery {
 
 impl Drop for InboxDelivery {
     fn drop(&mut self) {
-        if !self.is_settled.swap(true, Ordering::Relaxed) {
+        // While the inbox ends it goes back anyway, and no attempt is counted.
+        if !self.is_settled.swap(true, Ordering::Relaxed) && !self.lease.0.is_finished() {
             // Nobody waits for what comes of it.
             drop(
                 self.lease.0.settle(
@@ -239,6 +255,11 @@ impl Stream for Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.closing.send_replace(true);
+        self.deliveries.close();
+        // Nobody has seen it: it goes back with the end of the stream, and no attempt is counted.
+        while let Ok(Ok(delivery)) = self.deliveries.try_recv() {
+            delivery.is_settled.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -262,7 +283,9 @@ async fn drive(
     hand_out: mpsc::Sender<Result<InboxDelivery, Error>>,
     mut closing: watch::Receiver<bool>,
 ) -> Result<(), Error> {
+    let mut attempt = 1;
     loop {
+        let opened = clock::Moment::now();
         let mut error = match serve(&mut subscription, &hand_out, &mut closing).await {
             End::Closing => {
                 let closed = subscription.wind_up().await;
@@ -272,7 +295,8 @@ async fn drive(
             End::Broken(error) => error,
         };
         subscription.outbox.break_off(&stale());
-        let mut attempt = 1;
+        // One that breaks as soon as it is open is no better than one that does not open.
+        attempt = if opened.elapsed() >= STANDS { 1 } else { attempt };
         subscription = loop {
             let Some(wait) = opening.client.next_try(&error, attempt) else {
                 tracing::warn!(sandbox = opening.sandbox_id, %error, "an inbox is closed");
@@ -285,11 +309,11 @@ async fn drive(
                 () = tokio::time::sleep(wait) => {}
                 _ = closing.wait_for(|closing| *closing) => return Ok(()),
             }
+            attempt += 1;
             match opening.open().await {
                 Ok(subscription) => break subscription,
                 Err(again) => error = again,
             }
-            attempt += 1;
         };
     }
 }
@@ -309,8 +333,10 @@ async fn serve(
             place = hand_out.reserve(), if is_waiting => place,
             read = subscription.read() => match read {
                 Ok(true) => {
-                    // Each of them hears it when it is said something about.
-                    subscription.take_leases_lost();
+                    // Who has one already hears it when he says something about it.
+                    if let Some(lost) = subscription.take_leases_lost() {
+                        subscription.forget(&lost);
+                    }
                     continue;
                 }
                 Ok(false) => return End::Broken(subscription.ended_early()),

@@ -101,6 +101,11 @@ impl Outbox {
         self.queue.lock().settlement.fail(error);
     }
 
+    /// Whether nothing new is taken in.
+    pub(super) fn is_finished(&self) -> bool {
+        self.queue.lock().finished
+    }
+
     /// Whether the stream has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.queue.lock().settlement.has_ended()
@@ -150,6 +155,8 @@ impl Outbox {
         } else if let Some(verdict) = queue.verdicts.take().or_else(|| queue.settlement.take()) {
             verdict
         } else if queue.finished && queue.settlement.has_sent_all() {
+            // What comes now cannot be sent any more.
+            queue.settlement.refuse_new(&Error::Closed { stream: "subscribe" });
             return Poll::Ready(None);
         } else {
             return Poll::Pending;

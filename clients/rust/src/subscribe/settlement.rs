@@ -113,6 +113,11 @@ impl Settlement {
         self.ended.is_some()
     }
 
+    /// Nothing more can be said; what was said gets its outcome.
+    pub(super) fn refuse_new(&mut self, error: &Error) {
+        self.ended.get_or_insert_with(|| error.clone());
+    }
+
     /// The stream has ended: what has no outcome gets this one, and so does what comes after.
     pub(super) fn fail(&mut self, error: &Error) {
         self.ended.get_or_insert_with(|| error.clone());

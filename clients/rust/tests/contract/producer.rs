@@ -1,7 +1,9 @@
 //! Producers: every message has a number, and what is sent again is published once.
 
 use futures_util::future::join_all;
-use tandem_client::{Batch, ExceptionKind, Message, Producer, ProducerPosition, PublishStreamOptions};
+use tandem_client::{
+    Batch, Client, ExceptionKind, Message, Producer, ProducerPosition, PublishStreamOptions, Settings,
+};
 
 use crate::fake::Fake;
 
@@ -41,7 +43,9 @@ async fn a_stream_numbers_every_message_also_the_refused() {
 #[tokio::test]
 async fn what_had_no_answer_is_sent_again_and_published_once() {
     let fake = Fake::start().await;
-    let publisher = fake.client().publisher("w");
+    // As another process would go on, not this stream by itself.
+    let settings = Settings { resume_attempts: 0, ..Settings::for_endpoint(fake.url()) };
+    let publisher = Client::with_settings(settings).expect("a good endpoint").publisher("w");
     let stream = publisher.stream(PublishStreamOptions::default());
     let producer_id = stream.producer_id().expect("on by default").to_owned();
     let first = stream.send(message("1")).await.expect("the stream is open").await.expect("it is accepted");

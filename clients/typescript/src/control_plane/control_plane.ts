@@ -1,6 +1,10 @@
 // The REST API of the control plane.
 
+import { RestAlerts } from "./alerts.js";
+import { RestCollaboration } from "./collaboration.js";
 import { RestEvents } from "./events.js";
+import { RestLlmProviders } from "./llm_providers.js";
+import { RestMcpServers } from "./mcp_servers.js";
 import {
   RestAgents,
   RestApiKeys,
@@ -31,6 +35,10 @@ export class ControlPlane {
   readonly apiKeys: RestApiKeys;
   readonly audit: RestAudit;
   readonly events: RestEvents;
+  readonly alerts: RestAlerts;
+  readonly llmProviders: RestLlmProviders;
+  readonly mcpServers: RestMcpServers;
+  readonly collaboration: RestCollaboration;
 
   /** Throws `INVALID_ENDPOINT` or `INVALID_SETTING`. */
   constructor(options: ControlPlaneOptions = {}) {
@@ -45,5 +53,9 @@ export class ControlPlane {
     this.apiKeys = new RestApiKeys(rest);
     this.audit = new RestAudit(rest);
     this.events = new RestEvents(rest);
+    this.alerts = new RestAlerts(rest);
+    this.llmProviders = new RestLlmProviders(rest);
+    this.mcpServers = new RestMcpServers(rest);
+    this.collaboration = new RestCollaboration(rest);
   }
 }

@@ -8,6 +8,7 @@ import { readEvents } from "./sse.js";
 /** How often in a row a stream is opened again. With the waits in between this bridges almost a minute. */
 const RESUME_ATTEMPTS = 60;
 
+/** What happens in a workspace. */
 export class RestEvents {
   readonly #rest: Rest;
   /** @internal */

@@ -20,6 +20,7 @@ export interface Listed<T> {
   truncated: boolean;
 }
 
+/** Messages: sent, found, and listed. */
 export class RestMessages {
   readonly #rest: Rest;
   /** @internal */
@@ -38,6 +39,7 @@ export class RestMessages {
   broadcast(message: Omit<NewRestMessage, "to">, options?: RestOptions): Promise<AcceptedMessage> {
     return this.#rest.json("POST", "/broadcast", { ...options, body: message });
   }
+  /** Fails with `UNKNOWN_MESSAGE`. */
   get(workspaceId: string, messageId: string, options?: RestOptions): Promise<RestMessage> {
     return this.#rest.json("GET", `/messages/${part(messageId)}`, { ...options, query: { workspace_id: workspaceId } });
   }
@@ -61,6 +63,7 @@ export class RestMessages {
   }
 }
 
+/** Agents of all sandboxes. */
 export class RestAgents {
   readonly #rest: Rest;
   /** @internal */
@@ -68,6 +71,7 @@ export class RestAgents {
     this.#rest = rest;
   }
 
+  /** Who is there, by role, capability and name. */
   async discover(
     filter: {
       workspace_id: string;
@@ -85,6 +89,7 @@ export class RestAgents {
   }
 }
 
+/** Who may talk to whom in a workspace. */
 export class RestPolicies {
   readonly #rest: Rest;
   /** @internal */
@@ -92,6 +97,7 @@ export class RestPolicies {
     this.#rest = rest;
   }
 
+  /** With its tag, for a change that shall overwrite nobody else's. */
   async get(workspaceId: string, options?: RestOptions): Promise<RestPolicy & { etag: string | undefined }> {
     const query = { workspace_id: workspaceId };
     const { value, etag } = await this.#rest.tagged<RestPolicy>("GET", "/policies", { ...options, query });
@@ -101,11 +107,13 @@ export class RestPolicies {
   set(workspaceId: string, policy: unknown, options: RestOptions & { ifMatch?: string } = {}): Promise<RestPolicy> {
     return this.#rest.json("PUT", "/policies", { ...options, query: { workspace_id: workspaceId }, body: policy });
   }
+  /** From then on everybody may talk to everybody. */
   remove(workspaceId: string, options: RestOptions & { ifMatch?: string } = {}): Promise<RestPolicy> {
     return this.#rest.json("DELETE", "/policies", { ...options, query: { workspace_id: workspaceId } });
   }
 }
 
+/** Messages that wait for a human. */
 export class RestApprovals {
   readonly #rest: Rest;
   /** @internal */
@@ -113,6 +121,7 @@ export class RestApprovals {
     this.#rest = rest;
   }
 
+  /** Without the messages themselves. */
   async list(
     filter: { workspace_id: string; state?: string; limit?: number },
     options?: RestOptions,
@@ -121,12 +130,15 @@ export class RestApprovals {
     const page = await this.#rest.json<Page>("GET", "/approvals", { ...options, query: filter });
     return { items: page.approvals, truncated: page.truncated };
   }
+  /** With the message, while it waits. */
   get(workspaceId: string, id: number, options?: RestOptions): Promise<RestApproval> {
     return this.#rest.json("GET", `/approvals/${part(id)}`, { ...options, query: { workspace_id: workspaceId } });
   }
+  /** Fails with `APPROVAL_ENDED`. */
   approve(workspaceId: string, id: number, comment = "", options?: RestOptions): Promise<RestApproval> {
     return this.#decide(workspaceId, id, "approve", comment, options);
   }
+  /** Fails with `APPROVAL_ENDED`. */
   deny(workspaceId: string, id: number, comment = "", options?: RestOptions): Promise<RestApproval> {
     return this.#decide(workspaceId, id, "deny", comment, options);
   }
@@ -143,6 +155,7 @@ export class RestApprovals {
   }
 }
 
+/** Messages that left their inbox unhandled. */
 export class RestDeadLetters {
   readonly #rest: Rest;
   /** @internal */
@@ -150,6 +163,7 @@ export class RestDeadLetters {
     this.#rest = rest;
   }
 
+  /** With reason and history. */
   async list(
     filter: Query & { workspace_id: string; sandbox_id?: string; reason?: string; limit?: number },
     options?: RestOptions,
@@ -177,6 +191,7 @@ export class RestDeadLetters {
   }
 }
 
+/** API keys. */
 export class RestApiKeys {
   readonly #rest: Rest;
   /** @internal */
@@ -191,6 +206,7 @@ export class RestApiKeys {
   ): Promise<{ key: RestApiKey; secret: string }> {
     return this.#rest.json("POST", "/api-keys", { ...options, body: key, idempotencyKey: false });
   }
+  /** Without their secrets. */
   async list(
     filter: { workspace_id?: string; limit?: number } = {},
     options?: RestOptions,
@@ -205,6 +221,7 @@ export class RestApiKeys {
   }
 }
 
+/** What was done, and by whom. */
 export class RestAudit {
   readonly #rest: Rest;
   /** @internal */

@@ -18,6 +18,7 @@ import { activeTraceparent } from "../trace.js";
 import { DEFAULT_BACKOFF, pauseMs, sleep } from "../waiting.js";
 import { ProblemError, problemOf } from "./problem.js";
 
+/** Where the control plane is, and how it is called. */
 export interface ControlPlaneOptions {
   /** Where the control plane listens. Default: `http://127.0.0.1:8000`. */
   url?: string;
@@ -35,14 +36,30 @@ export interface ControlPlaneOptions {
 
 /** What a caller may say about one call. */
 export interface RestOptions {
+  /** For all tries of this call together, in milliseconds. Default: that of the client. */
   timeoutMs?: number;
+  /** Ends the call when it fires. */
   signal?: AbortSignal;
   /** Comes back in errors, and stands in the log of the control plane and in the audit. Default: made up there. */
   requestId?: string;
 }
 
+/** About a POST that makes something. */
+export interface CreateOptions extends RestOptions {
+  /** Up to 128 bytes: a request that is sent again with it, within a day, makes nothing twice. Default: a new one for each call. */
+  idempotencyKey?: string;
+}
+
+/** A change can name the revision it is about: `REVISION_CHANGED` when there is a later one. */
+export interface ChangeOptions extends RestOptions {
+  /** The `etag` of what was read. */
+  ifMatch?: string;
+}
+
+/** Parameters of a call; those that are undefined are left out. */
 export type Query = Record<string, string | number | boolean | Date | undefined>;
 
+/** One call. */
 export interface Call extends RestOptions {
   query?: Query | undefined;
   body?: unknown;
@@ -57,6 +74,7 @@ const SAFE_METHODS = new Set(["GET", "PUT", "DELETE"]);
 /** What fetch says when no connection was made. */
 const CONNECT_FAILURES = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "UND_ERR_CONNECT_TIMEOUT"]);
 
+/** Calls the control plane. */
 export class Rest {
   readonly #base: string;
   readonly #token: Token;

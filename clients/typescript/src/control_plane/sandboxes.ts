@@ -1,11 +1,11 @@
 import { type ProblemError, problemOf } from "./problem.js";
-import { part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
 import type {
   NewRestSandbox,
   RestExecResult,
   RestLogLine,
   RestSandbox,
-  RestSandboxSpec,
+  RestSandboxChange,
   RestSandboxStats,
   RestSandboxStatus,
 } from "./sandbox_shapes.js";
@@ -25,8 +25,11 @@ export class RestSandboxes {
     this.#rest = rest;
   }
 
-  /** Creates a sandbox and starts it; answered with the details of its connection, perhaps before the broker has heard of it. */
-  create(sandbox: NewRestSandbox, options: RestOptions & { idempotencyKey?: string } = {}): Promise<RestSandbox> {
+  /**
+   * Creates a sandbox and starts it; answered with the details of its connection, perhaps before the broker has heard of it. What does
+   * not come up is gone again: `SANDBOX_ENDED`, `SANDBOX_REFUSED`, `UNKNOWN_IMAGE` or `UNKNOWN_HOST` say why.
+   */
+  create(sandbox: NewRestSandbox, options: CreateOptions = {}): Promise<RestSandbox> {
     return this.#rest.json("POST", "/sandboxes", { ...options, body: sandbox });
   }
   /** With its tag, for a change that shall overwrite nobody else's. */
@@ -34,6 +37,7 @@ export class RestSandboxes {
     const { value, etag } = await this.#rest.tagged<RestSandbox>("GET", path(id), options);
     return { ...value, etag };
   }
+  /** Page by page, when it is read. `sort`: `name`, `create_time` or `update_time`, with `-` the other way. */
   list(
     filter: { workspace_id?: string; limit?: number; sort?: string; state?: string; name_prefix?: string } = {},
     options?: RestOptions,
@@ -41,22 +45,27 @@ export class RestSandboxes {
     type Page = { sandboxes: RestSandbox[]; next_cursor?: string | null };
     return this.#rest.pages<Page, RestSandbox>("/sandboxes", filter, (page) => page.sandboxes, options);
   }
-  /** Changes what is named; with `ifMatch`, the `etag` of what was read, only that. */
-  update(id: string, change: RestSandboxSpec, options: RestOptions & { ifMatch?: string } = {}): Promise<RestSandbox> {
+  /**
+   * Changes what is named, from the next start on; null goes back to the default. With `ifMatch`, the `etag` of what was read, only
+   * that. Fails with `REVISION_CHANGED`, and with `BUSY` while something else is being done with it.
+   */
+  update(id: string, change: RestSandboxChange, options: ChangeOptions = {}): Promise<RestSandbox> {
     return this.#rest.json("PATCH", path(id), { ...options, body: change });
   }
   /** With its data and its inbox. Undefined when it is gone already. */
-  delete(id: string, options: RestOptions & { ifMatch?: string } = {}): Promise<RestSandbox | undefined> {
+  delete(id: string, options: ChangeOptions = {}): Promise<RestSandbox | undefined> {
     return this.#rest.json("DELETE", path(id), options);
   }
 
+  /** What it does, and what has become of it. */
   getStatus(id: string, options?: RestOptions): Promise<RestSandboxStatus> {
     return this.#rest.json("GET", `${path(id)}/status`, options);
   }
+  /** What it takes. Fails with `SANDBOX_NOT_RUNNING`. */
   getStats(id: string, options?: RestOptions): Promise<RestSandboxStats> {
     return this.#rest.json("GET", `${path(id)}/stats`, options);
   }
-  /** What it has printed. */
+  /** What it has printed; the newest 10 MiB are kept. */
   async getLogs(id: string, filter: LogFilter = {}, options?: RestOptions): Promise<RestLogLine[]> {
     type Lines = { lines: RestLogLine[] };
     const { lines } = await this.#rest.json<Lines>("GET", `${path(id)}/logs`, { ...options, query: { ...filter } });
@@ -78,17 +87,22 @@ export class RestSandboxes {
     }
   }
 
+  /** One that runs is left alone. */
   start(id: string, options?: RestOptions): Promise<RestSandbox> {
     return this.#rest.json("POST", `${path(id)}/start`, options);
   }
-  /** Messages wait in its inbox meanwhile. */
+  /** Messages wait in its inbox meanwhile. One that is stopped is left alone. */
   stop(id: string, options?: RestOptions): Promise<RestSandbox> {
     return this.#rest.json("POST", `${path(id)}/stop`, options);
   }
+  /** Stops it and starts it. */
   restart(id: string, options?: RestOptions): Promise<RestSandbox> {
     return this.#rest.json("POST", `${path(id)}/restart`, options);
   }
-  /** Runs a command in it, and waits for its end. */
+  /**
+   * Runs a command in it, of 1 to 256 words, and waits for its end: 1 to 25 seconds (10), then it runs on. `environment` comes beside
+   * the variables of the sandbox. Fails with `SANDBOX_NOT_RUNNING`.
+   */
   exec(
     id: string,
     command: string[],

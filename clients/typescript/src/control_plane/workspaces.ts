@@ -1,20 +1,18 @@
-import { part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
 import type { RestWorkspace, RestWorkspaceSettings } from "./shapes.js";
 
+/** A workspace that is wanted. */
 export interface NewRestWorkspace {
+  /** For people: 1 to 100 characters; no two workspaces have the same. */
   name: string;
-  /** Default: made up. */
+  /** Letters, digits and `. _ : @ / -`, up to 128, beginning with a letter or a digit. Default: made up. */
   id?: string;
+  /** For people: up to 2,000 characters. */
   description?: string;
   settings?: RestWorkspaceSettings;
 }
 
-/** A change can name the revision it is about: `REVISION_CHANGED` when there is a later one. */
-export interface ChangeOptions extends RestOptions {
-  /** The `etag` of what was read. */
-  ifMatch?: string;
-}
-
+/** Workspaces: tenants, whose sandboxes talk to each other and to nobody else. */
 export class RestWorkspaces {
   readonly #rest: Rest;
   /** @internal */
@@ -22,7 +20,8 @@ export class RestWorkspaces {
     this.#rest = rest;
   }
 
-  create(workspace: NewRestWorkspace, options: RestOptions & { idempotencyKey?: string } = {}): Promise<RestWorkspace> {
+  /** Fails with `WORKSPACE_EXISTS` or `NAME_TAKEN`. */
+  create(workspace: NewRestWorkspace, options: CreateOptions = {}): Promise<RestWorkspace> {
     return this.#rest.json("POST", "/workspaces", { ...options, body: workspace });
   }
 
@@ -65,6 +64,7 @@ export class RestWorkspaces {
     return this.#rest.json("DELETE", `/workspaces/${part(id)}`, { ...rest, query: { force } });
   }
 
+  /** Takes back that it is going to be deleted. */
   restore(id: string, options?: RestOptions): Promise<RestWorkspace> {
     return this.#rest.json("POST", `/workspaces/${part(id)}/restore`, options);
   }

@@ -21,7 +21,10 @@ test("what does not serialise is told, and why", () => {
   for (const content of [undefined, () => {}, 1n, circle, Symbol("x")]) {
     assert.throws(() => encodeContent(content), { code: "CONTENT_NOT_SERIALIZABLE" }, String(content));
   }
-  assert.throws(() => encodeContent({ a: 1 }, "text/plain"), { code: "CONTENT_NOT_SERIALIZABLE", message: /text\/plain/ });
+  assert.throws(() => encodeContent({ a: 1 }, "text/plain"), {
+    code: "CONTENT_NOT_SERIALIZABLE",
+    message: /text\/plain/,
+  });
 });
 
 test("what is no JSON is told when it is read", () => {

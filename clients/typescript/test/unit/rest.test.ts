@@ -95,6 +95,7 @@ test("sandboxes are asked for as the API has them", async () => {
     () => new Response(log, { headers: { "content-type": "text/event-stream" } }),
     () => Response.json({ exit_code: 0 }),
     sandbox,
+    sandbox,
     () => new Response(null, { status: 204 }),
   ]);
   const sandboxes = new RestSandboxes(rest);
@@ -109,6 +110,8 @@ test("sandboxes are asked for as the API has them", async () => {
   assert.deepEqual(seen, [{ text: "hello" }]);
   assert.equal((await sandboxes.exec("s/1", ["ls"], { timeoutSeconds: 5 })).exit_code, 0);
   await sandboxes.restart("s/1");
+  const change = { image: null, resources: { memory_mb: 64, timeout_seconds: null }, environment: { A: "b", C: null } };
+  await sandboxes.update("s/1", change, { ifMatch: '"3"' });
   assert.equal(await sandboxes.delete("s/1"), undefined);
   assert.deepEqual(
     asked.map(({ method, url }) => `${method} ${url.replace("http://x:1/api/v1/sandboxes", "")}`),
@@ -119,10 +122,12 @@ test("sandboxes are asked for as the API has them", async () => {
       "GET /s%2F1/logs?follow=true",
       "POST /s%2F1/exec",
       "POST /s%2F1/restart",
+      "PATCH /s%2F1",
       "DELETE /s%2F1",
     ],
   );
   assert.deepEqual(JSON.parse(asked[4]?.body ?? ""), { command: ["ls"], timeout_seconds: 5 });
+  assert.deepEqual(JSON.parse(asked[6]?.body ?? ""), change);
 });
 
 test("expectations of scenarios are exact, but for what they leave open", () => {

@@ -144,8 +144,10 @@ fn running(state: &str, document: &Document, facts: &Facts) -> Step {
     }
 }
 
-/// What the agent process answers to who asks it from outside to stop, such as Docker when it is started again.
+/// What the agent process answers to who asks it from outside to stop, such as Docker when it is started again. A command can end
+/// so, too: it is believed only of one that has run for a while.
 const ASKED: i64 = 143;
+const BELIEVED_MS: i64 = 5_000;
 
 /// A sandbox that has ended by itself: its next state, and what there is to say about it.
 pub(crate) fn ended(before: &Document, exit_code: i64, now_ms: i64) -> (&'static str, Document) {
@@ -157,11 +159,12 @@ pub(crate) fn ended(before: &Document, exit_code: i64, now_ms: i64) -> (&'static
         RestartCondition::OnFailure => exit_code != 0,
         RestartCondition::Never => false,
     };
+    let was_asked = exit_code == ASKED && before.register_ms > 0 && now_ms - before.start_ms >= BELIEVED_MS;
     let document = Document { exit_code: Some(exit_code), stop_ms: now_ms, retries, register_ms: 0, ..before.clone() };
-    if again && (exit_code == ASKED || policy.max_retries.is_none_or(|most| retries < most)) {
+    if again && (was_asked || policy.max_retries.is_none_or(|most| retries < most)) {
         let pause_ms = FIRST_RETRY_MS.saturating_mul(1 << retries.min(20)).min(LONGEST_RETRY_MS);
         // It has not failed, so it need not wait longer the next time.
-        let retries = if exit_code == ASKED { retries } else { retries.saturating_add(1) };
+        let retries = if was_asked { retries } else { retries.saturating_add(1) };
         let restarts = document.restarts + 1;
         return (RESTARTING, Document { retries, restarts, retry_ms: now_ms + pause_ms, ..document });
     }

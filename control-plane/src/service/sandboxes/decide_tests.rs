@@ -108,8 +108,11 @@ fn who_fails_again_and_again_waits_longer_and_longer() {
     }
     assert_eq!(pauses[..3], [500, 1_000, 2_000]);
     assert!(pauses.is_sorted() && pauses.last() == Some(&LONGEST_RETRY_MS), "{pauses:?}");
-    let (state, asked) = ended(&document, 143, NOW_MS);
+    let stood = Document { register_ms: NOW_MS - 6_000, start_ms: NOW_MS - 7_000, ..document.clone() };
+    let (state, asked) = ended(&stood, 143, NOW_MS);
     assert_eq!((state, asked.retries), (RESTARTING, document.retries), "whoever was asked to stop has not failed");
+    let fresh = Document { start_ms: NOW_MS - 100, ..stood };
+    assert_eq!(ended(&fresh, 143, NOW_MS).1.retries, document.retries + 1, "a command that ends so at once has");
     let healthy = Document { register_ms: NOW_MS - HEALTHY_MS, start_ms: NOW_MS - HEALTHY_MS, ..document };
     assert_eq!(ended(&healthy, 1, NOW_MS).1.retry_ms - NOW_MS, 500);
 }

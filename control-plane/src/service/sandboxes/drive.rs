@@ -85,7 +85,9 @@ impl Sandboxes {
         match self.bring_up(row.clone(), true).await {
             Ok(row) => Ok(row),
             Err(why) => {
-                if let Some(row) = self.0.store.get(super::KIND, &row.id).await? {
+                if let Some(row) = self.0.store.get(super::KIND, &row.id).await?
+                    && Document::of(&row)?.claimant == self.0.holder
+                {
                     let document = Document { wanted: Wanted::Gone, ..Document::of(&row)? }.encode()?;
                     let row = Resource { document, state: decide::DELETING.to_owned(), due_ms: 0, ..row };
                     let row = self.0.store.update(&row).await?;
@@ -112,6 +114,10 @@ impl Sandboxes {
     pub(super) async fn fail(&self, id: &str, why: &Failure) -> Result<(), Failure> {
         let Some(row) = self.0.store.get(super::KIND, id).await? else { return Ok(()) };
         tracing::warn!(sandbox = id, code = why.code(), %why, "a sandbox does not start");
+        if Document::of(&row)?.claimant != self.0.holder {
+            // Somebody else goes on with it.
+            return Ok(());
+        }
         let document = Document {
             wanted: Wanted::Stopped,
             stopped_because: "failed".to_owned(),

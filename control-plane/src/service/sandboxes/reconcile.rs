@@ -1,6 +1,9 @@
 //! Looking at all sandboxes, and doing what has to be done: by one control plane of a database at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use futures_util::{TryStreamExt as _, future::join_all};
 use tandem_client::{EventType, Liveness, ReportedEvent, Sandbox};
@@ -47,6 +50,8 @@ pub(crate) struct Memory {
     disk: HashMap<String, u64>,
     /// Those that had as many processes as they may when they were last counted.
     crowded: HashSet<String>,
+    /// Control planes that do not say any more that they are there: since when, and when that was last seen.
+    gone: HashMap<String, (i64, i64)>,
     /// By workspace: when the way to the broker was last seen to.
     ways: HashMap<String, i64>,
 }
@@ -103,6 +108,10 @@ impl Sandboxes {
 
     /// Tells of it, and counts it when nobody is doing something with the sandbox: who has claimed it would lose his claim.
     async fn out_of_memory(&self, id: &str) -> Result<(), Failure> {
+        if !self.0.has_turn.load(Ordering::Relaxed) {
+            // Whoever has the turn hears of it as well.
+            return Ok(());
+        }
         let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
         *self.0.kills.lock().entry(id.to_owned()).or_default() += 1;
         self.tell(&row, AlertEvent::OutOfMemory, "a process was killed: the sandbox has no more memory").await;
@@ -159,6 +168,7 @@ impl Sandboxes {
 
     /// Looks at all of them. What takes long is done beside.
     pub(crate) async fn look(&self, memory: &mut Memory, looks: u64) -> Result<(), Failure> {
+        self.0.has_turn.store(true, Ordering::Relaxed);
         let rows = self.0.store.all(KIND).await?;
         let waiting = self.0.store.all(warm::KIND).await?;
         let pool = &self.0.config.warm_pool;
@@ -176,6 +186,7 @@ impl Sandboxes {
         };
         let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();
         memory.keep(&known);
+        self.0.kills.lock().retain(|id, _| known.contains(id.as_str()));
         let kept: HashSet<_> = waiting.iter().map(|row| row.id.clone()).collect();
         for stray in seen.iter().filter(|seen| !known.contains(seen.id.as_str()) && !kept.contains(&seen.id)) {
             // It may have come since: one that waits is a sandbox's before it waits no more.
@@ -195,9 +206,9 @@ impl Sandboxes {
         self.count(&rows, memory, looks).await;
         let heard = self.heard(&rows).await;
         let now_ms = clock::unix_ms();
-        let mut alive = HashMap::new();
+        memory.gone.retain(|_, (_, seen_ms)| now_ms - *seen_ms < 2 * super::ALIVE_MS);
         for row in rows {
-            if row.due_ms > now_ms && !self.is_abandoned(&row, &mut alive).await? {
+            if row.due_ms > now_ms && !self.is_abandoned(&row, memory).await? {
                 continue;
             }
             let (row, document) = match self.counted(row).await {
@@ -217,17 +228,21 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// Whether the one who has claimed it is gone: killed, most often. `alive` remembers who is there.
-    async fn is_abandoned(&self, row: &Resource, alive: &mut HashMap<String, bool>) -> Result<bool, Failure> {
+    /// Whether the one who has claimed it is gone: killed, most often. One look does not tell: after a database stood still nobody
+    /// has said that he is there.
+    async fn is_abandoned(&self, row: &Resource, memory: &mut Memory) -> Result<bool, Failure> {
         let Ok(Document { claimant, .. }) = Document::of(row) else { return Ok(false) };
         if claimant.is_empty() || claimant == self.0.holder {
             return Ok(false);
         }
-        if !alive.contains_key(&claimant) {
-            let is_alive = self.0.store.is_leased(&super::alive(&claimant), clock::unix_ms()).await?;
-            alive.insert(claimant.clone(), is_alive);
+        let now_ms = clock::unix_ms();
+        if self.0.store.is_leased(&super::alive(&claimant), now_ms).await? {
+            memory.gone.remove(&claimant);
+            return Ok(false);
         }
-        Ok(alive.get(&claimant) == Some(&false))
+        let (since_ms, seen_ms) = memory.gone.entry(claimant).or_insert((now_ms, now_ms));
+        *seen_ms = now_ms;
+        Ok(now_ms - *since_ms >= super::GONE_MS)
     }
 
     /// What volumes hold, how many processes there are, and what sandboxes have done that may be idle.
