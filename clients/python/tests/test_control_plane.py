@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from aintandem import ApiError, AsyncClient, Client, Conflict, InvalidRequest, NotFound, Unavailable, Unreachable
+from aintandem.models import AgentConfig, Resources, SandboxAgent
 from aintandem_agent_sdk import Client as Broker
 from tests.brokers import Broker as Process
 
@@ -120,10 +122,38 @@ def _problem(status: int, code: str, **more: Any) -> Callable[[httpx.Request], h
     return lambda _: httpx.Response(status, json={"code": code, "detail": "text", "title": "t", **more}, headers={"X-Request-Id": "r1"})
 
 
+def _says(document: Any) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: httpx.Response(204) if document is None else httpx.Response(200, json=document)
+
+
 def _breaks(request: httpx.Request) -> httpx.Response:
     raise httpx.ReadError("reset", request=request)
 
 
+_AT = "2026-11-22T10:00:00.123Z"
+_SANDBOX = {
+    "id": "s/1",
+    "workspace_id": "w",
+    "name": "team",
+    "description": "",
+    "agent_config": {"primary_agent": {"name": "a", "role": "lead", "capabilities": ["review"], "config": {"depth": 2}}},
+    "resources": {"memory_mb": 512, "cpu_cores": 0.5, "pids": 256, "disk_mb": 1024, "tmp_mb": 64},
+    "mcp_servers": ["files"],
+    "environment": {"LEVEL": "info"},
+    "labels": {},
+    "image": "i",
+    "restart_policy": {"condition": "on_failure"},
+    "wake_on_message": False,
+    "state": "running",
+    "connection": {"broker": ["http://b:1"], "workspace_id": "w", "sandbox_id": "team", "websocket": "/ws/sandboxes/team?workspace_id=w"},
+    "revision": 3,
+    "create_time": _AT,
+    "update_time": _AT,
+    "new_in_a_later_version": 1,
+}
+_STATUS = {"id": "s/1", "state": "stopped", "stop_time": _AT, "stopped_because": "idle", "restarts": 1, "out_of_memory_kills": 0}
+_STATS = {"cpu_seconds": 1.5, "memory_bytes": 1, "memory_limit_bytes": 2, "pids": 3, "received_bytes": 4, "sent_bytes": 5}
+_LINE = {"time": "2026-11-22T10:00:00.123456789Z", "stream": "stderr", "text": "one"}
 _ACCEPTED = {"message_id": "m", "sequence": 1, "server_time": "2026-01-01T00:00:00Z", "duplicate": False}
 
 
@@ -169,41 +199,78 @@ def test_what_is_no_problem_document_is_told_by_its_status() -> None:
 
 
 def test_the_paths_of_sandboxes() -> None:
-    sandbox = {"id": "s/1", "workspace_id": "w", "name": "team", "state": "running"}
-    transport, seen = _played([lambda request: httpx.Response(200, json={**sandbox, "sandboxes": [sandbox], "exit_code": 0})])
+    executed = {"exit_code": 0, "stdout": "x", "stderr": "", "truncated": False}
+    answers = [
+        *(_SANDBOX, _SANDBOX, {"sandboxes": [_SANDBOX], "next_cursor": "c"}, _SANDBOX, _STATUS, _STATS, {"lines": [_LINE]}),
+        *(_SANDBOX, _SANDBOX, _SANDBOX, executed, _SANDBOX, None),
+    ]
+    transport, seen = _played([_says(answer) for answer in answers])
     with httpx.Client(transport=transport) as http, Client("http://x", token="secret", http=http) as client:
-        made = client.sandboxes.create(
-            "w", "team", agent_config={"primary_agent": {"name": "a"}}, resources={"memory_mb": 512}, image="i"
-        )
-        assert (made.id, made.model_extra) == ("s/1", {"state": "running", "sandboxes": [sandbox], "exit_code": 0})
+        team = AgentConfig(primary_agent=SandboxAgent(name="a", role="lead"))
+        made = client.sandboxes.create("w", "team", agent_config=team, resources=Resources(memory_mb=512), image="i")
+        assert (made.id, made.state, made.model_extra) == ("s/1", "running", {"new_in_a_later_version": 1})
+        lead = made.agent_config.primary_agent
+        assert lead is not None
+        assert (lead.capabilities, lead.config, made.resources.cpu_cores, made.handler) == (["review"], {"depth": 2}, 0.5, None)
+        assert (made.restart_policy.condition, made.connection.sandbox_id, made.revision) == ("on_failure", "team", 3)
         client.sandboxes.get("s/1")
-        assert client.sandboxes.list(workspace_id="w").items[0].name == "team"
-        client.sandboxes.update("s/1", name="other")
-        client.sandboxes.get_status("s/1")
-        client.sandboxes.get_stats("s/1")
-        client.sandboxes.get_logs("s/1", tail=5)
+        found = client.sandboxes.list(workspace_id="w", state="running")
+        assert (found.items[0].name, found.next_cursor) == ("team", "c")
+        made.agent_config.sub_agents.append(SandboxAgent(name="b"))
+        client.sandboxes.update("s/1", agent_config=made.agent_config, resources={"memory_mb": 64}, image=None, if_revision=3)
+        assert client.sandboxes.get_status("s/1").stopped_because == "idle"
+        assert client.sandboxes.get_stats("s/1").cpu_seconds == 1.5
+        printed = client.sandboxes.get_logs("s/1", tail=5, since=datetime(2026, 11, 22, tzinfo=timezone.utc))
+        assert [(one.text, one.stream, one.time is not None) for one in printed] == [("one", "stderr", True)]
         client.sandboxes.start("s/1")
         client.sandboxes.stop("s/1")
         client.sandboxes.restart("s/1")
-        assert client.sandboxes.exec("s/1", ["ls", "-l"]).exit_code == 0
-        client.sandboxes.delete("s/1")
+        assert client.sandboxes.exec("s/1", ["ls", "-l"], timeout_seconds=5).exit_code == 0
+        assert client.sandboxes.delete("s/1", if_revision=3) is not None
+        assert client.sandboxes.delete("s/1") is None
     at = [f"{request.method} {request.url.raw_path.decode()}" for request in seen]
     base = "/api/v1/sandboxes/s%2F1"
     assert at == [
-        *("POST /api/v1/sandboxes", f"GET {base}", "GET /api/v1/sandboxes?workspace_id=w", f"PATCH {base}", f"GET {base}/status"),
-        *(f"GET {base}/stats", f"GET {base}/logs?tail=5", f"POST {base}/start", f"POST {base}/stop", f"POST {base}/restart"),
-        *(f"POST {base}/exec", f"DELETE {base}"),
+        *(
+            "POST /api/v1/sandboxes",
+            f"GET {base}",
+            "GET /api/v1/sandboxes?workspace_id=w&state=running",
+            f"PATCH {base}",
+            f"GET {base}/status",
+        ),
+        *(
+            f"GET {base}/stats",
+            f"GET {base}/logs?tail=5&since=2026-11-22T00%3A00%3A00%2B00%3A00",
+            f"POST {base}/start",
+            f"POST {base}/stop",
+            f"POST {base}/restart",
+        ),
+        *(f"POST {base}/exec", f"DELETE {base}", f"DELETE {base}"),
     ]
-    assert json.loads(seen[0].content)["resources"] == {"memory_mb": 512}
+    assert json.loads(seen[0].content) == {
+        "workspace_id": "w",
+        "name": "team",
+        "image": "i",
+        "resources": {"memory_mb": 512},
+        "agent_config": {"primary_agent": {"name": "a", "role": "lead"}},
+    }
+    changed = json.loads(seen[3].content)
+    assert (changed["image"], changed["resources"], changed["agent_config"]["sub_agents"]) == (None, {"memory_mb": 64}, [{"name": "b"}])
+    assert json.loads(seen[10].content) == {"command": ["ls", "-l"], "timeout_seconds": 5}
+    assert [request.headers.get("If-Match") for request in seen] == [*[None] * 3, '"3"', *[None] * 7, '"3"', None]
     assert all(request.headers["Authorization"] == "Bearer secret" for request in seen)
 
 
 def test_followed_logs_are_lines() -> None:
-    stream = 'data: {"line": "one", "stream": "stderr"}\n\n: still there\n\ndata: two\n\n'
-    transport, _ = _played([lambda _: httpx.Response(200, text=stream, headers={"Content-Type": "text/event-stream"})])
+    lines = "".join(f"event: line\ndata: {json.dumps({**_LINE, 'text': text})}\n\n: still there\n\n" for text in ("one", "two"))
+    problem = 'event: problem\ndata: {"code": "DOCKER_UNAVAILABLE", "detail": "it is gone"}\n\n'
+    transport, seen = _played([lambda _: httpx.Response(200, text=lines), lambda _: httpx.Response(200, text=lines + problem)])
     with httpx.Client(transport=transport) as http, Client("http://x", http=http) as client:
-        lines = list(client.sandboxes.follow_logs("s"))
-    assert [(line.text, line.stream) for line in lines] == [("one", "stderr"), ("two", "stdout")]
+        assert [(line.text, line.stream) for line in client.sandboxes.follow_logs("s")] == [("one", "stderr"), ("two", "stderr")]
+        with pytest.raises(ApiError) as broken:
+            list(client.sandboxes.follow_logs("s", tail=1))
+    assert (broken.value.code, broken.value.text) == ("DOCKER_UNAVAILABLE", "it is gone")
+    assert seen[1].url.query == b"tail=1&follow=true"
 
 
 def test_a_wrong_address_is_told(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The client of AInTandem's control plane: workspaces and sandboxes, and what the broker does, over REST.
 
 `Client` blocks, `AsyncClient` is for asyncio; both have the same resources: `workspaces`, `sandboxes`, `agents`, `messages`,
-`policies`, `approvals`, `dead_letters`, `api_keys`, `audit`, `events`. What fails raises `ApiError` with a stable code.
+`policies`, `approvals`, `dead_letters`, `api_keys`, `audit`, `events`, `alerts`, `llm_providers`, `mcp_servers`, `collaboration`.
+What fails raises `ApiError` with a stable code. `aintandem.models` has what is answered, and what some requests are made of.
 """
 
+from aintandem import models
 from aintandem._async.client import AsyncClient
 from aintandem._sync.client import Client
 from aintandem.errors import (
@@ -32,4 +34,5 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "__version__",
+    "models",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aintandem._async.transport import Transport, path
+from aintandem.bodies import if_match
 from aintandem.models import ApiKey, Approval, AuditRecord, NewApiKey, Page, Policy
 
 
@@ -21,13 +22,13 @@ class Policies:
 
     async def set(self, workspace_id: str, policy: Mapping[str, Any], *, if_revision: int | None = None) -> Policy:
         """Sets it (docs/guides/policy.md). Raises Conflict with REVISION_CHANGED where somebody was quicker."""
-        headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
+        headers = if_match(if_revision)
         query = {"workspace_id": workspace_id}
         return Policy.model_validate(await self._transport.request("PUT", "/policies", query=query, body=dict(policy), headers=headers))
 
     async def delete(self, workspace_id: str, *, if_revision: int | None = None) -> Policy:
         """Takes it away."""
-        headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
+        headers = if_match(if_revision)
         query = {"workspace_id": workspace_id}
         return Policy.model_validate(await self._transport.request("DELETE", "/policies", query=query, headers=headers))
 

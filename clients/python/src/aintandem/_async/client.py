@@ -9,7 +9,10 @@ from types import TracebackType
 import httpx
 
 from aintandem._async.access import ApiKeys, Approvals, Audit, Policies
+from aintandem._async.alerts import Alerts
+from aintandem._async.collaboration import Collaboration
 from aintandem._async.messages import Agents, DeadLetters, Events, Messages
+from aintandem._async.providers import LlmProviders, McpServers
 from aintandem._async.sandboxes import Sandboxes
 from aintandem._async.transport import Transport
 from aintandem._async.workspaces import Workspaces
@@ -48,6 +51,10 @@ class AsyncClient:
         self.api_keys = ApiKeys(transport)
         self.audit = Audit(transport)
         self.events = Events(transport)
+        self.alerts = Alerts(transport)
+        self.llm_providers = LlmProviders(transport)
+        self.mcp_servers = McpServers(transport)
+        self.collaboration = Collaboration(transport)
 
     async def aclose(self) -> None:
         """Ends its connections."""

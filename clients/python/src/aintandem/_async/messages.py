@@ -7,8 +7,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from aintandem._async.transport import Transport, path
-from aintandem.errors import ApiError, Unreachable
+from aintandem._async.transport import Transport, path, told_problem
+from aintandem.errors import Unreachable
 from aintandem.models import Accepted, Agent, DeadLetter, Event, Message, MessageType, Page, Redriven
 
 _LONGEST_WAIT_S = 5.0
@@ -149,7 +149,7 @@ class Events:
                 async for name, identity, data in self._transport.events("/events", query=query, last_id=last_id):
                     failures = 0
                     if name == "problem":
-                        raise _problem(data)
+                        raise told_problem(data)
                     if identity:
                         last_id = identity
                     said = json.loads(data)
@@ -160,8 +160,3 @@ class Events:
                     raise  # Nobody knows where it began, so nobody could go on without a gap.
             failures += 1
             await asyncio.sleep(min(0.1 * 2.0**failures, _LONGEST_WAIT_S))
-
-
-def _problem(data: str) -> ApiError:
-    said = json.loads(data)
-    return ApiError(str(said.get("detail", "")), code=str(said.get("code", "INTERNAL")))

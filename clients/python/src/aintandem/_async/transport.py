@@ -127,6 +127,12 @@ class Transport:
         return found
 
 
+def told_problem(data: str) -> ApiError:
+    """What an event `problem` says, with which a stream ends that broke off."""
+    said = json.loads(data)
+    return ApiError(str(said.get("detail", "")), code=str(said.get("code", "INTERNAL")))
+
+
 def _said(query: Mapping[str, Any] | None) -> dict[str, Any]:
     """Without what was left out, and true as HTTP has it."""
     found: dict[str, Any] = {}

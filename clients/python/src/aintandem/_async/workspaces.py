@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from aintandem._async.transport import Transport, path
+from aintandem.bodies import if_match
 from aintandem.models import Page, Workspace, WorkspaceSettings
 
 Settings = WorkspaceSettings | Mapping[str, Any]
@@ -68,7 +69,7 @@ class Workspaces:
         """Changes what is given; settings are merged. Raises Conflict with REVISION_CHANGED where it has another `if_revision`."""
         body = {"name": name, "description": description, "settings": None if settings is None else _plain(settings)}
         body = {key: value for key, value in body.items() if value is not None}
-        headers = {} if if_revision is None else {"If-Match": f'"{if_revision}"'}
+        headers = if_match(if_revision)
         found = await self._transport.request("PATCH", path("workspaces", workspace_id), body=body, headers=headers)
         return Workspace.model_validate(found)
 

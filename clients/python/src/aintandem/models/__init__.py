@@ -1,0 +1,77 @@
+"""What the control plane answers with, and what some requests are made of. Fields that a later version adds are kept (`model_extra`)."""
+
+from aintandem.models.access import ApiKey, Approval, AuditRecord, NewApiKey, Policy, Vote
+from aintandem.models.alerts import Alert, AlertEvent, AlertRule, AlertState, Condition, Delivery, Severity, Webhook
+from aintandem.models.base import Model, Page
+from aintandem.models.collaboration import CollaborationStatus, ConnectedAgent, ConnectedSandbox, Disconnected
+from aintandem.models.messages import Accepted, Agent, Attempt, DeadLetter, Event, Message, MessageType, Redriven
+from aintandem.models.providers import LlmProvider, McpServer, McpTransport, ProviderKind, ShownSecret, Value
+from aintandem.models.sandboxes import (
+    AgentConfig,
+    Connection,
+    ExecResult,
+    Handler,
+    LogLine,
+    Resources,
+    RestartPolicy,
+    Sandbox,
+    SandboxAgent,
+    SandboxStats,
+    SandboxStatus,
+)
+from aintandem.models.workspaces import NetworkSettings, Quotas, Rate, Retention, Usage, Workspace, WorkspaceSettings
+
+__all__ = [
+    "Accepted",
+    "Agent",
+    "AgentConfig",
+    "Alert",
+    "AlertEvent",
+    "AlertRule",
+    "AlertState",
+    "ApiKey",
+    "Approval",
+    "Attempt",
+    "AuditRecord",
+    "CollaborationStatus",
+    "Condition",
+    "ConnectedAgent",
+    "ConnectedSandbox",
+    "Connection",
+    "DeadLetter",
+    "Delivery",
+    "Disconnected",
+    "Event",
+    "ExecResult",
+    "Handler",
+    "LlmProvider",
+    "LogLine",
+    "McpServer",
+    "McpTransport",
+    "Message",
+    "MessageType",
+    "Model",
+    "NetworkSettings",
+    "NewApiKey",
+    "Page",
+    "Policy",
+    "ProviderKind",
+    "Quotas",
+    "Rate",
+    "Redriven",
+    "Resources",
+    "RestartPolicy",
+    "Retention",
+    "Sandbox",
+    "SandboxAgent",
+    "SandboxStats",
+    "SandboxStatus",
+    "Severity",
+    "ShownSecret",
+    "Usage",
+    "Value",
+    "Vote",
+    "Webhook",
+    "Workspace",
+    "WorkspaceSettings",
+]
