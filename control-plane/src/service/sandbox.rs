@@ -67,6 +67,8 @@ pub(crate) struct AgentConfig {
 /// One agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+// The description has another one: an agent that was discovered.
+#[schema(as = SandboxAgent)]
 pub(crate) struct Agent {
     /// Unique in its sandbox.
     #[schema(min_length = 1, max_length = 128)]
