@@ -24,6 +24,9 @@ pub struct PublishStreamOptions {
     pub batch_bytes: u32,
     /// Under which producer messages are numbered. Default: a new one.
     pub producer: Producer,
+    /// How often in a row the stream opens another connection when one breaks; 0: a break ends it. Default: None, as the
+    /// [settings](crate::Settings::resume_attempts) of the client say.
+    pub resume_attempts: Option<u32>,
 }
 
 impl Default for PublishStreamOptions {
@@ -34,6 +37,7 @@ impl Default for PublishStreamOptions {
             batch_messages: 1000,
             batch_bytes: 1 << 20,
             producer: Producer::New,
+            resume_attempts: None,
         }
     }
 }
@@ -64,8 +68,9 @@ impl PublishStream {
         };
         let numbering = Numbering::from(options.producer.clone());
         let producer_id = numbering.producer_id().map(Into::into);
+        let most = options.resume_attempts;
         let outbox = Outbox::new(workspace_id.to_owned(), options, numbering);
-        tokio::spawn(take_answers(client, Arc::clone(&outbox)));
+        tokio::spawn(take_answers(client, Arc::clone(&outbox), most));
         Self { outbox, producer_id }
     }
 
@@ -100,7 +105,7 @@ impl Drop for PublishStream {
 }
 
 /// Runs until the stream ends; every message has an outcome afterwards.
-async fn take_answers(client: Client, outbox: Arc<Outbox>) {
+async fn take_answers(client: Client, outbox: Arc<Outbox>, most: Option<u32>) {
     let (mut connection, mut attempt) = (0, 1);
     let end = loop {
         let opened = clock::Moment::now();
@@ -112,7 +117,8 @@ async fn take_answers(client: Client, outbox: Arc<Outbox>) {
         };
         // Also one that had nothing to say, until its token ended.
         attempt = if has_answered || opened.elapsed() >= STANDS { 1 } else { attempt };
-        let Some(wait) = client.next_try(&error, attempt) else { break error };
+        let may_go_on = most.is_none_or(|most| attempt <= most);
+        let Some(wait) = client.next_try(&error, attempt).filter(|_| may_go_on) else { break error };
         let Some(next) = outbox.rewind() else { break error };
         tracing::info!(%error, attempt, ?wait, "a publish stream is opened again");
         tokio::time::sleep(wait).await;

@@ -77,7 +77,9 @@ impl Load {
 }
 
 async fn publish(client: Client, round: u32, number: usize, mut random: Random) -> Vec<Sent> {
-    let options = PublishStreamOptions { window_messages: 256, ..PublishStreamOptions::default() };
+    // What has no answer when the broker is killed is looked for in its log, and not sent again.
+    let options =
+        PublishStreamOptions { window_messages: 256, resume_attempts: Some(0), ..PublishStreamOptions::default() };
     let stream = client.publisher(WORKSPACE).stream(options);
     let from = format!("publisher-{number}");
     let mut pending = Vec::new();
