@@ -172,6 +172,7 @@ pub(crate) struct Redrive {
     to_sandbox_id: Option<String>,
     /// So many in a second. Unset: as fast as it goes.
     #[serde(default)]
+    #[schema(format = Int64, minimum = 0, maximum = 4_294_967_295_u64)]
     max_per_second: u32,
 }
 
