@@ -64,7 +64,7 @@ verify() {
 run_tests() {
     if [ -z "${TANDEM_BIN:-}" ]; then
         . tools/env.sh
-        cargo build --quiet --release --workspace --bin tandem --bin tandem-broker
+        cargo build --quiet --release --workspace --bin tandem --bin tandem-broker --bin tandem-control-plane
     fi
     cd "$package"
     "$bin/python" -m pytest "$@"

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # The TypeScript client.
 # Usage: tools/typescript.sh verify    format, lint and types; changes nothing but what git does not know
-#        tools/typescript.sh test      all its tests, against real brokers (TANDEM_BIN, TANDEM_BROKER_BIN, or built here)
+#        tools/typescript.sh test      all its tests, against real brokers (TANDEM_BIN and what lies beside it, or built here)
 #        tools/typescript.sh pack      builds the package and prints the path of its archive
+#        tools/typescript.sh reference makes the pages of the API from the comments and prints the path of the first one
 #        tools/typescript.sh bench     its figures
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/env.sh
 folder="$PWD/clients/typescript"
+typedoc="$AINTANDEM_CACHE/typedoc"
 
 # npm runs with the Node of the machine, whose it is; all else with a newer one, where setup.sh had to install that.
 node_modules() {
@@ -44,7 +46,7 @@ build() {
 # The programs that the tests run against.
 broker() {
     [ -z "${TANDEM_BIN:-}" ] || return 0
-    cargo build --quiet --release --workspace --bin tandem --bin tandem-broker
+    cargo build --quiet --release --workspace --bin tandem --bin tandem-broker --bin tandem-control-plane
     export TANDEM_BIN="$CARGO_TARGET_DIR/release/tandem" TANDEM_BROKER_BIN="$CARGO_TARGET_DIR/release/tandem-broker"
 }
 
@@ -56,6 +58,25 @@ tests() {
     cd "$folder"
     for part in "${folders[@]}"; do files+=("$part"/*.test.js); done
     node --test --test-concurrency=1 --test-reporter=spec "${files[@]}"
+}
+
+# It reads declarations with TypeScript 5 and cannot use the 7 that builds them, so it has a project and a folder of its own.
+install_typedoc() {
+    local pins="$PWD/tools/typedoc"
+    cmp --quiet "$pins/package-lock.json" "$typedoc/installed" && return 0
+    printf 'typescript: installing typedoc into %s\n' "$typedoc" >&2
+    mkdir -p "$typedoc"
+    rm -f "$typedoc/installed"
+    cp "$pins/package.json" "$pins/package-lock.json" "$typedoc"
+    npm ci --prefix "$typedoc" --ignore-scripts --no-audit --no-fund --silent
+    cp "$pins/package-lock.json" "$typedoc/installed"
+}
+
+# Fails where something that is public has no comment, names what is not public, or has a link that leads nowhere.
+reference() {
+    local pages="$AINTANDEM_CACHE/typescript-reference"
+    "$typedoc/node_modules/.bin/typedoc" --options tools/typedoc/typedoc.json --out "$pages" >&2
+    printf '%s\n' "$pages/index.html"
 }
 
 case "${1:-}" in
@@ -85,6 +106,14 @@ pack)
     archive="$(in_folder npm pack --ignore-scripts --silent | tail -n 1)"
     printf '%s\n' "$folder/$archive"
     ;;
+reference)
+    node_modules
+    install_typedoc
+    use_node
+    generate
+    build
+    reference
+    ;;
 bench)
     node_modules
     use_node
@@ -94,7 +123,7 @@ bench)
     in_folder node build/bench/figures.js "${@:2}"
     ;;
 *)
-    sed -n '2,6s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     exit 2
     ;;
 esac

@@ -19,7 +19,7 @@ TASKS = 12
 
 
 def _worker(name: str, url: str, workspace: str) -> ContainerAgent:
-    config = {"workspace_id": workspace, "concurrency": 2, "retry": RetryPolicy(5, 0.05, 0.2)}
+    config = {"workspace_id": workspace, "unregister_on_stop": True, "concurrency": 2, "retry": RetryPolicy(5, 0.05, 0.2)}
     worker = ContainerAgent(name, url, {"name": name, "role": "worker", "capabilities": ["squares"]}, config)
 
     @worker.on_request
@@ -36,7 +36,7 @@ def _worker(name: str, url: str, workspace: str) -> ContainerAgent:
 async def main(url: str = "http://127.0.0.1:8001", workspace: str = "default") -> tuple[list[int], Counter[str]]:
     """Returns the squares, and how many each worker has made."""
     workers = [_worker(f"worker-{number}", url, workspace) for number in range(1, WORKERS + 1)]
-    coordinator = ContainerAgent("coordinator", url, {"name": "coordinator"}, {"workspace_id": workspace})
+    coordinator = ContainerAgent("coordinator", url, {"name": "coordinator"}, {"workspace_id": workspace, "unregister_on_stop": True})
     async with coordinator:
         await asyncio.gather(*(worker.start() for worker in workers))
         try:

@@ -24,7 +24,7 @@ SPECIALISTS: dict[str, dict[str, Any]] = {
 
 def _specialist(area: str, url: str, workspace: str, seen: list[str]) -> ContainerAgent:
     agent = {"name": f"{area}-specialist", "role": "specialist", "capabilities": [f"investigate:{area}"]}
-    specialist = ContainerAgent(f"specialist-{area}", url, agent, {"workspace_id": workspace})
+    specialist = ContainerAgent(f"specialist-{area}", url, agent, {"workspace_id": workspace, "unregister_on_stop": True})
 
     @specialist.on_request
     async def investigate(message: Message) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _specialist(area: str, url: str, workspace: str, seen: list[str]) -> Contain
 async def main(url: str = "http://127.0.0.1:8001", workspace: str = "default") -> tuple[dict[str, Any], list[str]]:
     """Returns the report, and what the specialists were told in the end."""
     seen: list[str] = []
-    lead = ContainerAgent("incident-lead", url, {"name": "lead", "role": "lead"}, {"workspace_id": workspace})
+    lead = ContainerAgent("incident-lead", url, {"name": "lead", "role": "lead"}, {"workspace_id": workspace, "unregister_on_stop": True})
     team = [_specialist(area, url, workspace, seen) for area in SPECIALISTS]
 
     async def ask(area: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ MEMBERS = {"careful": "wait", "eager": "release", "balanced": "release", "tired"
 
 
 def _member(name: str, opinion: str, url: str, workspace: str) -> ContainerAgent:
-    member = ContainerAgent(name, url, {"name": name, "role": "voter"}, {"workspace_id": workspace})
+    member = ContainerAgent(name, url, {"name": name, "role": "voter"}, {"workspace_id": workspace, "unregister_on_stop": True})
 
     @member.on_topic("votes.*")
     async def vote(message: Message) -> None:
@@ -28,7 +28,7 @@ def _member(name: str, opinion: str, url: str, workspace: str) -> ContainerAgent
 
 async def main(url: str = "http://127.0.0.1:8001", workspace: str = "default") -> tuple[str, Counter[str]]:
     """Returns what was decided, and the votes."""
-    chair = ContainerAgent("chair", url, {"name": "chair", "role": "chair"}, {"workspace_id": workspace})
+    chair = ContainerAgent("chair", url, {"name": "chair", "role": "chair"}, {"workspace_id": workspace, "unregister_on_stop": True})
     votes: dict[str, str] = {}
     all_voted = asyncio.Event()
 

@@ -14,7 +14,7 @@ from aintandem_agent_sdk import ContainerAgent, Message
 async def main(url: str = "http://127.0.0.1:8001", workspace: str = "default") -> list[str]:
     """Returns what was said, in order."""
     said: list[str] = []
-    config = {"workspace_id": workspace}
+    config = {"workspace_id": workspace, "unregister_on_stop": True}
     alice = ContainerAgent("alice", url, {"name": "alice", "role": "author"}, config)
     bob = ContainerAgent("bob", url, {"name": "bob", "role": "reviewer", "capabilities": ["review"]}, config)
     heard = asyncio.Event()

@@ -19,6 +19,8 @@ _TARGET = Path(
 TANDEM = Path(os.environ.get("TANDEM_BIN") or _TARGET / "release/tandem")
 # Beside the command unless told otherwise: only this one can be closed.
 TANDEM_BROKER = Path(os.environ.get("TANDEM_BROKER_BIN") or TANDEM.parent / "tandem-broker")
+# Only this one goes on without a broker.
+TANDEM_CONTROL_PLANE = Path(os.environ.get("TANDEM_CONTROL_PLANE_BIN") or TANDEM.parent / "tandem-control-plane")
 _READY_S = 60.0
 
 
@@ -192,7 +194,7 @@ def start_closed(*, count: int = 1) -> Broker:
         path.write_text(os.urandom(32).hex())
         path.chmod(0o600)
     config = folder / "broker.toml"
-    config.write_text(f'[auth]\nkeys = ["k1=HS256:{key}"]\nclock_skew_s = 0\n')
+    config.write_text(f'[auth]\nkeys = ["k1=HS256:{key}"]\nsigning_key = "k1=HS256:{key}"\nclock_skew_s = 0\n')
     ports = free_ports(3 * count)
     members = ",".join(f"n{number + 1}=127.0.0.1:{ports[number]}" for number in range(count))
     nodes = []
@@ -211,6 +213,25 @@ def start_closed(*, count: int = 1) -> Broker:
         node.start()
     broker.wait_until_ready()
     return broker
+
+
+def start_control_plane(broker: Broker) -> Node:
+    """A process of its own in front of a closed broker, as whose admin it acts; it serves once this returns."""
+    port = free_ports(1)[0]
+    command = [str(TANDEM_CONTROL_PLANE), "--listen", f"127.0.0.1:{port}", "--broker", ",".join(broker.urls), "--log", "error"]
+    command += ["--token-file", broker.tokens["admin"], "--database-url", f"sqlite:{broker.folder / 'control-plane.db'}"]
+    node = Node(command, f"http://127.0.0.1:{port}", broker.folder / "control-plane.log")
+    node.start()
+    deadline = time.monotonic() + _READY_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            if time.monotonic() > deadline or not node.is_running:
+                raise AssertionError(f"the control plane did not come up:\n{node.log.read_text()[-2000:]}") from None
+            time.sleep(0.1)
+        else:
+            return node
 
 
 def leader_of(broker: Broker, workspace: str) -> int | None:

@@ -214,6 +214,7 @@ def test_the_paths_of_sandboxes() -> None:
         assert (lead.capabilities, lead.config, made.resources.cpu_cores, made.handler) == (["review"], {"depth": 2}, 0.5, None)
         assert (made.restart_policy.condition, made.connection.sandbox_id, made.revision) == ("on_failure", "team", 3)
         client.sandboxes.get("s/1")
+        assert [one.id for one in client.sandboxes.iter_all(workspace_id="w", state="running")] == ["s/1"]
         found = client.sandboxes.list(workspace_id="w", state="running")
         assert (found.items[0].name, found.next_cursor) == ("team", "c")
         made.agent_config.sub_agents.append(SandboxAgent(name="b"))
@@ -259,6 +260,45 @@ def test_the_paths_of_sandboxes() -> None:
     assert json.loads(seen[10].content) == {"command": ["ls", "-l"], "timeout_seconds": 5}
     assert [request.headers.get("If-Match") for request in seen] == [*[None] * 3, '"3"', *[None] * 7, '"3"', None]
     assert all(request.headers["Authorization"] == "Bearer secret" for request in seen)
+
+
+_WORKSPACE = {"name": "n", "state": "active", "settings": {}, "revision": 1, "create_time": _AT, "update_time": _AT}
+
+
+def _listing(request: httpx.Request) -> httpx.Response:
+    """Two pages of workspaces: the second one is what follows `c/2`."""
+    number = 2 if request.url.params.get("cursor") else 1
+    more = {"next_cursor": "c/2"} if number == 1 else {}
+    return httpx.Response(200, json={"workspaces": [{**_WORKSPACE, "id": f"w{number}"}], **more})
+
+
+async def test_all_pages_are_read() -> None:
+    transport, seen = _played([_listing])
+    with httpx.Client(transport=transport) as http, Client("http://x", http=http) as client:
+        assert [one.id for one in client.workspaces.iter_all(sort="name")] == ["w1", "w2"]
+        page = client.workspaces.list(limit=1)
+        assert ([one.id for one in page], page.next_cursor, page.truncated) == (["w1"], "c/2", False)
+    async with httpx.AsyncClient(transport=transport) as other, AsyncClient("http://x", http=other) as asynchronous:
+        assert [one.id async for one in asynchronous.workspaces.iter_all()] == ["w1", "w2"]
+    first, second = [dict(request.url.params) for request in seen[:2]]
+    assert first == {"limit": "100", "sort": "name"}
+    assert second == {**first, "cursor": "c/2"}
+
+
+def test_what_leads_to_the_next_page_is_called_otherwise() -> None:
+    record = {"number": 1, "shard": 0, "kind": "k", "time": _AT, "by": "b", "about": "", "hash": "h"}
+    answers = [
+        {"events": [], "next_event": 7},
+        {"records": [record], "next_record": 9},
+        {"records": []},
+        {"approvals": [], "truncated": True},
+    ]
+    transport, _ = _played([_says(answer) for answer in answers])
+    with httpx.Client(transport=transport) as http, Client("http://x", http=http) as client:
+        assert client.events.list("w").next_cursor == "7"
+        assert client.audit.list("w").next_cursor == "9"
+        assert client.audit.list("w").next_cursor is None
+        assert client.approvals.list("w").truncated
 
 
 def test_followed_logs_are_lines() -> None:

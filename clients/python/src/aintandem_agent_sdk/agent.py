@@ -17,6 +17,7 @@ from aintandem_agent_sdk.config import AgentConfig
 from aintandem_agent_sdk.handlers import Decorators
 from aintandem_agent_sdk.ids import new_id
 from aintandem_agent_sdk.messages import Message, MessageType, Target
+from aintandem_agent_sdk.outage import Outage
 from aintandem_agent_sdk.outbox import Receipt
 from aintandem_agent_sdk.registry import Agent, FoundAgent
 from aintandem_agent_sdk.subscription import Subscription
@@ -114,7 +115,7 @@ class ContainerAgent(Decorators):
             raise
         self._watchdog = Watchdog(self.config.blocked_after, lambda: self._work.now_running)
         self._watchdog.start()
-        self._tasks.append(asyncio.create_task(self._heartbeat(), name=f"heartbeat of {self.sandbox_id}"))
+        self._tasks.append(asyncio.create_task(self._heartbeat(self._client), name=f"heartbeat of {self.sandbox_id}"))
 
     async def stop(self) -> None:
         """Leaves in order: nothing new is begun, handlers may finish for `stop_timeout`, what was not begun is given back."""
@@ -307,28 +308,42 @@ class ContainerAgent(Decorators):
                     return
                 self._work.begin(delivery, self._slots.release)
         except errors.TandemError as error:
-            _log.error("the agent of %s cannot go on: %s", self.sandbox_id, error)
-            self._failure = error
-            self._ended.set()
+            self._cannot_go_on(error)
 
     async def _extend(self, inbox: Subscription) -> None:
         while True:
             await asyncio.sleep(inbox.ack_deadline / 3)
             inbox.extend_all()
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self, client: Client) -> None:
+        outage = Outage(client._caller, f"the heartbeat of {self.sandbox_id}")
         while True:
             await asyncio.sleep(self.config.heartbeat_interval)
             try:
-                await self.client.registry.heartbeat(self.sandbox_id)
-                self._look_for_others((await self.client.registry.get(self.sandbox_id)).labels.get(_INSTANCE, ""))
+                await client.registry.heartbeat(self.sandbox_id)
             except errors.TandemError as error:
-                # The next one may go through; an inbox that is open says as much.
                 _log.info("no heartbeat of %s: %s", self.sandbox_id, error)
+                # Of an agent with an inbox, that says whether it can go on; of one without, nothing else does.
+                if self._inbox is None and outage.next_try(error) is None:
+                    self._cannot_go_on(error)
+                    return
                 await asyncio.sleep(_HEARTBEAT_RETRY_S)
+            else:
+                outage.is_over()
+                await self._look_for_others(client)
 
-    def _look_for_others(self, instance: str) -> None:
+    def _cannot_go_on(self, error: errors.TandemError) -> None:
+        _log.error("the agent of %s cannot go on: %s", self.sandbox_id, error)
+        self._failure = error
+        self._ended.set()
+
+    async def _look_for_others(self, client: Client) -> None:
         """Says once that somebody else has registered this sandbox since."""
+        try:
+            instance = (await client.registry.get(self.sandbox_id)).labels.get(_INSTANCE, "")
+        except errors.TandemError as error:
+            _log.info("whether there is another agent of %s is unknown: %s", self.sandbox_id, error)
+            return
         if instance in ("", self._instance, self._other):
             return
         self._other = instance

@@ -30,15 +30,22 @@ def pause(asked: float | None, attempt: int, *, last: float = LAST_S, spread: Ca
 
 
 class RetryBudget:
-    """Tokens that retries cost and successes give back.
+    """Tokens that retries cost, and that successes and time give back.
 
-    Each retry takes one of at most `capacity`; each success gives `share` of one, and each second one. While there is none,
-    errors are raised at once, without a retry.
+    Each retry takes one of at most `capacity`; each success gives back `share` of one, and each second `per_second`. While there is
+    none, errors are raised at once, without a retry. There are enough for a few hundred callers at once to outlast a failover.
     """
 
-    def __init__(self, capacity: float = 50.0, share: float = 0.2, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        capacity: float = 1000.0,
+        share: float = 0.2,
+        per_second: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._capacity = capacity
         self._share = share
+        self._per_second = per_second
         self._clock = clock
         self._tokens = capacity
         self._seen = clock()
@@ -50,7 +57,7 @@ class RetryBudget:
     def take(self) -> bool:
         """Whether there may be one more retry now."""
         now = self._clock()
-        self._tokens = min(self._capacity, self._tokens + (now - self._seen))
+        self._tokens = min(self._capacity, self._tokens + (now - self._seen) * self._per_second)
         self._seen = now
         if self._tokens < 1.0:
             return False

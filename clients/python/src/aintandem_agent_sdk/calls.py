@@ -18,9 +18,6 @@ from aintandem_agent_sdk.settings import Settings
 _log = logging.getLogger(__name__)
 # With several nodes one try takes no longer than this, or a quarter of the whole: a node that hangs must leave time for another.
 _SHORTEST_TRY_S = 2.0
-# A stream ends with its token, which may be renewed a little late by whoever renews it.
-_TOKEN_GRACE_S = 60.0
-_RENEWED_EVERY_S = 1.0
 _ON_THE_WAY = (errors.Unreachable, errors.ConnectionLost, errors.TimedOut)
 
 
@@ -63,17 +60,6 @@ class Caller:
             return False
         self.settings.token.look_again()
         return self.metadata() != shown
-
-    def next_stream(self, error: errors.TandemError, attempt: int, away: float) -> float | None:
-        """Seconds before a stream that has ended is opened again, None where it is not. `away` is for how long there has been none."""
-        limit = self.settings.reconnect_limit
-        if limit is not None and away >= limit:
-            return None
-        token = self.settings.token
-        if isinstance(error, errors.NotAuthenticated) and token is not None and token.is_renewable:
-            token.look_again()
-            return None if away >= _TOKEN_GRACE_S else (0.0 if attempt == 1 else _RENEWED_EVERY_S)
-        return pause(error.retry_after, attempt) if is_worth_a_retry(error) else None
 
     async def unary(
         self,

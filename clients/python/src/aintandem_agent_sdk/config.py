@@ -54,7 +54,10 @@ class AgentConfig:
     attempts: int = 10
     """How often a single call is tried while the broker is unavailable."""
     reconnect_limit: float | None = None
-    """How long an agent tries to get its inbox back before it gives up (`run` and `wait` raise). None: for ever."""
+    """How long an agent tries to get its inbox back before it gives up (`run` and `wait` raise). None: for ever.
+
+    One without handlers has no inbox: its heartbeats are tried for as long.
+    """
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:

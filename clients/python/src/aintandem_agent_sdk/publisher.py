@@ -14,6 +14,7 @@ from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import message_pb2
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import publish_service_pb2 as wire
 from aintandem_agent_sdk.calls import Caller, ended
+from aintandem_agent_sdk.outage import Outage
 from aintandem_agent_sdk.outbox import Outbox, Receipt
 from aintandem_agent_sdk.rpc import method
 
@@ -47,6 +48,7 @@ class Publisher:
         self._workspace_id = workspace_id
         self._window_messages = max(1, window_messages)
         self._window_bytes = max(1, window_bytes)
+        self._outage = Outage(caller, f"the publisher of {workspace_id}")
         self._outbox = Outbox(max(1, batch_messages), max(1, batch_bytes))
         self._max_message_bytes = _DEFAULT_MESSAGE_BYTES
         self._more = asyncio.Event()
@@ -130,8 +132,6 @@ class Publisher:
 
     async def _run(self) -> None:
         """Keeps a stream open for as long as there is something to send; ends with the publisher."""
-        loop = asyncio.get_running_loop()
-        attempt, broken_since = 1, None
         while True:
             if not self._outbox.has_something():
                 self._more.clear()
@@ -140,19 +140,16 @@ class Publisher:
             error = await self._stream()
             self._outbox.broke()
             if error is None or self._outbox.answers > answers:
-                attempt, broken_since = 1, None
+                self._outage.is_over()
             if error is None:
                 continue
-            broken_since = broken_since or loop.time()
-            wait = self._caller.next_stream(error, attempt, loop.time() - broken_since)
+            wait = self._outage.next_try(error)
             if wait is None:
                 _log.warning("publishing into %s has failed: %s", self._workspace_id, error)
                 self._outbox.fail(error)
                 self._room.set()
                 continue
-            _log.info("the publish stream broke (%s); opening another one in %.2f s", error, wait)
             await asyncio.sleep(wait)
-            attempt += 1
 
     async def _stream(self) -> errors.TandemError | None:
         """Runs one stream until it ends; returns why."""

@@ -17,6 +17,7 @@ from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import subscribe_service_pb2 as wire
 from aintandem_agent_sdk.calls import Caller, ended
 from aintandem_agent_sdk.messages import Message, duration
+from aintandem_agent_sdk.outage import Outage
 from aintandem_agent_sdk.rpc import method
 from aintandem_agent_sdk.settlement import Settlement, Verdict
 
@@ -135,6 +136,7 @@ class Subscription:
         if ack_deadline is not None:
             self._open_request.ack_deadline.CopyFrom(duration(ack_deadline))
         self._on_break = on_break
+        self._outage = Outage(caller, f"the inbox of {sandbox_id}")
         self._ready: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -217,32 +219,25 @@ class Subscription:
         await self.close()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        attempt, broken_since = 1, None
         while not self._is_closing:
             self._was_opened = False
             error = await self._once()
             if self._is_closing:
                 return
             if self._was_opened:
-                attempt, broken_since = 1, None
-            broken_since = broken_since or loop.time()
-            away = loop.time() - broken_since
-            wait = self._next_try(error, attempt, away)
+                self._outage.is_over()
+            wait = self._next_try(error)
             if wait is None:
                 self._end(error)
                 return
-            log = _log.info if attempt == 1 else _log.debug
-            log("the inbox of %s broke off (%s); opening it again in %.2f s", self._sandbox_id, error, wait)
             await asyncio.sleep(wait)
-            attempt += 1
 
-    def _next_try(self, error: errors.TandemError, attempt: int, away: float) -> float | None:
+    def _next_try(self, error: errors.TandemError) -> float | None:
         """Seconds until the next try; None where there is none."""
         is_first = not self._opened.done()
-        if is_first and (attempt >= self._caller.settings.attempts or isinstance(error, errors.NotAuthenticated)):
+        if is_first and (self._outage.tries + 1 >= self._caller.settings.attempts or isinstance(error, errors.NotAuthenticated)):
             return None
-        return self._caller.next_stream(error, attempt, away)
+        return self._outage.next_try(error)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Nobody waits for ever for a task that a bug has ended."""

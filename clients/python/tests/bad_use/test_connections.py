@@ -214,6 +214,33 @@ async def test_an_agent_handles_everything_once_while_the_leader_is_killed(three
         assert sorted(handled) == list(range(2000)), "each once"
 
 
+async def test_hundreds_of_callers_at_once_outlast_a_leader_that_is_killed(three: Broker) -> None:
+    async with Client(three.urls, workspace_id=f"crowd-{secrets.token_hex(6)}") as client:
+        await client.create_workspace()
+        await client.registry.register("tester")
+        published, is_over = 0, False
+
+        async def publish() -> None:
+            nonlocal published
+            while not is_over:
+                await client.publish(build("tester", "tester", 1))
+                published += 1
+
+        crowd = asyncio.gather(*(publish() for _ in range(256)))
+        leader = await asyncio.to_thread(leader_of, three, client.workspace_id)
+        assert leader is not None
+        three.nodes[leader].kill()
+        try:
+            before = published
+            await asyncio.sleep(3.0)
+            is_over = True
+            await asyncio.wait_for(crowd, 30)
+        finally:
+            is_over = True
+            await asyncio.to_thread(three.restart_killed)
+        assert published >= before + 256, "each of them got through again"
+
+
 async def _has(handled: list[int], count: int) -> bool:
     return len(handled) >= count
 

@@ -16,11 +16,26 @@ def test_a_wait_that_is_asked_for_is_kept() -> None:
 
 def test_a_budget_runs_out_and_comes_back() -> None:
     now = [0.0]
-    budget = RetryBudget(capacity=3, share=0.5, clock=lambda: now[0])
+    budget = RetryBudget(capacity=3, share=0.5, per_second=2.0, clock=lambda: now[0])
     assert [budget.take() for _ in range(4)] == [True, True, True, False]
     budget.succeeded()
     assert not budget.take()
     budget.succeeded()
     assert budget.take()
+    now[0] += 0.25
+    assert not budget.take()
+    now[0] += 0.25
+    assert [budget.take() for _ in range(2)] == [True, False]
     now[0] += 100.0
     assert [budget.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_the_budget_of_a_client_lasts_for_hundreds_of_callers_and_ten_retries_a_second() -> None:
+    now = [0.0]
+    budget = RetryBudget(clock=lambda: now[0])
+    assert sum(budget.take() for _ in range(2_000)) == 1_000
+    now[0] += 2.0
+    assert sum(budget.take() for _ in range(2_000)) == 20
+    for _ in range(52):
+        budget.succeeded()
+    assert sum(budget.take() for _ in range(2_000)) == 10

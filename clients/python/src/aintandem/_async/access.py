@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path
 from aintandem.bodies import if_match
 from aintandem.models import ApiKey, Approval, AuditRecord, NewApiKey, Page, Policy
@@ -38,12 +39,11 @@ class Approvals:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/approvals", "approvals", Page[Approval])
 
     async def list(self, workspace_id: str, *, state: str | None = None, limit: int | None = None) -> Page[Approval]:
         """The newest first; `state` is `waiting`, `approved`, `denied`, `expired` or `refused`."""
-        query = {"workspace_id": workspace_id, "state": state, "limit": limit}
-        found = await self._transport.request("GET", "/approvals", query=query)
-        return Page[Approval](items=[Approval.model_validate(one) for one in found["approvals"]], truncated=found["truncated"])
+        return await self._listing.page(workspace_id=workspace_id, state=state, limit=limit)
 
     async def get(self, workspace_id: str, approval_id: int) -> Approval:
         """One, with its message while it waits."""
@@ -68,6 +68,7 @@ class ApiKeys:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/api-keys", "api_keys", Page[ApiKey])
 
     async def create(
         self,
@@ -91,8 +92,7 @@ class ApiKeys:
 
     async def list(self, *, workspace_id: str | None = None, limit: int | None = None) -> Page[ApiKey]:
         """Those there are, revoked and expired ones too for 30 days."""
-        found = await self._transport.request("GET", "/api-keys", query={"workspace_id": workspace_id, "limit": limit})
-        return Page[ApiKey](items=[ApiKey.model_validate(one) for one in found["api_keys"]], truncated=found["truncated"])
+        return await self._listing.page(workspace_id=workspace_id, limit=limit)
 
     async def revoke(self, key_id: str) -> ApiKey:
         """Ends one for good; what was opened with it ends within a second."""
@@ -103,7 +103,7 @@ class Audit:
     """Who did what: a chain of hashes."""
 
     def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+        self._listing = Listing(transport, "/audit", "records", Page[AuditRecord], cursor="next_record")
 
     async def list(
         self,
@@ -115,8 +115,4 @@ class Audit:
         **filters: Any,
     ) -> Page[AuditRecord]:
         """A page of a workspace or a shard; `filters` are `kind`, `by`, `about`, `start_time` and `end_time`."""
-        query = {"workspace_id": workspace_id, "shard": shard, "from_record": from_record, "limit": limit, **filters}
-        found = await self._transport.request("GET", "/audit", query=query)
-        following = found.get("next_record")
-        items = [AuditRecord.model_validate(one) for one in found["records"]]
-        return Page[AuditRecord](items=items, next_cursor=None if following is None else str(following))
+        return await self._listing.page(workspace_id=workspace_id, shard=shard, from_record=from_record, limit=limit, **filters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path
 from aintandem.bodies import KEEP, Change, Keep, changes, given, if_match, webhook
 from aintandem.models import Alert, AlertRule, AlertState, Condition, Page, Severity, Webhook
@@ -15,6 +16,8 @@ class Alerts:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._rules = Listing(transport, "/alerts/rules", "rules", Page[AlertRule])
+        self._alerts = Listing(transport, "/alerts", "alerts", Page[Alert])
 
     async def create_rule(
         self,
@@ -62,23 +65,13 @@ class Alerts:
 
         `limit` is 1 to 500 (50 by default); `sort` is `name`, `create_time` or `update_time`, with `-` the other way.
         """
-        query = {"workspace_id": workspace_id, "limit": limit, "cursor": cursor, "sort": sort, "name_prefix": name_prefix}
-        found = await self._transport.request("GET", "/alerts/rules", query=query)
-        items = [AlertRule.model_validate(one) for one in found["rules"]]
-        return Page[AlertRule](items=items, next_cursor=found.get("next_cursor"))
+        return await self._rules.page(workspace_id=workspace_id, limit=limit, cursor=cursor, sort=sort, name_prefix=name_prefix)
 
-    async def iter_rules(
+    def iter_rules(
         self, *, workspace_id: str | None = None, sort: str | None = None, name_prefix: str | None = None
     ) -> AsyncIterator[AlertRule]:
         """All rules that fit, page by page."""
-        cursor = None
-        while True:
-            page = await self.list_rules(workspace_id=workspace_id, limit=100, cursor=cursor, sort=sort, name_prefix=name_prefix)
-            for rule in page.items:
-                yield rule
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._rules.items(workspace_id=workspace_id, sort=sort, name_prefix=name_prefix)
 
     async def update_rule(
         self,
@@ -127,23 +120,13 @@ class Alerts:
 
         `limit` is 1 to 500 (50 by default); `sort` is `create_time` or `update_time`, with `-` (as by default) the newest first.
         """
-        query = {"workspace_id": workspace_id, "rule_id": rule_id, "state": state, "limit": limit, "cursor": cursor, "sort": sort}
-        found = await self._transport.request("GET", "/alerts", query=query)
-        items = [Alert.model_validate(one) for one in found["alerts"]]
-        return Page[Alert](items=items, next_cursor=found.get("next_cursor"))
+        return await self._alerts.page(workspace_id=workspace_id, rule_id=rule_id, state=state, limit=limit, cursor=cursor, sort=sort)
 
-    async def iter_all(
+    def iter_all(
         self, *, workspace_id: str | None = None, rule_id: str | None = None, state: AlertState | None = None, sort: str | None = None
     ) -> AsyncIterator[Alert]:
         """All alerts that fit, page by page."""
-        cursor = None
-        while True:
-            page = await self.list(workspace_id=workspace_id, rule_id=rule_id, state=state, limit=100, cursor=cursor, sort=sort)
-            for alert in page.items:
-                yield alert
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._alerts.items(workspace_id=workspace_id, rule_id=rule_id, state=state, sort=sort)
 
     async def acknowledge(self, alert_id: str, *, if_revision: int | None = None) -> Alert:
         """Says that somebody has seen it; who says so second changes nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path
 from aintandem.models import CollaborationStatus, ConnectedSandbox, Disconnected, Page
 
@@ -11,6 +12,7 @@ class Collaboration:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/collaboration/sandboxes", "sandboxes", Page[ConnectedSandbox])
 
     async def status(self, workspace_id: str) -> CollaborationStatus:
         """How it stands in a workspace: who is there, and how much waits. Raises NotFound with UNKNOWN_WORKSPACE."""
@@ -19,10 +21,7 @@ class Collaboration:
 
     async def sandboxes(self, workspace_id: str, *, online: bool | None = None, limit: int | None = None) -> Page[ConnectedSandbox]:
         """Those that are registered, by id, with what waits for each; `online` narrows them, `limit` is 1 to 1,000 (100 by default)."""
-        query = {"workspace_id": workspace_id, "online": online, "limit": limit}
-        found = await self._transport.request("GET", path("collaboration", "sandboxes"), query=query)
-        items = [ConnectedSandbox.model_validate(one) for one in found["sandboxes"]]
-        return Page[ConnectedSandbox](items=items, truncated=found["truncated"])
+        return await self._listing.page(workspace_id=workspace_id, online=online, limit=limit)
 
     async def disconnect(self, workspace_id: str, sandbox_id: str, *, reason: str = "", unregister: bool = False) -> Disconnected:
         """Revokes the API keys and the tokens that are bound to a sandbox, whose streams end within a second.

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path, told_problem
 from aintandem.errors import Unreachable
 from aintandem.models import Accepted, Agent, DeadLetter, Event, Message, MessageType, Page, Redriven
@@ -19,6 +20,7 @@ class Messages:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/messages", "messages", Page[Message])
 
     async def send(
         self,
@@ -59,28 +61,18 @@ class Messages:
 
     async def list(self, workspace_id: str, *, limit: int | None = None, cursor: str | None = None, **filters: Any) -> Page[Message]:
         """A page; `filters` are `sandbox_id`, `agent`, `correlation_id`, `type`, `start_time`, `end_time` and `descending`."""
-        query = {"workspace_id": workspace_id, "limit": limit, "cursor": cursor, **filters}
-        found = await self._transport.request("GET", "/messages", query=query)
-        items = [Message.model_validate(one) for one in found["messages"]]
-        return Page[Message](items=items, next_cursor=found.get("next_cursor"))
+        return await self._listing.page(workspace_id=workspace_id, limit=limit, cursor=cursor, **filters)
 
-    async def iter_all(self, workspace_id: str, **filters: Any) -> AsyncIterator[Message]:
+    def iter_all(self, workspace_id: str, **filters: Any) -> AsyncIterator[Message]:
         """All that fit, page by page."""
-        cursor = None
-        while True:
-            page = await self.list(workspace_id, limit=100, cursor=cursor, **filters)
-            for message in page.items:
-                yield message
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._listing.items(workspace_id=workspace_id, **filters)
 
 
 class Agents:
     """Who is there."""
 
     def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+        self._listing = Listing(transport, "/agents/discover", "agents", Page[Agent])
 
     async def discover(
         self,
@@ -93,9 +85,9 @@ class Agents:
         limit: int | None = None,
     ) -> Page[Agent]:
         """Agents for which all that is given holds."""
-        query = {"workspace_id": workspace_id, "role": role, "capability": capability, "name": name, "online": online, "limit": limit}
-        found = await self._transport.request("GET", "/agents/discover", query=query)
-        return Page[Agent](items=[Agent.model_validate(one) for one in found["agents"]], truncated=found["truncated"])
+        return await self._listing.page(
+            workspace_id=workspace_id, role=role, capability=capability, name=name, online=online, limit=limit
+        )
 
 
 class DeadLetters:
@@ -103,14 +95,13 @@ class DeadLetters:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/dead-letters", "dead_letters", Page[DeadLetter])
 
     async def list(
         self, workspace_id: str, *, sandbox_id: str | None = None, limit: int | None = None, **filters: Any
     ) -> Page[DeadLetter]:
         """Those that fit; `filters` are `reason`, `from_sandbox_id`, `correlation_id`, `type` and `sequence`."""
-        query = {"workspace_id": workspace_id, "sandbox_id": sandbox_id, "limit": limit, **filters}
-        found = await self._transport.request("GET", "/dead-letters", query=query)
-        return Page[DeadLetter](items=[DeadLetter.model_validate(one) for one in found["dead_letters"]], truncated=found["truncated"])
+        return await self._listing.page(workspace_id=workspace_id, sandbox_id=sandbox_id, limit=limit, **filters)
 
     async def redrive(self, workspace_id: str, *, sandbox_id: str | None = None, **filters: Any) -> Redriven:
         """Puts those that fit back into their inboxes; `filters` as in `list`, and `to_sandbox_id` and `max_per_second`."""
@@ -125,15 +116,13 @@ class Events:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/events", "events", Page[Event], cursor="next_event")
 
     async def list(
         self, workspace_id: str, *, from_event: int | None = None, sandbox_id: str | None = None, limit: int | None = None
     ) -> Page[Event]:
         """A page; `next_cursor` is the `from_event` of the next one."""
-        query = {"workspace_id": workspace_id, "from_event": from_event, "sandbox_id": sandbox_id, "limit": limit}
-        found = await self._transport.request("GET", "/events", query=query)
-        items = [Event.model_validate(one) for one in found["events"]]
-        return Page[Event](items=items, next_cursor=str(found["next_event"]))
+        return await self._listing.page(workspace_id=workspace_id, from_event=from_event, sandbox_id=sandbox_id, limit=limit)
 
     async def follow(self, workspace_id: str, *, from_event: int | None = None, sandbox_id: str | None = None) -> AsyncIterator[Event]:
         """As they happen, without an end; goes on after a break behind the last one. Raises ApiError where no retry helps."""

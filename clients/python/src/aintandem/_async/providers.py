@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from pydantic import SecretStr
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path
 from aintandem.bodies import KEEP, Change, Keep, changed_values, changes, given, if_match, values
 from aintandem.models import LlmProvider, McpServer, McpTransport, Page, ProviderKind, Value
@@ -16,6 +17,7 @@ class LlmProviders:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/llm-providers", "llm_providers", Page[LlmProvider])
 
     async def create(
         self,
@@ -67,23 +69,13 @@ class LlmProviders:
 
         `limit` is 1 to 500 (50 by default); `sort` is `name`, `create_time` or `update_time`, with `-` the other way.
         """
-        query = {"workspace_id": workspace_id, "limit": limit, "cursor": cursor, "sort": sort, "name_prefix": name_prefix}
-        found = await self._transport.request("GET", "/llm-providers", query=query)
-        items = [LlmProvider.model_validate(one) for one in found["llm_providers"]]
-        return Page[LlmProvider](items=items, next_cursor=found.get("next_cursor"))
+        return await self._listing.page(workspace_id=workspace_id, limit=limit, cursor=cursor, sort=sort, name_prefix=name_prefix)
 
-    async def iter_all(
+    def iter_all(
         self, *, workspace_id: str | None = None, sort: str | None = None, name_prefix: str | None = None
     ) -> AsyncIterator[LlmProvider]:
         """All that fit, page by page."""
-        cursor = None
-        while True:
-            page = await self.list(workspace_id=workspace_id, limit=100, cursor=cursor, sort=sort, name_prefix=name_prefix)
-            for provider in page.items:
-                yield provider
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._listing.items(workspace_id=workspace_id, sort=sort, name_prefix=name_prefix)
 
     async def update(
         self,
@@ -129,6 +121,7 @@ class McpServers:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/mcp-servers", "mcp_servers", Page[McpServer])
 
     async def create(
         self,
@@ -179,23 +172,13 @@ class McpServers:
 
         `limit` is 1 to 500 (50 by default); `sort` is `name`, `create_time` or `update_time`, with `-` the other way.
         """
-        query = {"workspace_id": workspace_id, "limit": limit, "cursor": cursor, "sort": sort, "name_prefix": name_prefix}
-        found = await self._transport.request("GET", "/mcp-servers", query=query)
-        items = [McpServer.model_validate(one) for one in found["mcp_servers"]]
-        return Page[McpServer](items=items, next_cursor=found.get("next_cursor"))
+        return await self._listing.page(workspace_id=workspace_id, limit=limit, cursor=cursor, sort=sort, name_prefix=name_prefix)
 
-    async def iter_all(
+    def iter_all(
         self, *, workspace_id: str | None = None, sort: str | None = None, name_prefix: str | None = None
     ) -> AsyncIterator[McpServer]:
         """All that fit, page by page."""
-        cursor = None
-        while True:
-            page = await self.list(workspace_id=workspace_id, limit=100, cursor=cursor, sort=sort, name_prefix=name_prefix)
-            for server in page.items:
-                yield server
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._listing.items(workspace_id=workspace_id, sort=sort, name_prefix=name_prefix)
 
     async def update(
         self,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path, told_problem
 from aintandem.bodies import KEEP, Change, changes, given, if_match, when
 from aintandem.models import (
@@ -30,6 +31,7 @@ class Sandboxes:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/sandboxes", "sandboxes", Page[Sandbox])
 
     async def create(
         self,
@@ -97,17 +99,15 @@ class Sandboxes:
 
         `limit` is 1 to 500 (50 by default); `sort` is `name`, `create_time` or `update_time`, with `-` the other way.
         """
-        query = {
-            "workspace_id": workspace_id,
-            "limit": limit,
-            "cursor": cursor,
-            "sort": sort,
-            "state": state,
-            "name_prefix": name_prefix,
-        }
-        found = await self._transport.request("GET", "/sandboxes", query=query)
-        items = [Sandbox.model_validate(one) for one in found["sandboxes"]]
-        return Page[Sandbox](items=items, next_cursor=found.get("next_cursor"))
+        return await self._listing.page(
+            workspace_id=workspace_id, limit=limit, cursor=cursor, sort=sort, state=state, name_prefix=name_prefix
+        )
+
+    def iter_all(
+        self, *, workspace_id: str | None = None, sort: str | None = None, state: str | None = None, name_prefix: str | None = None
+    ) -> AsyncIterator[Sandbox]:
+        """All that fit, page by page."""
+        return self._listing.items(workspace_id=workspace_id, sort=sort, state=state, name_prefix=name_prefix)
 
     async def update(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from aintandem._async.listing import Listing
 from aintandem._async.transport import Transport, path
 from aintandem.bodies import if_match
 from aintandem.models import Page, Workspace, WorkspaceSettings
@@ -17,6 +18,7 @@ class Workspaces:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._listing = Listing(transport, "/workspaces", "workspaces", Page[Workspace])
 
     async def create(self, name: str, *, id: str | None = None, description: str = "", settings: Settings | None = None) -> Workspace:  # noqa: A002
         """A new one; the control plane makes up an id where none is given. Raises Conflict with WORKSPACE_EXISTS or NAME_TAKEN."""
@@ -39,23 +41,11 @@ class Workspaces:
         name_prefix: str | None = None,
     ) -> Page[Workspace]:
         """A page; `sort` is `name`, `create_time` or `update_time`, with `-` the other way."""
-        query = {"limit": limit, "cursor": cursor, "sort": sort, "state": state, "name_prefix": name_prefix}
-        found = await self._transport.request("GET", "/workspaces", query=query)
-        items = [Workspace.model_validate(one) for one in found["workspaces"]]
-        return Page[Workspace](items=items, next_cursor=found.get("next_cursor"))
+        return await self._listing.page(limit=limit, cursor=cursor, sort=sort, state=state, name_prefix=name_prefix)
 
-    async def iter_all(
-        self, *, sort: str | None = None, state: str | None = None, name_prefix: str | None = None
-    ) -> AsyncIterator[Workspace]:
+    def iter_all(self, *, sort: str | None = None, state: str | None = None, name_prefix: str | None = None) -> AsyncIterator[Workspace]:
         """All of them, page by page."""
-        cursor = None
-        while True:
-            page = await self.list(limit=100, cursor=cursor, sort=sort, state=state, name_prefix=name_prefix)
-            for workspace in page.items:
-                yield workspace
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return self._listing.items(sort=sort, state=state, name_prefix=name_prefix)
 
     async def update(
         self,
