@@ -22,10 +22,12 @@ use tonic::{
 
 use crate::{Error, clock};
 
-/// Retries that there may be before any call succeeds.
-const BUDGET: f64 = 50.0;
-/// What a call that succeeds gives back; each second gives back one.
+/// Retries that there may be before any call succeeds: hundreds of calls at once survive a failover, each with its attempts.
+const BUDGET: f64 = 1_000.0;
+/// What a call that succeeds gives back.
 const SHARE: f64 = 0.2;
+/// What each second gives back: so many retries a second there are against a broker that stays down.
+const BACK_PER_SECOND: f64 = 10.0;
 /// The longest wait that the broker can ask for, and is granted here. What is longer is the caller's to decide.
 pub(crate) const LONGEST: Duration = Duration::from_secs(2);
 /// What must not be done twice when an answer is lost: each makes something that nobody would know of.
@@ -64,7 +66,7 @@ impl Budget {
     /// Whether there may be one more retry now.
     pub(crate) fn take(&self) -> bool {
         let (left, seen) = &mut *self.0.lock();
-        *left = (*left + seen.elapsed().as_secs_f64()).min(BUDGET);
+        *left = (*left + seen.elapsed().as_secs_f64() * BACK_PER_SECOND).min(BUDGET);
         *seen = clock::Moment::now();
         if *left < 1.0 {
             return false;
@@ -214,8 +216,8 @@ mod tests {
     #[test]
     fn a_budget_runs_out_and_comes_back_with_successes() {
         let budget = Budget::default();
-        let taken = (0..200).filter(|_| budget.take()).count();
-        assert!((50..60).contains(&taken), "{taken}");
+        let taken = (0..2_000).filter(|_| budget.take()).count();
+        assert!((1_000..1_050).contains(&taken), "{taken}");
         (0..10).for_each(|_| budget.succeeded());
         assert!(budget.take() && budget.take());
     }

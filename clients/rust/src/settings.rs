@@ -25,10 +25,11 @@ pub struct Settings {
     /// How often a call is tried when the broker is unavailable, or asks for a short wait. Safe for a publish, because the message
     /// keeps its id and the broker accepts an id once; what makes a key or a token is tried once. At least 1; all tries together
     /// take no longer than `request_timeout`. The waits in between (20 ms, doubled up to 1 s) are 4 s with the default, more than
-    /// another node takes to become leader. All calls of a client share a budget of 50 retries, to which each call that succeeds
-    /// gives a fifth of one, and each second one. Default: 10.
+    /// another node takes to become leader. All calls of a client share a budget of 1,000 retries, to which each call that
+    /// succeeds gives back a fifth of one, and each second ten. Default: 10.
     pub attempts: u32,
-    /// How often in a row a stream of history or events is opened again, from where it was, when the broker is unavailable.
+    /// How often in a row a stream is opened again, from where it was, when the broker is unavailable: history, events, inboxes, and
+    /// publish streams that do not say otherwise.
     /// With the waits in between (20 ms, doubled up to 1 s) the default bridges almost a minute. Default: 60.
     pub resume_attempts: u32,
     /// Publish single messages at the node that leads their workspace, once an answer has named it, and so spare a hop. Where

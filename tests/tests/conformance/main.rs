@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, and say what they leave out")]
 
 mod broker;
+mod examples;
 mod expect;
 mod stage;
 #[path = "../cluster/trio.rs"]

@@ -50,10 +50,12 @@ impl Settlement {
             tell.send(Err(error.clone())).ok();
             return outcome;
         }
+        // A request names a delivery once. It is acked or nacked once, and extended any number of times.
+        let can_be_twice = matches!(verdict, Verdict::Extend(_));
         let joins = self.queue.back().is_some_and(|last| {
             last.verdict == verdict
                 && last.waiting.len() < MOST_RANGES
-                && last.waiting.iter().all(|(other, _)| *other != delivery_id)
+                && !(can_be_twice && last.waiting.iter().any(|(other, _)| *other == delivery_id))
         });
         if !joins {
             self.queue.push_back(Request { verdict, waiting: Vec::new() });
@@ -164,19 +166,19 @@ mod tests {
     fn each_delivery_has_its_own_outcome_however_many_travel_together() {
         let mut settlement = Settlement::default();
         let mut acks: Vec<_> = (1..=3).map(|id| settlement.add(id, Verdict::Ack)).collect();
-        let mut again = settlement.add(2, Verdict::Ack);
         let mut extended = settlement.add(9, Verdict::Extend(None));
+        let mut again = settlement.add(9, Verdict::Extend(None));
         let mut back = settlement.add(4, Verdict::Nack(Nack::because("busy")));
         assert_eq!(settlement.unanswered(), 4);
         let sent: Vec<_> = std::iter::from_fn(|| settlement.take()).map(|kind| ids(Some(kind))).collect();
-        assert_eq!(sent, [vec![1, 2, 3], vec![2], vec![9], vec![4]]);
+        assert_eq!(sent, [vec![1, 2, 3], vec![9], vec![9], vec![4]]);
         let refusal = AckRefusal { range: Some(raw::DeliveryRange { first: 2, last: 2 }), status: None };
         settlement.settled(std::slice::from_ref(&refusal));
         assert!(acks[0].try_recv().unwrap().is_ok() && acks[2].try_recv().unwrap().is_ok());
         assert!(acks[1].try_recv().unwrap().is_err());
         settlement.extended(&[]);
         assert!(extended.try_recv().unwrap().is_ok());
-        settlement.settled(&[]);
+        settlement.extended(&[]);
         assert!(again.try_recv().unwrap().is_ok());
         settlement.fail(&Error::Closed { stream: "subscribe" });
         assert_eq!(back.try_recv().unwrap().unwrap_err().reason(), "STREAM_CLOSED");
