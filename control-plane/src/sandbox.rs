@@ -25,7 +25,7 @@ pub(crate) type Told<T> = BoxStream<'static, Result<T, RuntimeError>>;
 /// - A container runs nothing of a user's before it has its assignment, and no container starts in a network without walls.
 /// - Only what this installation has made is seen and touched.
 pub(crate) trait SandboxRuntime: Send + Sync + 'static {
-    /// What the machine has.
+    /// What the machine has, or had a minute ago.
     fn host(&self) -> Answer<'_, Host>;
 
     /// What the name of an image stands for; None: it is not there, and nothing is pulled.

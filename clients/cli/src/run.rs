@@ -204,8 +204,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
 /// Help and version are no failures; everything else is a wrong use, told as JSON to a program that asked for it.
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let wants_json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
-    if asked || !wants_json {
+    if asked || !wants_json() {
         // Standard output may be closed already, as in `tandem --help | head`.
         error.print().ok();
         return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
@@ -213,4 +212,11 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim();
     Output { json: true, quiet: false }.fail(&Failure::usage(text))
+}
+
+/// Whether JSON was asked for, by arguments that are otherwise wrong.
+fn wants_json() -> bool {
+    let arguments: Vec<_> = std::env::args_os().take_while(|argument| argument != "--").collect();
+    arguments.iter().any(|argument| argument == "--json" || argument == "--output=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
 }

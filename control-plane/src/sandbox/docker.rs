@@ -5,7 +5,11 @@ mod network;
 mod streams;
 mod warm;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bollard::{
     container::AttachContainerResults,
@@ -19,6 +23,7 @@ use bollard::{
         StopContainerOptionsBuilder,
     },
 };
+use parking_lot::Mutex;
 use tokio::{io::AsyncWriteExt as _, sync::OnceCell};
 
 use crate::clock;
@@ -39,6 +44,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the walls of a network may take.
 const WALLS: Duration = Duration::from_secs(30);
 
+/// How long what the machine has is not asked again: Docker looks at much to tell it.
+const HOST_HOLDS: Duration = Duration::from_secs(60);
+
 /// How old a container is that puts up walls when nobody waits for it any more.
 const LEFT_BEHIND_S: i64 = 120;
 
@@ -49,6 +57,8 @@ pub(crate) struct Docker {
     host: String,
     /// Once it has answered, in the version of the API that both speak.
     connected: Arc<OnceCell<bollard::Docker>>,
+    /// What the machine had when it was last asked.
+    machine: Arc<Mutex<Option<(Host, Instant)>>>,
     /// Tells what this installation has made from what others have.
     installation: String,
     /// The image that walls are put up with.
@@ -60,7 +70,7 @@ impl Docker {
     /// of this machine. `image`: has `nft`.
     pub(crate) fn new(host: &str, installation: &str, image: &str) -> Self {
         let (host, installation, image) = (host.to_owned(), installation.to_owned(), image.to_owned());
-        Self { host, connected: Arc::default(), installation, image }
+        Self { host, connected: Arc::default(), machine: Arc::default(), installation, image }
     }
 
     async fn api(&self) -> Result<bollard::Docker, RuntimeError> {
@@ -276,9 +286,17 @@ fn of(error: Error) -> RuntimeError {
 impl SandboxRuntime for Docker {
     fn host(&self) -> Answer<'_, Host> {
         Box::pin(async {
+            let known = *self.machine.lock();
+            if let Some((host, since)) = known
+                && clock::now().saturating_duration_since(since) < HOST_HOLDS
+            {
+                return Ok(host);
+            }
             let info = self.api().await?.info().await.map_err(of)?;
             let memory_bytes = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-            Ok(Host { memory_bytes, cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0) })
+            let host = Host { memory_bytes, cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0) };
+            *self.machine.lock() = Some((host, clock::now()));
+            Ok(host)
         })
     }
 

@@ -115,12 +115,9 @@ impl Networks {
     /// The network of a workspace, with walls that stand and a way to the broker.
     pub(crate) async fn ensure(&self, workspace: &str, settings: &NetworkSettings) -> Result<Way, Failure> {
         let (mut allowed, mut hosts) = (Vec::new(), Vec::new());
-        let urls = &self.0.config.broker_urls;
-        let of_broker = urls.iter().filter_map(|url| {
-            let uri: hyper::Uri = url.parse().ok()?;
-            Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(443)))
-        });
-        for host in of_broker.chain(settings.allowed_hosts.iter().cloned()) {
+        let reached = self.reached(settings);
+        self.0.seen.lock().retain(|(other, host), _| other != workspace || reached.contains(host));
+        for host in reached {
             let Some((name, port)) = split(&host) else { continue };
             let found = look_up(name, port).await;
             let known = self.known(workspace, &host, found.as_deref().unwrap_or_default());
@@ -153,6 +150,7 @@ impl Networks {
             network.subnet = self.subnet(workspace).await?;
         }
         let gateway = network.gateway();
+        let urls = &self.0.config.broker_urls;
         let broker = if urls.is_empty() {
             let port = network.host_port;
             self.0.relays.listen(gateway, port).await.map_err(|error| {
@@ -164,6 +162,15 @@ impl Networks {
             urls.clone()
         };
         Ok(Way { network, broker, hosts })
+    }
+
+    /// The broker, where it has addresses of its own, and what is allowed; each with its port.
+    fn reached(&self, settings: &NetworkSettings) -> Vec<String> {
+        let of_broker = self.0.config.broker_urls.iter().filter_map(|url| {
+            let uri: hyper::Uri = url.parse().ok()?;
+            Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(443)))
+        });
+        of_broker.chain(settings.allowed_hosts.iter().cloned()).collect()
     }
 
     /// All addresses that a host of a workspace had, with those that it has now: the newest ones, where they are many.
@@ -180,12 +187,9 @@ impl Networks {
 
     /// Whether sandboxes have names of hosts to look up.
     pub(crate) fn has_names(&self, settings: &NetworkSettings) -> bool {
-        let of_broker = self.0.config.broker_urls.iter().filter_map(|url| {
-            let uri: hyper::Uri = url.parse().ok()?;
-            uri.host().map(str::to_owned)
-        });
-        let allowed = settings.allowed_hosts.iter().filter_map(|host| split(host).map(|(name, _)| name.to_owned()));
-        of_broker.chain(allowed).any(|name| name.parse::<Ipv4Addr>().is_err())
+        let reached = self.reached(settings);
+        let mut names = reached.iter().filter_map(|host| split(host).map(|(name, _)| name));
+        names.any(|name| name.parse::<Ipv4Addr>().is_err())
     }
 
     async fn build(&self, network: &Network) -> Result<(), RuntimeError> {

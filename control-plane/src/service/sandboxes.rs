@@ -170,10 +170,14 @@ impl Sandboxes {
             update_ms: now_ms,
             due_ms: now_ms + OVERDUE_MS,
         };
-        let (row, is_warm) = self.take(row, waiting).await?;
+        let (row, taken) = self.take(row, waiting).await?;
         if let Err(why) = self.check_number(&row, &workspace).await {
             self.0.store.remove(&row).await?;
             return Err(why);
+        }
+        let is_warm = taken.is_some();
+        if let Some(taken) = taken {
+            self.forget_later(taken);
         }
         let made = self.by_itself(row, |this, row| async move { this.first_start(row).await }).await;
         if is_warm {

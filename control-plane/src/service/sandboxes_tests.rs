@@ -243,8 +243,8 @@ async fn a_pool_is_kept_full_and_fresh_and_each_of_it_is_taken_once() {
             ..first[0].clone()
         };
         // All know the same two.
-        let (row, is_warm) = stage.sandboxes.take(new, waiting.clone()).await.unwrap();
-        assert_eq!(is_warm, name != "three");
+        let (row, waited) = stage.sandboxes.take(new, waiting.clone()).await.unwrap();
+        assert_eq!(waited.is_some(), name != "three");
         assert!(taken.insert(row.id));
     }
     assert!(first.iter().all(|row| taken.contains(&row.id)));

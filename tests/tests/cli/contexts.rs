@@ -41,6 +41,11 @@ async fn a_context_says_where_and_who_unless_somebody_says_otherwise() {
     let server = desk.server();
     assert_eq!(user.refused(&["context", "use", "here"]), "UNKNOWN_CONTEXT");
     assert_eq!(user.refused(&["context", "add", "here"]), "USAGE");
+    for format in [&["--output", "json"][..], &["--output=json"]] {
+        let done = user.run(&[], &[format, &["context", "add"]].concat());
+        let error: Value = serde_json::from_slice(&done.stderr).unwrap();
+        assert_eq!(error["code"], "USAGE");
+    }
     user.rows(&[], &["context", "add", "here", "--server", &server]);
     user.rows(&[], &["context", "add", "away", "--server", "http://127.0.0.1:9", "--workspace", "shop"]);
     assert_eq!(user.refused(&["context", "add", "away", "--server", &server]), "CONTEXT_EXISTS");

@@ -84,6 +84,15 @@ async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     }
     until("the pool is full again", async || waiting(&installation).len() == 2).await;
 
+    // One more than there may be costs none of those that wait.
+    let left = waiting(&installation);
+    let (path, limit) = (format!("/api/v1/workspaces/{}", dock.workspace), json!({"settings": {"max_sandboxes": 5}}));
+    let limited = dock.stage.ask("PATCH", &path, &limit.to_string()).await;
+    assert_eq!(limited.status, 200, "{limited:?}");
+    let refused = dock.create("sixth", json!({})).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("TOO_MANY_SANDBOXES")), "{refused:?}");
+    assert_eq!(waiting(&installation), left);
+
     // Nobody wants a pool any more.
     let mut config = stage::config(&dock.stage.home, dock.stage.broker.as_ref().unwrap().grpc_address());
     config.sandboxes.subnets = format!("10.{}.0.0/16", 64 + std::process::id() % 140);

@@ -9,7 +9,7 @@ use super::{
     super::{
         mcp_servers::Reached,
         networks::Way,
-        sandbox::{Document, Wanted},
+        sandbox::{Document, Spec, Wanted},
     },
     OVERDUE_MS, Sandboxes,
     decide::{self, RUNNING, STARTING, STOPPED},
@@ -138,10 +138,24 @@ impl Sandboxes {
         let permit = self.0.starts.acquire().await.map_err(|_| Failure::internal("there are no more starts"))?;
         let way = self.way(&row).await?;
         let before = Document::of(&row)?;
-        self.0.runtime.create(&self.container(&row, &before, &way)).await?;
-        let heard_ms = self.heard_ms(&row).await?;
-        let token = self.token(&row, &before).await?;
-        let (token_id, token) = token.unzip();
+        let container = self.container(&row, &before, &way);
+        // Beside each other: Docker takes longest, and for none of it the container has to run.
+        let (made, heard_ms, token, tools) = tokio::join!(
+            self.0.runtime.create(&container),
+            self.heard_ms(&row),
+            self.token(&row, &before),
+            self.tools(&row, &before.spec)
+        );
+        let (token_id, token) = token?.unzip();
+        let ready = made.map_err(Failure::from).and_then(|()| Ok((heard_ms?, tools?)));
+        let (heard_ms, tools) = match ready {
+            Ok(ready) => ready,
+            Err(why) => {
+                // Nobody would know of it. Of both failures the first is told.
+                self.revoke(token_id.as_deref().unwrap_or_default()).await.ok();
+                return Err(why);
+            }
+        };
         let now_ms = clock::unix_ms();
         let document = Document {
             token_id: token_id.unwrap_or_default(),
@@ -161,13 +175,12 @@ impl Sandboxes {
             ..row
         };
         let row = self.0.store.update(&row).await?;
-        let tools = self.tools(&row, &document).await?;
         let assignment = assignment(&row, &document, &way, (token, tools));
         let assignment = assignment.to_string();
         match self.0.runtime.start(&row.id, assignment.as_bytes()).await {
             // Somebody has taken away what was there before: what is made now is its own.
             Err(RuntimeError::Gone(_)) => {
-                self.0.runtime.create(&self.container(&row, &document, &way)).await?;
+                self.0.runtime.create(&container).await?;
                 self.0.runtime.start(&row.id, assignment.as_bytes()).await?;
             }
             started => started?,
@@ -222,7 +235,7 @@ impl Sandboxes {
     }
 
     /// The providers of the workspace, and the MCP servers that the sandbox names. Their secrets become files of the sandbox.
-    async fn tools(&self, row: &Resource, document: &Document) -> Result<Tools, Failure> {
+    async fn tools(&self, row: &Resource, spec: &Spec) -> Result<Tools, Failure> {
         let mut tools = Tools::default();
         for provider in self.0.kit.providers.opened(&row.scope).await? {
             let place = format!("llm/{}", provider.name);
@@ -234,7 +247,7 @@ impl Sandboxes {
                 "is_default": provider.is_default, "api_key_file": api_key_file, "header_files": headers,
             }));
         }
-        for server in self.0.kit.mcp_servers.opened(&row.scope, &document.spec.mcp_servers).await? {
+        for server in self.0.kit.mcp_servers.opened(&row.scope, &spec.mcp_servers).await? {
             let place = format!("mcp/{}", server.name);
             let shown = match server.reached {
                 Reached::Stdio { command, args, env } => {

@@ -3,9 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::atomic::Ordering,
+    time::Duration,
 };
 
-use futures_util::{TryStreamExt as _, future::join_all};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use tandem_client::{EventType, Liveness, ReportedEvent, Sandbox};
 
 use super::{
@@ -31,6 +32,10 @@ const LOOKS_UNTIL_COUNTED: u64 = 5;
 const CROWDED: u64 = 16;
 /// Questions to the runtime at once, about what sandboxes take.
 const QUESTIONS: usize = 4;
+/// Workspaces that the broker is asked about at once, and how long it has to tell of all of them: a look ends within a turn, also
+/// while the broker is down.
+const WORKSPACES: usize = 32;
+const BROKER_TELLS: Duration = Duration::from_secs(2);
 /// Looks between two searches for containers of nobody, while there are no sandboxes.
 const LOOKS_UNTIL_SEARCHED: u64 = 30;
 /// How long a way to the broker is not looked after again, in milliseconds.
@@ -267,7 +272,8 @@ impl Sandboxes {
                 memory.crowded.remove(&row.id);
             } else if memory.crowded.insert(row.id.clone()) {
                 let text = format!("the sandbox has {} processes, and may have {most}", usage.pids);
-                self.tell(row, AlertEvent::ProcessLimit, &text).await;
+                let (this, row) = (self.clone(), row.clone());
+                tokio::spawn(async move { this.tell(&row, AlertEvent::ProcessLimit, &text).await });
             }
             if document.spec.idle_timeout_seconds.is_none() {
                 continue;
@@ -286,17 +292,26 @@ impl Sandboxes {
         }
     }
 
-    /// What the broker knows of sandboxes, by workspace and name. Of a workspace that it does not tell of nothing is known.
+    /// What the broker knows of sandboxes, by workspace and name. Of a workspace that it does not tell of in time nothing is known.
     async fn heard(&self, rows: &[Resource]) -> HashMap<(String, String), Sandbox> {
         let workspaces: HashSet<_> = rows.iter().map(|row| row.scope.clone()).collect();
+        let mut answers = stream::iter(workspaces)
+            .map(|workspace| async move {
+                let told = self.0.broker.registry(workspace.as_str()).list().try_collect::<Vec<_>>().await;
+                (workspace, told)
+            })
+            .buffer_unordered(WORKSPACES);
         let mut heard = HashMap::new();
-        for workspace in workspaces {
-            match self.0.broker.registry(workspace.as_str()).list().try_collect::<Vec<_>>().await {
-                Ok(sandboxes) => {
+        let until = clock::now() + BROKER_TELLS;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until.into(), answers.next()).await {
+            match answer {
+                (workspace, Ok(sandboxes)) => {
                     let all = sandboxes.into_iter().map(|one| ((workspace.clone(), one.sandbox_id.clone()), one));
                     heard.extend(all);
                 }
-                Err(error) => tracing::debug!(workspace, %error, "the broker does not tell of its sandboxes"),
+                (workspace, Err(error)) => {
+                    tracing::debug!(workspace, %error, "the broker does not tell of its sandboxes");
+                }
             }
         }
         heard
@@ -386,6 +401,10 @@ impl Sandboxes {
     async fn put_off(&self, id: &str, step: &Step, why: Failure) -> Result<(), Failure> {
         let Some(row) = self.0.store.get(KIND, id).await? else { return Ok(()) };
         let document = Document::of(&row)?;
+        if document.claimant != self.0.holder {
+            // Somebody else goes on with it.
+            return Ok(());
+        }
         tracing::warn!(sandbox = row.name, workspace = row.scope, code = why.code(), %why, "it is tried again");
         let error = format!("{}: {why}", why.code());
         if !matches!(step, Step::Start | Step::Wake) || document.wanted != Wanted::Running {

@@ -81,22 +81,33 @@ impl Sandboxes {
         Ok(rows)
     }
 
-    /// Makes a sandbox of the first of these ids that nobody else has taken, or else of a new one; returns it, and whether a
-    /// container waits for it.
-    pub(super) async fn take(&self, new: Resource, waiting: Vec<Resource>) -> Result<(Resource, bool), Failure> {
+    /// Makes a sandbox of the first of these ids that nobody else has taken, or else of a new one; returns it, and what waits for
+    /// it. That one is to be forgotten, once the sandbox stays.
+    pub(super) async fn take(
+        &self,
+        new: Resource,
+        waiting: Vec<Resource>,
+    ) -> Result<(Resource, Option<Resource>), Failure> {
         for row in waiting {
             let new = Resource { id: row.id.clone(), ..new.clone() };
             match self.0.store.insert(&new).await {
-                Ok(()) => {
-                    self.forget(&row).await?;
-                    return Ok((new, true));
-                }
+                Ok(()) => return Ok((new, Some(row))),
                 Err(StoreError::IdTaken) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         self.0.store.insert(&new).await?;
-        Ok((new, false))
+        Ok((new, None))
+    }
+
+    /// Nobody waits for it; what fails is done at the next look.
+    pub(super) fn forget_later(&self, taken: Resource) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(why) = this.forget(&taken).await {
+                tracing::debug!(sandbox = taken.id, code = why.code(), %why, "a container that was taken is forgotten later");
+            }
+        });
     }
 
     /// Whether somebody else was quicker does not matter.
