@@ -24,17 +24,19 @@ await human.policies.set({
 const ended = new AbortController();
 const { revision } = await human.policies.get();
 console.log(`policy ${revision} holds what needs a human`);
-const deciding = (async () => {
-  let decided = 0;
+async function decide(): Promise<void> {
   for await (const event of human.events({ from: 1, types: ["approval-requested"], signal: ended.signal })) {
-    const { message } = await human.approvals.get(event.approvalId);
+    const { message, state } = await human.approvals.get(event.approvalId);
+    // Events of earlier runs are kept, too.
+    if (state !== "waiting") continue;
     const { action } = (message?.content as { action: string } | undefined) ?? { action: "unknown" };
     if (action === "restart") await human.approvals.approve(event.approvalId, "go ahead");
     else await human.approvals.deny(event.approvalId, "never on a Friday");
-    decided += 1;
-    if (decided === 2) return;
   }
-})();
+}
+const deciding = decide().catch((error: unknown) => {
+  if (!ended.signal.aborted) throw error;
+});
 
 for (const action of ["restart", "drop the database"]) {
   try {
@@ -45,7 +47,7 @@ for (const action of ["restart", "drop the database"]) {
     console.log(`${action}: ${error.code}`);
   }
 }
-await deciding;
 ended.abort();
+await deciding;
 await human.policies.remove();
 await Promise.all([operator.stop(), production.stop()]);

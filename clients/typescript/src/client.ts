@@ -28,12 +28,19 @@ import { fromTimestamp, toNumber } from "./wire_time.js";
  * for. What it refuses because of the request is told at once, also a full inbox or a rate limit, with `retryAfterMs`.
  */
 export class Client {
+  /** Sandboxes and the agents in them. */
   readonly registry: Registry;
+  /** Topics, and who follows them. */
   readonly topics: Topics;
+  /** Messages that left an inbox without being acknowledged. */
   readonly deadLetters: DeadLetters;
+  /** Who may say what to whom. */
   readonly policies: Policies;
+  /** Messages that a policy holds until somebody decides. */
   readonly approvals: Approvals;
+  /** The log of the workspace. */
   readonly history: History;
+  /** All workspaces of the broker. */
   readonly workspaces: Workspaces;
   readonly #caller: Caller;
   readonly #publishers = new Set<Publisher>();
@@ -51,6 +58,7 @@ export class Client {
     this.workspaces = new Workspaces(this.#caller);
   }
 
+  /** The workspace that this client works in. */
   get workspaceId(): string {
     return this.#caller.settings.workspaceId;
   }
@@ -98,6 +106,7 @@ export class Client {
     return events(this.#caller, options);
   }
 
+  /** What the node is that answers: its version, its cluster, its limits. */
   serverInfo(options: CallOptions = {}): Promise<ServerInfo> {
     return serverInfo(this.#caller, options);
   }
@@ -109,6 +118,7 @@ export class Client {
     this.#caller.close();
   }
 
+  /** `close`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

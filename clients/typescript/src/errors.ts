@@ -16,8 +16,11 @@ export interface ErrorDetails {
   retryAfterMs?: number | undefined;
   /** Whether it is unknown what became of the call: it may have been carried out. Default: false. */
   outcomeUnknown?: boolean | undefined;
+  /** Fields of the request that were not accepted. Default: none. */
   fields?: FieldViolation[] | undefined;
+  /** What else the broker says, by name. Default: nothing. */
   metadata?: Record<string, string> | undefined;
+  /** What it came from. */
   cause?: unknown;
 }
 
@@ -25,10 +28,15 @@ export interface ErrorDetails {
 export class AInTandemError extends Error {
   /** Stable, in capitals, such as `UNKNOWN_SANDBOX`: docs/errors lists them. */
   readonly code: string;
+  /** Whether the same call can succeed later without anything else being done. */
   readonly retryable: boolean;
+  /** How long to wait before that, at the least, in milliseconds; undefined: nobody said. */
   readonly retryAfterMs: number | undefined;
+  /** Whether it is unknown what became of the call: it may have been carried out. */
   readonly outcomeUnknown: boolean;
+  /** Fields of the request that were not accepted. */
   readonly fields: readonly FieldViolation[];
+  /** What else the broker says, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 
   constructor(code: string, text: string, details: ErrorDetails = {}) {

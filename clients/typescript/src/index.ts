@@ -3,6 +3,8 @@
  *
  * Read first: {@link ContainerAgent}, for agents; {@link Client}, for everything the broker does; {@link ControlPlane}, for the REST
  * API. Errors are {@link AInTandemError}s with a stable `code`.
+ *
+ * @packageDocumentation
  */
 
 export type { AgentTopics } from "./agent/agent_topics.js";
@@ -25,6 +27,7 @@ export type { RestCollaboration } from "./control_plane/collaboration.js";
 export type * from "./control_plane/collaboration_shapes.js";
 export { ControlPlane } from "./control_plane/control_plane.js";
 export type { RestEvents } from "./control_plane/events.js";
+export type * from "./control_plane/filter_shapes.js";
 export type { RestLlmProviders } from "./control_plane/llm_providers.js";
 export type { RestMcpServers } from "./control_plane/mcp_servers.js";
 export { ProblemError } from "./control_plane/problem.js";
@@ -39,7 +42,7 @@ export type {
   RestMessages,
   RestPolicies,
 } from "./control_plane/resources.js";
-export type { ChangeOptions, ControlPlaneOptions, CreateOptions, RestOptions } from "./control_plane/rest.js";
+export type { ChangeOptions, ControlPlaneOptions, CreateOptions, RestOptions, Tagged } from "./control_plane/rest.js";
 export type * from "./control_plane/sandbox_shapes.js";
 export type { LogFilter, RestSandboxes } from "./control_plane/sandboxes.js";
 export type * from "./control_plane/shapes.js";
@@ -50,6 +53,7 @@ export {
   ClosedError,
   ConnectionLostError,
   ContractError,
+  type ErrorDetails,
   type FieldViolation,
   InvalidValueError,
   LeaseLostError,
@@ -63,24 +67,35 @@ export { type Destination, Message, type MessageKind, type MessageOptions, type 
 export type { Publisher, PublisherOptions, PublishOptions } from "./publish/publisher.js";
 export type { Receipt } from "./publish/receipt.js";
 export type { RetryBudgetOptions } from "./retry_budget.js";
-export type { Approval, ApprovalState, Approvals } from "./services/approvals.js";
-export type { DeadLetter, DeadLetterCause, DeadLetterFilter, DeadLetters } from "./services/dead_letters.js";
+export type { Approval, ApprovalState, Approvals, ApprovalWithMessage, Vote } from "./services/approvals.js";
+export type {
+  DeadLetter,
+  DeadLetterCause,
+  DeadLetterFilter,
+  DeadLetters,
+  FailedAttempt,
+  Redriven,
+  RedriveOptions,
+} from "./services/dead_letters.js";
 export type { BrokerEvent, EventKind, EventOptions } from "./services/events.js";
 export type { History, HistoryFilter } from "./services/history.js";
 export { collect } from "./services/pages.js";
-export type { Policies, Policy, PolicyDocument, PolicyRule } from "./services/policies.js";
+export type { Policies, Policy, PolicyDocument, PolicyHours, PolicyRate, PolicyRule } from "./services/policies.js";
 export type {
   Agent,
   AgentFilter,
   DiscoveredAgent,
+  InboxLimits,
+  Registered,
   Registration,
   Registry,
   RetryPolicy,
   Sandbox,
 } from "./services/registry.js";
 export type { RequestOptions, Response } from "./services/requests.js";
-export type { ServerInfo } from "./services/server.js";
+export type { Member, ServerInfo, ServerLimits, Shard } from "./services/server.js";
 export type { Follow, FollowFrom, Topic, Topics } from "./services/topics.js";
 export type { Workspace, WorkspaceSettings, Workspaces } from "./services/workspaces.js";
 export type { Delivery, NackOptions } from "./subscribe/delivery.js";
 export type { SubscribeOptions, Subscription } from "./subscribe/subscription.js";
+export type { Backoff } from "./waiting.js";

@@ -1,8 +1,12 @@
 /** Where this package says what it sees: `console` fits, and so does pino or winston. */
 export interface Logger {
+  /** Of use to whoever looks for a fault in this package. */
   debug(text: string, fields?: Record<string, unknown>): void;
+  /** What happens in an ordinary run. */
   info(text: string, fields?: Record<string, unknown>): void;
+  /** What somebody should look at. */
   warn(text: string, fields?: Record<string, unknown>): void;
+  /** What ended the work. */
   error(text: string, fields?: Record<string, unknown>): void;
 }
 

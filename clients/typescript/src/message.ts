@@ -14,15 +14,26 @@ import {
 import { activeTraceparent } from "./trace.js";
 import { fromTimestamp, toNumber, toOptionalDuration, toOptionalTimestamp } from "./wire_time.js";
 
+/** What a message is for. Requests and commands may have responses. */
 export type MessageKind = "request" | "response" | "notification" | "command";
 
 /** Where a message goes: a sandbox by its id, a topic, everybody, or whoever has a capability. */
 export type Destination =
   | string
-  | { sandbox: string }
-  | { topic: string }
-  | { broadcast: true }
   | {
+      /** The durable inbox of this sandbox; the id alone says the same. */
+      sandbox: string;
+    }
+  | {
+      /** Every sandbox that follows this topic, but the sender. It must have been created. */
+      topic: string;
+    }
+  | {
+      /** Every sandbox of the workspace, but the sender. */
+      broadcast: true;
+    }
+  | {
+      /** A sandbox that is online with an agent that has this capability, the one with the fewest waiting messages. */
       capability: string;
       /** Every sandbox that has it, instead of one that is online. Default: false. */
       all?: boolean;
@@ -34,6 +45,7 @@ export type Destination =
 export interface MessageOptions {
   /** 1 to 128 bytes. A publish that repeats an id is accepted once. Default: a new one, or a producer's position. */
   id?: string;
+  /** The agent that sends, within its sandbox. */
   fromAgent?: string;
   /** The agent meant within the recipient. Default: whichever takes it. */
   toAgent?: string;
@@ -45,6 +57,7 @@ export interface MessageOptions {
   priority?: number;
   /** The sender waits for a response with the same correlation id. Only for requests and commands. */
   requiresResponse?: boolean;
+  /** Ties the messages of one conversation together. At most 128 bytes. */
   correlationId?: string;
   /** How long it may wait for its recipient, in milliseconds: 1 s to 366 days. Default: that of the workspace. */
   ttlMs?: number;
@@ -64,6 +77,7 @@ export interface MessageOptions {
 export interface OutgoingMessage extends MessageOptions {
   /** The sandbox that sends. */
   from: string;
+  /** Where it goes. */
   to: Destination;
   /** JSON, unless it is a Uint8Array or `contentType` says otherwise. At most 1 MiB with all fields, unless the broker says otherwise. */
   content: unknown;
@@ -182,6 +196,7 @@ export class Message {
     this.#wire = wire;
   }
 
+  /** Its id; `seq-<sequence>` where its sender gave none. */
   get id(): string {
     return this.#wire.messageId;
   }
@@ -193,15 +208,19 @@ export class Message {
   get fromAgent(): string {
     return this.#wire.fromAgent;
   }
+  /** Where it went; undefined: a kind of destination that this version does not know. */
   get to(): Destination | undefined {
     return fromWireDestination(this.#wire.destination);
   }
+  /** The agent that is meant; empty or `any`: whichever takes it. */
   get toAgent(): string {
     return this.#wire.toAgent;
   }
+  /** What it is for. */
   get type(): MessageKind {
     return fromWireKind(this.#wire.type);
   }
+  /** Media type of the content. */
   get contentType(): string {
     return this.#wire.contentType || JSON_TYPE;
   }
@@ -225,24 +244,31 @@ export class Message {
     }
     return this.contentType.startsWith("text/") ? this.text : this.bytes;
   }
+  /** 0 to 9; 9 is delivered first. */
   get priority(): number {
     return this.#wire.priority ?? 5;
   }
+  /** The sender waits for a response with the same correlation id. */
   get requiresResponse(): boolean {
     return this.#wire.requiresResponse;
   }
+  /** Ties the messages of one conversation together; empty: it belongs to none. */
   get correlationId(): string {
     return this.#wire.correlationId;
   }
+  /** Headers of the application. The keys that begin with `aintandem-` are the broker's. */
   get metadata(): Readonly<Record<string, string>> {
     return this.#wire.metadata;
   }
+  /** Messages with one key come one at a time and in order; empty: it has none. */
   get orderingKey(): string {
     return this.#wire.orderingKey;
   }
+  /** W3C trace context of the publish; empty: it has none. */
   get traceparent(): string {
     return this.#wire.traceparent;
   }
+  /** The workspace whose log holds it. */
   get workspaceId(): string {
     return this.#wire.workspaceId;
   }

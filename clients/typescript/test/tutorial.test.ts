@@ -18,7 +18,7 @@ function blocks(language: string): string[] {
 }
 
 test("the tutorial does what it says", { timeout: 120_000 }, async () => {
-  const deployment = await oneNode();
+  const deployment = await oneNode({ controlPlane: true });
   const folder = mkdtempSync(join(tmpdir(), "aintandem-tutorial-"));
   try {
     mkdirSync(join(folder, "node_modules/@aintandem"), { recursive: true });
@@ -27,7 +27,9 @@ test("the tutorial does what it says", { timeout: 120_000 }, async () => {
     writeFileSync(join(folder, "package.json"), '{"type": "module"}');
     writeFileSync(join(folder, "tsconfig.json"), blocks("json")[0] ?? "");
     const here = (code: string | undefined) =>
-      (code ?? "").replaceAll("http://127.0.0.1:8001", deployment.endpoints[0] ?? "");
+      (code ?? "")
+        .replaceAll("http://127.0.0.1:8001", deployment.endpoints[0] ?? "")
+        .replaceAll("http://127.0.0.1:8000", deployment.rest ?? "");
     const [reviewer, author, inSandbox, beyond] = blocks("typescript");
     writeFileSync(join(folder, "reviewer.ts"), here(reviewer));
     writeFileSync(join(folder, "author.ts"), here(author));
@@ -49,6 +51,10 @@ test("the tutorial does what it says", { timeout: 120_000 }, async () => {
     const shown = /\$ node author\.js\n([\s\S]*?)```/.exec(guide)?.[1] ?? "";
     const lines = (text: string) => text.trim().replace(/published as \d+/, "published as N");
     assert.equal(lines(stdout), lines(shown));
+    // What stands below goes on where that has ended.
+    const more = await promisify(execFile)(process.execPath, [join(folder, "beyond.js")]);
+    assert.equal(more.stderr, "");
+    assert.match(more.stdout, /^\{ green: true \}\ndefault\n\{\n {2}workspace_id: 'default'/);
   } finally {
     rmSync(folder, { recursive: true });
     await deployment.stop();

@@ -28,6 +28,7 @@ export class AgentTopics {
     return this.#client.topics.follow(this.#sandbox, pattern, from);
   }
 
+  /** Ends following; what waits and no other pattern covers is given up. `UNKNOWN_FOLLOW` when the pattern is not followed. */
   unfollow(pattern: string): Promise<void> {
     return this.#client.topics.unfollow(this.#sandbox, pattern);
   }

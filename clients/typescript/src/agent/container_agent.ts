@@ -1,6 +1,7 @@
 // An agent in a sandbox: registered, reachable, and with its messages looked after.
 
 import { Client } from "../client.js";
+import { isUnauthenticated, TOKEN_PATIENCE_MS } from "../connection/token.js";
 import { type AInTandemError, asError, ClosedError } from "../errors.js";
 import type { Destination, Message, MessageOptions } from "../message.js";
 import type { Publisher } from "../publish/publisher.js";
@@ -18,6 +19,8 @@ import { type Handlers, Worker } from "./worker.js";
 /** How late a timer may be before the loop counts as blocked, in milliseconds, and how often that is looked at. */
 const BLOCKED_MS = 2_000;
 const LOOP_LOOK_MS = 500;
+/** How long after a heartbeat that was refused because of the token the next one follows, in milliseconds. */
+const REFUSED_BEAT_MS = 1_000;
 
 /**
  * An agent in a sandbox. `start` registers it and opens its inbox; handlers get what comes; `stop` ends in order.
@@ -37,6 +40,7 @@ export class ContainerAgent {
   readonly #worker: Worker;
   readonly #stopping = new AbortController();
   readonly #over = deferred<void>();
+  /** Topics: made, followed and published to as this agent. */
   readonly topics: AgentTopics;
   #subscription: Subscription | undefined;
   #opening: Promise<void> | undefined;
@@ -60,9 +64,11 @@ export class ContainerAgent {
     return new ContainerAgent(optionsFromEnvironment(options, process.env));
   }
 
+  /** The sandbox that it lives in. */
   get sandboxId(): string {
     return this.#settings.sandboxId;
   }
+  /** The name of the agent. */
   get name(): string {
     return this.#settings.agent.name;
   }
@@ -155,6 +161,7 @@ export class ContainerAgent {
     return this.#stopped;
   }
 
+  /** `stop`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -225,28 +232,49 @@ export class ContainerAgent {
   /** A sandbox that somebody unregistered, or whose broker lost its memory, is registered again. */
   async #repair(error: AInTandemError): Promise<boolean> {
     if (error.code !== "UNKNOWN_SANDBOX" || this.#subscription === undefined || this.#state !== "running") return false;
-    this.#settings.connection.logger.warn("the sandbox was unregistered; it is registered again", {
-      sandbox: this.sandboxId,
-    });
-    await this.#register();
+    await this.#registerAgain();
     return true;
+  }
+
+  #registerAgain(): Promise<void> {
+    const text = "the sandbox was unregistered; it is registered again";
+    this.#settings.connection.logger.warn(text, { sandbox: this.sandboxId });
+    return this.#register();
   }
 
   /** An open inbox says that the agent is alive, too; heartbeats say so while it is opened again, and for those who only send. */
   async #beat(): Promise<void> {
-    const { heartbeatIntervalMs, connection } = this.#settings;
+    const { heartbeatIntervalMs, client } = this.#settings;
     const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await sleep(heartbeatIntervalMs * (0.9 + 0.2 * Math.random()), signal).catch(() => {});
+    const patienceMs = typeof client.token === "object" ? TOKEN_PATIENCE_MS : 0;
+    let refusedAtMs: number | undefined;
+    for (;;) {
+      const usualMs = heartbeatIntervalMs * (0.9 + 0.2 * Math.random());
+      await sleep(refusedAtMs === undefined ? usualMs : Math.min(usualMs, REFUSED_BEAT_MS), signal).catch(() => {});
+      const error = await this.#heartbeat(signal);
       if (signal.aborted) return;
-      try {
-        await this.#client.registry.heartbeat(this.sandboxId, { timeoutMs: heartbeatIntervalMs, signal });
-      } catch (thrown) {
-        if (signal.aborted) return;
-        const error = asError(thrown);
-        connection.logger.debug("a heartbeat failed", { code: error.code, text: error.message });
-        if (error.code === "UNKNOWN_SANDBOX") await this.#register().catch(() => {});
+      if (error === undefined || !isUnauthenticated(error)) {
+        refusedAtMs = undefined;
+        continue;
       }
+      refusedAtMs ??= performance.now();
+      // An inbox hears of it by its stream, and waits for another token itself. Nothing else tells who only sends.
+      if (this.#opening === undefined && performance.now() - refusedAtMs >= patienceMs) this.#fail(error);
+    }
+  }
+
+  /** Says once that the agent is alive; returns what went wrong. */
+  async #heartbeat(signal: AbortSignal): Promise<AInTandemError | undefined> {
+    const { heartbeatIntervalMs, connection } = this.#settings;
+    try {
+      await this.#client.registry.heartbeat(this.sandboxId, { timeoutMs: heartbeatIntervalMs, signal });
+      return undefined;
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (signal.aborted) return error;
+      connection.logger.debug("a heartbeat failed", { code: error.code, text: error.message });
+      if (error.code !== "UNKNOWN_SANDBOX") return error;
+      return this.#registerAgain().then(() => undefined, asError);
     }
   }
 

@@ -26,6 +26,7 @@ export class Reject extends AInTandemError {
 
 /** Thrown by a handler: try again, but not before `delayMs` have passed. */
 export class RetryLater extends AInTandemError {
+  /** When the next attempt may be, in milliseconds: at most 24 h. */
   readonly delayMs: number;
 
   constructor(reason: string, delayMs: number) {

@@ -4,6 +4,7 @@ import { type ClientOptions, positive, type Settings, settingsOf } from "../conn
 import { InvalidValueError } from "../errors.js";
 import type { Agent, RetryPolicy } from "../services/registry.js";
 
+/** What an agent is told: who it is, where the broker is, and how it works. */
 export interface ContainerAgentOptions extends Omit<ClientOptions, "endpoints"> {
   /** The sandbox that the agent lives in: its address, with a durable inbox. */
   sandboxId: string;
@@ -13,6 +14,7 @@ export interface ContainerAgentOptions extends Omit<ClientOptions, "endpoints"> 
   agent?: Agent;
   /** More agents of the same sandbox. */
   subAgents?: readonly Agent[];
+  /** Of the sandbox: at most 64 pairs, keys up to 128 bytes, values up to 4 KiB. Default: none. */
   labels?: Record<string, string>;
   /** How failed messages are repeated. Default: 5 attempts, after 1, 2, 4, 8 s. */
   retryPolicy?: RetryPolicy;

@@ -18,7 +18,7 @@ import type { Node } from "./node.js";
 import { LEADER_HEADER, Nodes } from "./nodes.js";
 import { fromCall } from "./refusal.js";
 import type { Settings } from "./settings.js";
-import { Token } from "./token.js";
+import { isUnauthenticated, Token } from "./token.js";
 
 interface CallPlan extends CallOptions {
   /** Whether a repeat does no harm. If not, only what never reached the broker is tried again. */
@@ -89,13 +89,15 @@ export class Caller {
       const node = plan.workspaceId === undefined ? this.nodes.any() : this.nodes.leading(plan.workspaceId);
       const used = this.token.current();
       try {
-        return await this.#once(node, method, request, plan, leftMs);
+        const answer = await this.#once(node, method, request, plan, leftMs);
+        this.#budget.succeeded();
+        return answer;
       } catch (thrown) {
         const error = this.failure(thrown, node, timeoutMs);
         if (plan.signal?.aborted)
           throw new AbortedError(method.name, { cause: plan.signal.reason, outcomeUnknown: true });
         last = error;
-        const renewed = error.code === "TOKEN_EXPIRED" && this.token.hasChangedSince(used);
+        const renewed = isUnauthenticated(error) && this.token.hasChangedSince(used);
         const again = renewed || (isTransient(error) && (plan.repeatable || NOT_DONE.has(error.code)));
         const spent = !plan.persistent && attempt >= this.settings.attempts;
         if (!again || spent || !this.#budget.take()) throw error;
@@ -105,6 +107,26 @@ export class Caller {
         await sleep(waitMs, plan.signal);
       }
     }
+  }
+
+  /**
+   * A stream has ended with this error. Where the broker does not take its token: whether there is another one in the token's file.
+   * Waits for that where the token was taken before; one that never was is told at once.
+   */
+  async hasNewToken(
+    error: AInTandemError,
+    used: string | undefined,
+    wasTaken: boolean,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (!isUnauthenticated(error) || !this.token.isRenewable) return false;
+    if (this.token.hasChangedSince(used)) return true;
+    if (!wasTaken) return false;
+    this.settings.logger.warn("the token does not hold any more; another one is waited for in its file", {
+      code: error.code,
+      text: error.message,
+    });
+    return this.token.another(used, signal);
   }
 
   /** One call that is answered with a stream. Not tried again: whoever reads it knows where to go on. */
@@ -127,7 +149,9 @@ export class Caller {
   async repeated<T>(name: string, run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await run();
+        const result = await run();
+        this.#budget.succeeded();
+        return result;
       } catch (thrown) {
         const error = asError(thrown);
         if (!isTransient(error) || attempt >= this.settings.attempts || !this.#budget.take()) throw error;

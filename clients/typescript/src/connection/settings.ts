@@ -8,6 +8,7 @@ import type { RetryBudgetOptions } from "../retry_budget.js";
 import { type Backoff, DEFAULT_BACKOFF } from "../waiting.js";
 import type { TokenSource } from "./token.js";
 
+/** Certificates for endpoints with `https://`. */
 export interface TlsOptions {
   /** Certificates whose signature on a broker's certificate counts, as a PEM file. Default: those of Node. */
   caFile?: string;
@@ -17,6 +18,7 @@ export interface TlsOptions {
   keyFile?: string;
 }
 
+/** Where the broker is, and how it is called. */
 export interface ClientOptions {
   /** Where brokers listen, such as `http://127.0.0.1:8001`; one, a list, or several with commas. Default: that one. */
   endpoints?: string | readonly string[];
@@ -24,6 +26,7 @@ export interface ClientOptions {
   workspaceId?: string;
   /** Who this client is. Default: nobody, which is enough for `tandem dev`. */
   token?: TokenSource;
+  /** Certificates, for endpoints with `https://`. Default: Node's authorities, and none of its own. */
   tls?: TlsOptions;
   /** How long one attempt to connect may take, in milliseconds. Default: 5,000. */
   connectTimeoutMs?: number;
@@ -33,7 +36,8 @@ export interface ClientOptions {
   attempts?: number;
   /** Waits between tries. Default: 20 ms, doubled up to 1 s. */
   backoff?: Partial<Backoff>;
-  /** How many retries all calls together may spend. Default: 200 at once, 20 more each second. */
+  /** How many retries all calls together may spend. Default: 1,000 at once; 10 come back each second, and 0.2 with
+   * each call that succeeds. */
   retryBudget?: RetryBudgetOptions;
   /** Go straight to the node that leads the workspace once an answer has named it. Default: true. */
   followLeader?: boolean;

@@ -29,6 +29,7 @@ export type RestAlertSeverity = "info" | "warning" | "critical";
 
 /** When a rule fires: at least `count` of an event within a window. */
 export interface RestAlertCondition {
+  /** What it waits for. */
   event: RestAlertEvent;
   /** About this sandbox. Left out: about any. */
   sandbox_id?: string;
@@ -40,6 +41,7 @@ export interface RestAlertCondition {
 
 /** A condition that is wanted. */
 export interface NewRestAlertCondition {
+  /** What it waits for. */
   event: RestAlertEvent;
   /** About this sandbox. Default: about any. */
   sandbox_id?: string;
@@ -49,8 +51,15 @@ export interface NewRestAlertCondition {
   window_seconds?: number;
 }
 
+/** What is to change of a condition. What is left out stays. */
+export interface RestAlertConditionChange extends Partial<Omit<NewRestAlertCondition, "sandbox_id">> {
+  /** About this sandbox. Null: about any. */
+  sandbox_id?: string | null;
+}
+
 /** Whom a rule tells. */
 export interface RestAlertWebhook {
+  /** Where it is. */
   url: string;
   /** Always true; the secret itself is never shown. */
   has_secret: boolean;
@@ -66,11 +75,17 @@ export interface NewRestAlertWebhook {
 
 /** What makes an alert fire, and whom it tells. */
 export interface RestAlertRule {
+  /** Made by the control plane; stays the same. */
   id: string;
+  /** The workspace that it belongs to. */
   workspace_id: string;
+  /** No two rules of a workspace have the same. */
   name: string;
+  /** False: it waits for nothing. */
   enabled: boolean;
+  /** When it fires. */
   condition: RestAlertCondition;
+  /** How bad its alerts are. */
   severity: RestAlertSeverity;
   /** For so many seconds after it has fired, what fits is counted in the same alert. */
   quiet_seconds: number;
@@ -78,17 +93,21 @@ export interface RestAlertRule {
   webhook?: RestAlertWebhook;
   /** One more with each change; the tag says the same. */
   revision: number;
+  /** When it was made. */
   create_time: string;
+  /** When it was changed last. */
   update_time: string;
 }
 
 /** A rule that is wanted. */
 export interface NewRestAlertRule {
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** 1 to 100 characters; no two rules of a workspace have the same. */
   name: string;
   /** Default: true. */
   enabled?: boolean;
+  /** When it fires. */
   condition: NewRestAlertCondition;
   /** Default: `warning`. */
   severity?: RestAlertSeverity;
@@ -100,12 +119,15 @@ export interface NewRestAlertRule {
 
 /** What is to change of a rule; limits are those of {@link NewRestAlertRule}. What is left out stays. */
 export interface RestAlertRuleChange {
+  /** No two rules of a workspace have the same. */
   name?: string;
   /** A rule that is enabled again begins with what happens from then on. */
   enabled?: boolean;
-  /** Part by part. A rule with another condition begins with what happens from then on. `sandbox_id` null: about any. */
-  condition?: Partial<Omit<NewRestAlertCondition, "sandbox_id">> & { sandbox_id?: string | null };
+  /** Part by part. A rule with another condition begins with what happens from then on. */
+  condition?: RestAlertConditionChange;
+  /** How bad its alerts are. */
   severity?: RestAlertSeverity;
+  /** For so many seconds after it has fired, what fits is counted in the same alert. */
   quiet_seconds?: number;
   /** Part by part: without `secret` the one that is there stays. Null takes the webhook away. */
   webhook?: Partial<NewRestAlertWebhook> | null;
@@ -123,24 +145,31 @@ export interface RestAlertDelivery {
 
 /** Something that a rule has found. */
 export interface RestAlert {
+  /** Made by the control plane; stays the same. */
   id: string;
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** The rule may be gone by now. */
   rule_id: string;
   /** As the rule was called when it fired. */
   rule_name: string;
+  /** How bad it is. */
   severity: RestAlertSeverity;
   /** `events_missed`: events were gone before the rule could look at them. */
   event: RestAlertEvent | "events_missed";
   /** For which it fired; those that were counted later may be others. */
   sandbox_id?: string;
+  /** What has happened, in plain words. */
   text: string;
   /** How many, those of the quiet time behind it included. */
   count: number;
+  /** Whether somebody has seen it. */
   state: "open" | "acknowledged";
   /** Who has acknowledged it. */
   acknowledged_by?: string;
+  /** When somebody said so. */
   acknowledge_time?: string;
+  /** Whether the webhook of the rule has heard of it. */
   delivery: RestAlertDelivery;
   /** When it fired. */
   create_time: string;
@@ -156,6 +185,7 @@ export interface RestAlertFilter {
   workspace_id?: string;
   /** Of this rule. */
   rule_id?: string;
+  /** Those alone that somebody has seen, or those alone that nobody has. Default: both. */
   state?: "open" | "acknowledged";
   /** Alerts of a page: 1 to 500. Default: 50. */
   limit?: number;

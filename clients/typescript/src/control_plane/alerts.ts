@@ -5,7 +5,7 @@ import type {
   RestAlertRule,
   RestAlertRuleChange,
 } from "./alert_shapes.js";
-import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type { RestFilterWithin } from "./shapes.js";
 
 /** Alerts that have fired, and the rules that make them fire. A workspace keeps its newest 1,000 alerts. */
@@ -51,7 +51,7 @@ export class RestAlertRules {
   }
 
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(id: string, options?: RestOptions): Promise<RestAlertRule & { etag: string | undefined }> {
+  async get(id: string, options?: RestOptions): Promise<Tagged<RestAlertRule>> {
     const { value, etag } = await this.#rest.tagged<RestAlertRule>("GET", path(id), options);
     return { ...value, etag };
   }

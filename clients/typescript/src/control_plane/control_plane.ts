@@ -25,19 +25,33 @@ import { RestWorkspaces } from "./workspaces.js";
  * Problems are `ProblemError`s with `code`, `status`, `fields` and `requestId`.
  */
 export class ControlPlane {
+  /** Tenants. */
   readonly workspaces: RestWorkspaces;
+  /** Containers in which agents run. */
   readonly sandboxes: RestSandboxes;
+  /** Who is there. */
   readonly agents: RestAgents;
+  /** Messages: sent, found and listed. */
   readonly messages: RestMessages;
+  /** Who may say what to whom. */
   readonly policies: RestPolicies;
+  /** Messages that a policy holds until somebody decides. */
   readonly approvals: RestApprovals;
+  /** Messages that left an inbox without being acknowledged. */
   readonly deadLetters: RestDeadLetters;
+  /** Keys of the broker. */
   readonly apiKeys: RestApiKeys;
+  /** What was done, and by whom. */
   readonly audit: RestAudit;
+  /** What happens. */
   readonly events: RestEvents;
+  /** Rules that wait for events, and what they found. */
   readonly alerts: RestAlerts;
+  /** Where agents reach language models. */
   readonly llmProviders: RestLlmProviders;
+  /** Tools for agents. */
   readonly mcpServers: RestMcpServers;
+  /** Who takes part, and ending that somebody does. */
   readonly collaboration: RestCollaboration;
 
   /** Throws `INVALID_ENDPOINT` or `INVALID_SETTING`. */

@@ -1,8 +1,9 @@
 import { AInTandemError, ContractError } from "../errors.js";
 import { DEFAULT_BACKOFF, pauseMs, sleep } from "../waiting.js";
+import type { RestEventCursor, RestEventFilter } from "./filter_shapes.js";
 import { type ProblemError, problemOf } from "./problem.js";
 import type { Rest, RestOptions } from "./rest.js";
-import type { RestEvent } from "./shapes.js";
+import type { RestEvent, RestEventPage } from "./shapes.js";
 import { readEvents } from "./sse.js";
 
 /** How often in a row a stream is opened again. With the waits in between this bridges almost a minute. */
@@ -17,18 +18,12 @@ export class RestEvents {
   }
 
   /** What has happened, from a cursor on: one page. Go on with `next_event`. */
-  list(
-    filter: { workspace_id: string; from_event?: number; sandbox_id?: string; limit?: number },
-    options?: RestOptions,
-  ): Promise<{ events: RestEvent[]; next_event: number }> {
-    return this.#rest.json("GET", "/events", { ...options, query: filter });
+  list(filter: RestEventFilter, options?: RestOptions): Promise<RestEventPage> {
+    return this.#rest.json("GET", "/events", { ...options, query: { ...filter } });
   }
 
   /** What happens, from now on or from a cursor, over breaks without a gap, until the signal fires or the loop is left. */
-  async *follow(
-    filter: { workspace_id: string; from_event?: number; sandbox_id?: string },
-    options: RestOptions = {},
-  ): AsyncGenerator<RestEvent, void, undefined> {
+  async *follow(filter: RestEventCursor, options: RestOptions = {}): AsyncGenerator<RestEvent, void, undefined> {
     let last: string | undefined;
     for (let attempt = 1; ; attempt++) {
       try {

@@ -1,5 +1,5 @@
 import type { NewRestLlmProvider, RestLlmProvider, RestLlmProviderChange } from "./provider_shapes.js";
-import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type { RestFilterWithin } from "./shapes.js";
 
 /**
@@ -22,7 +22,7 @@ export class RestLlmProviders {
   }
 
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(id: string, options?: RestOptions): Promise<RestLlmProvider & { etag: string | undefined }> {
+  async get(id: string, options?: RestOptions): Promise<Tagged<RestLlmProvider>> {
     const { value, etag } = await this.#rest.tagged<RestLlmProvider>("GET", path(id), options);
     return { ...value, etag };
   }

@@ -1,5 +1,5 @@
 import type { NewRestMcpServer, RestMcpServer, RestMcpServerChange } from "./provider_shapes.js";
-import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type { RestFilterWithin } from "./shapes.js";
 
 /**
@@ -22,7 +22,7 @@ export class RestMcpServers {
   }
 
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(id: string, options?: RestOptions): Promise<RestMcpServer & { etag: string | undefined }> {
+  async get(id: string, options?: RestOptions): Promise<Tagged<RestMcpServer>> {
     const { value, etag } = await this.#rest.tagged<RestMcpServer>("GET", path(id), options);
     return { ...value, etag };
   }

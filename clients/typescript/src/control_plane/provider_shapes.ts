@@ -2,9 +2,16 @@
 
 /** A secret as it is shown. Given back in a change, it stays what it is. */
 export interface RestShownSecret {
+  /** There is one. */
   has_secret: true;
   /** How it ends, where it has 20 characters or more. */
   last_four?: string;
+}
+
+/** A secret as it is given. */
+export interface NewRestSecret {
+  /** Kept sealed, and never shown. */
+  secret: string;
 }
 
 /** Headers or variables as they are shown. */
@@ -14,21 +21,25 @@ export type RestShownValues = Record<string, string | RestShownSecret>;
  * Headers or variables by their names: up to 64, with names of up to 128 bytes and values of 1 to 16,384 bytes without control
  * characters. `{ secret }` is kept sealed, and never shown.
  */
-export type NewRestValues = Record<string, string | { secret: string }>;
+export type NewRestValues = Record<string, string | NewRestSecret>;
 
 /** The same of a change, value by value: what is left out stays, and null takes one away. */
-export type RestValuesChange = Record<string, string | { secret: string } | RestShownSecret | null>;
+export type RestValuesChange = Record<string, string | NewRestSecret | RestShownSecret | null>;
 
 /** Whose interface a provider speaks. `azure_openai` and `custom` need a `base_url`; `ollama` is on the machine of the agent. */
 export type RestLlmProviderKind = "openai" | "anthropic" | "azure_openai" | "google" | "mistral" | "ollama" | "custom";
 
 /** Where the agents of a workspace reach language models. */
 export interface RestLlmProvider {
+  /** Made by the control plane; stays the same. */
   id: string;
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** `default_llm_provider` in the settings of the workspace, and agents, may name it. */
   name: string;
+  /** Whose interface it speaks. */
   kind: RestLlmProviderKind;
+  /** Where it is. */
   base_url: string;
   /** Left out: none is preferred. */
   default_model?: string;
@@ -42,15 +53,19 @@ export interface RestLlmProvider {
   api_key_last_four?: string;
   /** One more with each change; the tag says the same. */
   revision: number;
+  /** When it was made. */
   create_time: string;
+  /** When it was changed last. */
   update_time: string;
 }
 
 /** A provider that is wanted. */
 export interface NewRestLlmProvider {
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** 1 to 100 characters; no two providers of a workspace have the same. */
   name: string;
+  /** Whose interface it speaks. */
   kind: RestLlmProviderKind;
   /** `http` or `https`, up to 2,048 bytes, without a name or a password. Default: that of its kind. */
   base_url?: string;
@@ -71,10 +86,15 @@ export interface NewRestLlmProvider {
 export interface RestLlmProviderChange {
   /** The default of a workspace keeps its name. */
   name?: string;
+  /** Whose interface it speaks. */
   kind?: RestLlmProviderKind;
+  /** Null: that of its kind. */
   base_url?: string | null;
+  /** Null: none is preferred. */
   default_model?: string | null;
+  /** Null: all that it has. */
   models?: string[] | null;
+  /** Header by header. Null: none. */
   headers?: RestValuesChange | null;
   /** Null takes it away. */
   api_key?: string | null;
@@ -82,19 +102,25 @@ export interface RestLlmProviderChange {
 
 /** What every MCP server has. */
 export interface RestMcpServerBase {
+  /** Made by the control plane; stays the same. */
   id: string;
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** Sandboxes name it in `mcp_servers`. */
   name: string;
   /** One more with each change; the tag says the same. */
   revision: number;
+  /** When it was made. */
   create_time: string;
+  /** When it was changed last. */
   update_time: string;
 }
 
 /** A server that is started in the sandbox, and spoken to over its standard input and output. */
 export interface RestStdioMcpServer extends RestMcpServerBase {
+  /** How it is spoken to. */
   transport: "stdio";
+  /** The program. */
   command: string;
   /** Left out: none. */
   args?: string[];
@@ -104,7 +130,9 @@ export interface RestStdioMcpServer extends RestMcpServerBase {
 
 /** A server that is reached over HTTP. */
 export interface RestHttpMcpServer extends RestMcpServerBase {
+  /** How it is spoken to. */
   transport: "http";
+  /** Where it is. */
   url: string;
   /** Sent with each request. Left out: none. */
   headers?: RestShownValues;
@@ -115,9 +143,11 @@ export type RestMcpServer = RestStdioMcpServer | RestHttpMcpServer;
 
 /** A server that is wanted, to be started in the sandbox. */
 export interface NewRestStdioMcpServer {
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** 1 to 100 characters; no two MCP servers of a workspace have the same. */
   name: string;
+  /** How it is spoken to. */
   transport: "stdio";
   /** The program: 1 to 4,096 bytes. */
   command: string;
@@ -129,9 +159,11 @@ export interface NewRestStdioMcpServer {
 
 /** A server that is wanted, to be reached over HTTP. */
 export interface NewRestHttpMcpServer {
+  /** The workspace that it belongs to. */
   workspace_id: string;
   /** 1 to 100 characters; no two MCP servers of a workspace have the same. */
   name: string;
+  /** How it is spoken to. */
   transport: "http";
   /** `http` or `https`, up to 2,048 bytes, without a name or a password. */
   url: string;
@@ -147,11 +179,18 @@ export type NewRestMcpServer = NewRestStdioMcpServer | NewRestHttpMcpServer;
  * default. Another `transport` takes with it what only the one before had.
  */
 export interface RestMcpServerChange {
+  /** No two MCP servers of a workspace have the same. */
   name?: string;
+  /** How it is spoken to. */
   transport?: "stdio" | "http";
+  /** Of `stdio`: the program. */
   command?: string;
+  /** Of `stdio`: its arguments. Null: none. */
   args?: string[] | null;
+  /** Of `stdio`: variables of the program, one by one. Null: none. */
   env?: RestValuesChange | null;
+  /** Of `http`. */
   url?: string;
+  /** Of `http`: header by header. Null: none. */
   headers?: RestValuesChange | null;
 }

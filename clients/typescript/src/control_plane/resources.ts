@@ -1,8 +1,19 @@
 // Collections of the REST API that are few calls each.
 
-import { part, type Query, type Rest, type RestOptions } from "./rest.js";
+import type {
+  RestAgentFilter,
+  RestApiKeyFilter,
+  RestApprovalFilter,
+  RestAuditFilter,
+  RestDeadLetterFilter,
+  RestMessageFilter,
+  RestRedrive,
+} from "./filter_shapes.js";
+import { part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type {
   AcceptedMessage,
+  MadeRestApiKey,
+  NewRestApiKey,
   NewRestMessage,
   RestAgent,
   RestApiKey,
@@ -11,10 +22,12 @@ import type {
   RestDeadLetter,
   RestMessage,
   RestPolicy,
+  RestRedriven,
 } from "./shapes.js";
 
 /** Lists that have no pages: what `limit` allows, and whether there is more. */
 export interface Listed<T> {
+  /** What was found. */
   items: T[];
   /** There is more: narrow the filters. */
   truncated: boolean;
@@ -44,22 +57,9 @@ export class RestMessages {
     return this.#rest.json("GET", `/messages/${part(messageId)}`, { ...options, query: { workspace_id: workspaceId } });
   }
   /** The log of a workspace, in the order of its sequences. */
-  list(
-    filter: {
-      workspace_id: string;
-      limit?: number;
-      descending?: boolean;
-      sandbox_id?: string;
-      agent?: string;
-      correlation_id?: string;
-      type?: string;
-      start_time?: Date;
-      end_time?: Date;
-    },
-    options?: RestOptions,
-  ): AsyncGenerator<RestMessage, void, undefined> {
+  list(filter: RestMessageFilter, options?: RestOptions): AsyncGenerator<RestMessage, void, undefined> {
     type Page = { messages: RestMessage[]; next_cursor?: string | null };
-    return this.#rest.pages<Page, RestMessage>("/messages", filter, (page) => page.messages, options);
+    return this.#rest.pages<Page, RestMessage>("/messages", { ...filter }, (page) => page.messages, options);
   }
 }
 
@@ -72,19 +72,9 @@ export class RestAgents {
   }
 
   /** Who is there, by role, capability and name. */
-  async discover(
-    filter: {
-      workspace_id: string;
-      role?: string;
-      capability?: string;
-      name?: string;
-      online?: boolean;
-      limit?: number;
-    },
-    options?: RestOptions,
-  ): Promise<Listed<RestAgent>> {
+  async discover(filter: RestAgentFilter, options?: RestOptions): Promise<Listed<RestAgent>> {
     type Page = { agents: RestAgent[]; truncated: boolean };
-    const page = await this.#rest.json<Page>("GET", "/agents/discover", { ...options, query: filter });
+    const page = await this.#rest.json<Page>("GET", "/agents/discover", { ...options, query: { ...filter } });
     return { items: page.agents, truncated: page.truncated };
   }
 }
@@ -98,7 +88,7 @@ export class RestPolicies {
   }
 
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(workspaceId: string, options?: RestOptions): Promise<RestPolicy & { etag: string | undefined }> {
+  async get(workspaceId: string, options?: RestOptions): Promise<Tagged<RestPolicy>> {
     const query = { workspace_id: workspaceId };
     const { value, etag } = await this.#rest.tagged<RestPolicy>("GET", "/policies", { ...options, query });
     return { ...value, etag };
@@ -122,12 +112,9 @@ export class RestApprovals {
   }
 
   /** Without the messages themselves. */
-  async list(
-    filter: { workspace_id: string; state?: string; limit?: number },
-    options?: RestOptions,
-  ): Promise<Listed<RestApproval>> {
+  async list(filter: RestApprovalFilter, options?: RestOptions): Promise<Listed<RestApproval>> {
     type Page = { approvals: RestApproval[]; truncated: boolean };
-    const page = await this.#rest.json<Page>("GET", "/approvals", { ...options, query: filter });
+    const page = await this.#rest.json<Page>("GET", "/approvals", { ...options, query: { ...filter } });
     return { items: page.approvals, truncated: page.truncated };
   }
   /** With the message, while it waits. */
@@ -164,30 +151,14 @@ export class RestDeadLetters {
   }
 
   /** With reason and history. */
-  async list(
-    filter: Query & { workspace_id: string; sandbox_id?: string; reason?: string; limit?: number },
-    options?: RestOptions,
-  ): Promise<Listed<RestDeadLetter>> {
+  async list(filter: RestDeadLetterFilter, options?: RestOptions): Promise<Listed<RestDeadLetter>> {
     type Page = { dead_letters: RestDeadLetter[]; truncated: boolean };
-    const page = await this.#rest.json<Page>("GET", "/dead-letters", { ...options, query: filter });
+    const page = await this.#rest.json<Page>("GET", "/dead-letters", { ...options, query: { ...filter } });
     return { items: page.dead_letters, truncated: page.truncated };
   }
   /** Puts them back into an inbox. */
-  redrive(
-    filter: {
-      workspace_id: string;
-      sandbox_id?: string;
-      reason?: string;
-      from_sandbox_id?: string;
-      correlation_id?: string;
-      type?: string;
-      sequence?: number;
-      to_sandbox_id?: string;
-      max_per_second?: number;
-    },
-    options?: RestOptions,
-  ): Promise<{ redriven: number; skipped: number }> {
-    return this.#rest.json("POST", "/dead-letters/redrive", { ...options, body: filter });
+  redrive(redrive: RestRedrive, options?: RestOptions): Promise<RestRedriven> {
+    return this.#rest.json("POST", "/dead-letters/redrive", { ...options, body: redrive });
   }
 }
 
@@ -200,19 +171,13 @@ export class RestApiKeys {
   }
 
   /** The secret is in this answer and nowhere else. Not tried again: a repeat would make another key. */
-  create(
-    key: { subject: string; roles: string[]; workspace_id?: string; sandbox_id?: string; expires_in_seconds?: number },
-    options?: RestOptions,
-  ): Promise<{ key: RestApiKey; secret: string }> {
+  create(key: NewRestApiKey, options?: RestOptions): Promise<MadeRestApiKey> {
     return this.#rest.json("POST", "/api-keys", { ...options, body: key, idempotencyKey: false });
   }
   /** Without their secrets. */
-  async list(
-    filter: { workspace_id?: string; limit?: number } = {},
-    options?: RestOptions,
-  ): Promise<Listed<RestApiKey>> {
+  async list(filter: RestApiKeyFilter = {}, options?: RestOptions): Promise<Listed<RestApiKey>> {
     type Page = { api_keys: RestApiKey[]; truncated: boolean };
-    const page = await this.#rest.json<Page>("GET", "/api-keys", { ...options, query: filter });
+    const page = await this.#rest.json<Page>("GET", "/api-keys", { ...options, query: { ...filter } });
     return { items: page.api_keys, truncated: page.truncated };
   }
   /** Ends a key for good, within a second on every node. */
@@ -230,10 +195,7 @@ export class RestAudit {
   }
 
   /** Records of the chain of a workspace or a shard, from a number on, as far as it reaches now. */
-  async *list(
-    filter: Query & { workspace_id?: string; shard?: number; from_record?: number; kind?: string; by?: string },
-    options?: RestOptions,
-  ): AsyncGenerator<RestAuditRecord, void, undefined> {
+  async *list(filter: RestAuditFilter, options?: RestOptions): AsyncGenerator<RestAuditRecord, void, undefined> {
     type Page = { records: RestAuditRecord[]; next_record?: number | null };
     for (let from = filter.from_record; ; ) {
       const page = await this.#rest.json<Page>("GET", "/audit", {

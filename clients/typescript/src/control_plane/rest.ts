@@ -56,6 +56,12 @@ export interface ChangeOptions extends RestOptions {
   ifMatch?: string;
 }
 
+/** What was read, with its tag. */
+export type Tagged<T> = T & {
+  /** Names this revision of it: for `ifMatch` of a change that shall overwrite nobody else's. */
+  etag: string | undefined;
+};
+
 /** Parameters of a call; those that are undefined are left out. */
 export type Query = Record<string, string | number | boolean | Date | undefined>;
 
@@ -143,7 +149,9 @@ export class Rest {
     const endMs = performance.now() + timeoutMs;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#once(method, path, call, Math.max(1, endMs - performance.now()), timeoutMs);
+        const answer = await this.#once(method, path, call, Math.max(1, endMs - performance.now()), timeoutMs);
+        this.#budget.succeeded();
+        return answer;
       } catch (thrown) {
         if (!(thrown instanceof AInTandemError)) throw thrown;
         const again = this.#mayRepeat(thrown, repeatable);

@@ -4,6 +4,7 @@
 export interface RestAgentConfig {
   /** Unique in its sandbox. */
   name: string;
+  /** What it is there for. */
   role?: string;
   /** Up to 262,144 bytes. */
   system_prompt?: string;
@@ -19,7 +20,9 @@ export interface RestAgentConfig {
 
 /** Who lives in a sandbox; programs in it find this in a file. Up to 64 agents in all. */
 export interface RestAgentConfigs {
+  /** The main one. */
   primary_agent?: RestAgentConfig;
+  /** The others. */
   sub_agents?: RestAgentConfig[];
 }
 
@@ -61,7 +64,9 @@ export interface RestRestartPolicy {
 export interface RestSandboxSpec {
   /** For people: up to 2,000 characters. */
   description: string;
+  /** Who lives in it. */
   agent_config: RestAgentConfigs;
+  /** What it may take. */
   resources: RestSandboxResources;
   /** Names of MCP servers of the workspace that agents in it may use: up to 64. */
   mcp_servers: string[];
@@ -75,6 +80,7 @@ export interface RestSandboxSpec {
   command?: string[];
   /** A program for each message instead. */
   handler?: RestSandboxHandler;
+  /** What is done when it ends by itself. */
   restart_policy: RestRestartPolicy;
   /** Stop when nothing has waited and next to nothing was done for so many seconds: 5 to 2,592,000. Default: never. */
   idle_timeout_seconds?: number;
@@ -94,10 +100,13 @@ export type RestSandboxChange = MergePatch<RestSandboxSpec>;
 
 /** A sandbox that is wanted. What is left out has its default. */
 export interface NewRestSandbox extends Partial<Omit<RestSandboxSpec, "resources" | "restart_policy">> {
+  /** The workspace that it is in. */
   workspace_id: string;
   /** 1 to 63 small letters, digits and hyphens, no hyphen at its ends; messages to it are addressed to this. */
   name: string;
+  /** What it may take. What is left out has its default. */
   resources?: Partial<RestSandboxResources>;
+  /** What is done when it ends by itself. Default: it is started again on failure. */
   restart_policy?: Partial<RestRestartPolicy>;
 }
 
@@ -112,26 +121,45 @@ export type RestSandboxState =
   | "failed"
   | "deleting";
 
+/** How a sandbox is spoken to. */
+export interface RestSandboxConnection {
+  /** URLs of the nodes of the broker. */
+  broker: string[];
+  /** The workspace that it is in. */
+  workspace_id: string;
+  /** As the broker knows it. */
+  sandbox_id: string;
+  /** Path of a WebSocket of the control plane that takes what is in its inbox, and sends for it. */
+  websocket: string;
+}
+
 /** A container in which agents run. */
 export interface RestSandbox extends RestSandboxSpec {
+  /** Made by the control plane; stays the same. */
   id: string;
+  /** The workspace that it is in. */
   workspace_id: string;
   /** Messages to it are addressed to this. */
   name: string;
+  /** What is being done with it. */
   state: RestSandboxState;
   /** Why it is not as it should be. */
   error?: string;
-  /** Where it is reached: nodes of the broker, its id there, and the path of a WebSocket that is its inbox. */
-  connection: { broker: string[]; workspace_id: string; sandbox_id: string; websocket: string };
+  /** Where it is reached. */
+  connection: RestSandboxConnection;
   /** One more with each change; the tag says the same. */
   revision: number;
+  /** When it was made. */
   create_time: string;
+  /** When it was changed last. */
   update_time: string;
 }
 
 /** What a sandbox does, and what has become of it. */
 export interface RestSandboxStatus {
+  /** Of the sandbox. */
   id: string;
+  /** As in the sandbox itself. */
   state: RestSandboxState;
   /** Whether the broker hears of it; left out where the broker does not say, as the next two are. */
   online?: boolean;
@@ -161,11 +189,15 @@ export interface RestSandboxStatus {
 export interface RestSandboxStats {
   /** Since its start, in seconds of one processor. */
   cpu_seconds: number;
+  /** Memory that it uses, in bytes. */
   memory_bytes: number;
+  /** Memory that it may use, in bytes. */
   memory_limit_bytes: number;
   /** Processes and threads. */
   pids: number;
+  /** Received since its start, in bytes. */
   received_bytes: number;
+  /** Sent since its start, in bytes. */
   sent_bytes: number;
   /** What is in `/work`; left out where it cannot be counted. */
   disk_bytes?: number;
@@ -173,8 +205,11 @@ export interface RestSandboxStats {
 
 /** A line that a sandbox has printed. */
 export interface RestLogLine {
+  /** When it was printed. */
   time: string;
+  /** Where it was printed. */
   stream: "stdout" | "stderr";
+  /** The line, without its end. */
   text: string;
 }
 

@@ -1,5 +1,6 @@
+import type { RestSandboxFilter } from "./filter_shapes.js";
 import { type ProblemError, problemOf } from "./problem.js";
-import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type {
   NewRestSandbox,
   RestExecResult,
@@ -11,9 +12,11 @@ import type {
 } from "./sandbox_shapes.js";
 import { readEvents } from "./sse.js";
 
-/** Which lines of a log: the last `tail` (1 to 10,000, default 100), from a time on. */
+/** Which lines of a log. */
 export interface LogFilter {
+  /** The last ones: 1 to 10,000. Default: 100. */
   tail?: number;
+  /** From this time on. */
   since?: Date;
 }
 
@@ -33,17 +36,14 @@ export class RestSandboxes {
     return this.#rest.json("POST", "/sandboxes", { ...options, body: sandbox });
   }
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(id: string, options?: RestOptions): Promise<RestSandbox & { etag: string | undefined }> {
+  async get(id: string, options?: RestOptions): Promise<Tagged<RestSandbox>> {
     const { value, etag } = await this.#rest.tagged<RestSandbox>("GET", path(id), options);
     return { ...value, etag };
   }
-  /** Page by page, when it is read. `sort`: `name`, `create_time` or `update_time`, with `-` the other way. */
-  list(
-    filter: { workspace_id?: string; limit?: number; sort?: string; state?: string; name_prefix?: string } = {},
-    options?: RestOptions,
-  ): AsyncGenerator<RestSandbox, void, undefined> {
+  /** Page by page, when it is read. */
+  list(filter: RestSandboxFilter = {}, options?: RestOptions): AsyncGenerator<RestSandbox, void, undefined> {
     type Page = { sandboxes: RestSandbox[]; next_cursor?: string | null };
-    return this.#rest.pages<Page, RestSandbox>("/sandboxes", filter, (page) => page.sandboxes, options);
+    return this.#rest.pages<Page, RestSandbox>("/sandboxes", { ...filter }, (page) => page.sandboxes, options);
   }
   /**
    * Changes what is named, from the next start on; null goes back to the default. With `ifMatch`, the `etag` of what was read, only

@@ -1,4 +1,5 @@
-import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions } from "./rest.js";
+import type { RestWorkspaceFilter } from "./filter_shapes.js";
+import { type ChangeOptions, type CreateOptions, part, type Rest, type RestOptions, type Tagged } from "./rest.js";
 import type { RestWorkspace, RestWorkspaceSettings } from "./shapes.js";
 
 /** A workspace that is wanted. */
@@ -9,6 +10,7 @@ export interface NewRestWorkspace {
   id?: string;
   /** For people: up to 2,000 characters. */
   description?: string;
+  /** What is left out is as the broker has it for everybody. */
   settings?: RestWorkspaceSettings;
 }
 
@@ -26,18 +28,15 @@ export class RestWorkspaces {
   }
 
   /** With its tag, for a change that shall overwrite nobody else's. */
-  async get(id: string, options?: RestOptions): Promise<RestWorkspace & { etag: string | undefined }> {
+  async get(id: string, options?: RestOptions): Promise<Tagged<RestWorkspace>> {
     const { value, etag } = await this.#rest.tagged<RestWorkspace>("GET", `/workspaces/${part(id)}`, options);
     return { ...value, etag };
   }
 
-  /** Page by page, when it is read. `sort`: `name`, `create_time` or `update_time`, with `-` the other way. */
-  list(
-    filter: { limit?: number; sort?: string; state?: string; name_prefix?: string } = {},
-    options?: RestOptions,
-  ): AsyncGenerator<RestWorkspace, void, undefined> {
+  /** Page by page, when it is read. */
+  list(filter: RestWorkspaceFilter = {}, options?: RestOptions): AsyncGenerator<RestWorkspace, void, undefined> {
     type Page = { workspaces: RestWorkspace[]; next_cursor?: string | null };
-    return this.#rest.pages<Page, RestWorkspace>("/workspaces", filter, (page) => page.workspaces, options);
+    return this.#rest.pages<Page, RestWorkspace>("/workspaces", { ...filter }, (page) => page.workspaces, options);
   }
 
   /** Changes what is named. */

@@ -23,6 +23,7 @@ import { type Deferred, deferred, pauseMs, sleep } from "../waiting.js";
 import { type Batch, Batches, type Pending } from "./batches.js";
 import type { Receipt } from "./receipt.js";
 
+/** How much a publisher holds, and for how long. */
 export interface PublisherOptions {
   /** Messages that may wait for their receipt; beyond, `publish` fails with `TOO_MANY_UNANSWERED`. Default: 65,536. */
   maxPendingMessages?: number;
@@ -40,6 +41,7 @@ export interface PublisherOptions {
   maxMessageBytes?: number;
 }
 
+/** What a caller may say about one publish. */
 export interface PublishOptions {
   /** For this message, in milliseconds. Default: that of the publisher. */
   timeoutMs?: number;
@@ -175,6 +177,7 @@ export class Publisher {
     return this.#over.promise;
   }
 
+  /** `close`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -239,7 +242,7 @@ export class Publisher {
       });
       if (this.#ending.signal.aborted || this.#batches.messages === 0) return;
       attempt += 1;
-      if (failure !== undefined && !this.#mayGoOn(failure, attempt, used)) {
+      if (failure !== undefined && !(await this.#mayGoOn(failure, attempt, used))) {
         this.#batches.failAll(failure);
         this.#notify();
         return;
@@ -251,8 +254,8 @@ export class Publisher {
     }
   }
 
-  #mayGoOn(failure: AInTandemError, attempt: number, usedToken: string | undefined): boolean {
-    if (failure.code === "TOKEN_EXPIRED" && this.#caller.token.hasChangedSince(usedToken)) return true;
+  async #mayGoOn(failure: AInTandemError, attempt: number, usedToken: string | undefined): Promise<boolean> {
+    if (await this.#caller.hasNewToken(failure, usedToken, this.#everConnected, this.#ending.signal)) return true;
     if (!isTransient(failure)) return false;
     // A wrong address is told soon; a broker that was there is waited for, until the messages' own time is up.
     return this.#everConnected || attempt < this.#caller.settings.attempts;

@@ -9,6 +9,7 @@ import { fromWireKind, Message, type MessageKind } from "../message.js";
 import { fromTimestamp, toNumber } from "../wire_time.js";
 import { pages } from "./pages.js";
 
+/** How it stands with a message that was held. `refused`: approved, and then not let through by the policy or the recipient. */
 export type ApprovalState = "waiting" | "approved" | "denied" | "expired" | "refused";
 
 const STATES: Record<ApprovalState, WireState> = {
@@ -20,29 +21,56 @@ const STATES: Record<ApprovalState, WireState> = {
 };
 const STATE_NAMES = new Map(Object.entries(STATES).map(([name, value]) => [value, name as ApprovalState]));
 
+/** What somebody has said to a message that is held. */
+export interface Vote {
+  /** The subject of a token or an API key. */
+  by: string;
+  /** When. */
+  time: Date | undefined;
+  /** False: denied. */
+  approved: boolean;
+  /** For the sender, and for whoever asks later. */
+  comment: string;
+}
+
 /** A message that a policy holds, or held. */
 export interface Approval {
+  /** Counts what was held in the workspace, from 1. */
   id: number;
+  /** Undefined: one that this version does not know. */
   state: ApprovalState | undefined;
+  /** Since when it waits. */
   createTime: Date | undefined;
   /** Until when it waits. */
   expireTime: Date | undefined;
+  /** When it ended; undefined while it waits. */
   endTime: Date | undefined;
   /** The sandbox that sent it. */
   from: string;
   /** Where it goes, as a policy writes it. */
   to: string;
+  /** What the message is for. */
   type: MessageKind;
+  /** Bytes of the message. */
   sizeBytes: number;
+  /** Revision of the policy that holds it. */
   policyRevision: number;
   /** Of the policy, from 1. */
   policyRule: number;
+  /** How many must approve, each of them somebody else. */
   approvalsRequired: number;
-  votes: { by: string; time: Date | undefined; approved: boolean; comment: string }[];
+  /** What has been said so far. */
+  votes: Vote[];
   /** Why it ended, where no comment says so. */
   text: string;
   /** In the log, once approved; else 0. */
   sequence: number;
+}
+
+/** The same with what waits. */
+export interface ApprovalWithMessage extends Approval {
+  /** As it was sent. Undefined once it is approved: it is in the log then. */
+  message: Message | undefined;
 }
 
 /** Decides on messages that a policy holds for approval. */
@@ -73,7 +101,7 @@ export class Approvals {
   }
 
   /** With the message as it was sent, unless it is approved: then it is in the log. */
-  async get(id: number, options: CallOptions = {}): Promise<Approval & { message: Message | undefined }> {
+  async get(id: number, options: CallOptions = {}): Promise<ApprovalWithMessage> {
     const request = { workspaceId: this.#workspaceId, approvalId: BigInt(id) };
     const answer = await this.#caller.unary(ApprovalService.method.getApproval, request, {
       ...options,

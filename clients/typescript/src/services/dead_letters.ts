@@ -11,6 +11,7 @@ import { Message, type MessageKind, toWireKind } from "../message.js";
 import { fromTimestamp, toNumber, toOptionalTimestamp } from "../wire_time.js";
 import { pages } from "./pages.js";
 
+/** Why a message is a dead letter. `loop`: its conversation went to and fro more often than the workspace allows. */
 export type DeadLetterCause = "attempts_exhausted" | "rejected" | "expired" | "loop";
 
 const CAUSES: Record<DeadLetterCause, DeadLetterReason> = {
@@ -26,32 +27,65 @@ const FAILURE_NAMES = new Map([
   [AttemptError.STREAM_BROKEN, "stream_broken"],
 ] as const);
 
+/** A delivery that did not end with an ack. */
+export interface FailedAttempt {
+  /** 1 for the first one. */
+  attempt: number;
+  /** When it failed. */
+  time: Date | undefined;
+  /** `nacked`: refused. `lapsed`: the ack deadline passed. Undefined: in a way that this version does not know. */
+  error: "nacked" | "lapsed" | "stream_broken" | undefined;
+  /** Of a nack, its reason. */
+  text: string;
+}
+
+/** What came of putting dead letters back. */
+export interface Redriven {
+  /** Messages that were put back. */
+  redriven: number;
+  /** Messages that were left alone, because the inbox is full or gone. */
+  skipped: number;
+}
+
+/** Where dead letters go, and how fast. */
+export interface RedriveOptions {
+  /** The sandbox that gets them. Default: the inbox that each left. */
+  toSandbox?: string;
+  /** Messages a second at the most. Default: as fast as live traffic leaves room. */
+  maxPerSecond?: number;
+  /** Ends it; what was put back stays there. */
+  signal?: AbortSignal;
+}
+
 /** A message that left its inbox without being acknowledged. */
 export interface DeadLetter {
   /** Whose inbox it left. */
   sandbox: string;
+  /** As it was sent. */
   message: Message;
+  /** Why it left. Undefined: for a reason that this version does not know. */
   reason: DeadLetterCause | undefined;
   /** In plain words; of a nack, its reason. */
   text: string;
+  /** When it left. */
   time: Date | undefined;
   /** Failed attempts, oldest first; the newest 32. */
-  attempts: {
-    attempt: number;
-    time: Date | undefined;
-    error: "nacked" | "lapsed" | "stream_broken" | undefined;
-    text: string;
-  }[];
+  attempts: FailedAttempt[];
   /** Of a message that went in circles: the sequences of the conversation. */
   chain: number[];
 }
 
 /** Which dead letters. All that is set must hold. */
 export interface DeadLetterFilter {
+  /** Whose inbox they left. */
   sandbox?: string;
+  /** Why they left. */
   reason?: DeadLetterCause;
+  /** The sandbox that sent them. */
   from?: string;
+  /** Of this conversation. */
   correlationId?: string;
+  /** What they are for. */
   type?: MessageKind;
   /** Dead at this time or later. */
   since?: Date;
@@ -84,6 +118,7 @@ export class DeadLetters {
     for await (const letter of pages(read, (page) => page.deadLetters)) yield fromWire(letter);
   }
 
+  /** One of them. `UNKNOWN_DEAD_LETTER` when there is none. */
   async get(sandbox: string, sequence: number, options: CallOptions = {}): Promise<DeadLetter> {
     const request = { workspaceId: this.#workspaceId, sandboxId: sandbox, sequence: BigInt(sequence) };
     const plan = { ...options, repeatable: true };
@@ -95,10 +130,7 @@ export class DeadLetters {
    * Puts dead letters back, as first attempts; `skipped`: the inbox is full or gone. A call that breaks is made again by itself;
    * then `redriven` may lack what moved after the last word on its progress.
    */
-  async redrive(
-    filter: DeadLetterFilter,
-    options: { toSandbox?: string; maxPerSecond?: number; signal?: AbortSignal } = {},
-  ): Promise<{ redriven: number; skipped: number }> {
+  async redrive(filter: DeadLetterFilter, options: RedriveOptions = {}): Promise<Redriven> {
     const { toSandbox: toSandboxId = "", maxPerSecond = 0, signal } = options;
     const request = { workspaceId: this.#workspaceId, filter: toWire(filter), toSandboxId, maxPerSecond };
     let before = 0;

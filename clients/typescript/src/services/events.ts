@@ -10,7 +10,31 @@ import {
 import { pauseMs, sleep } from "../waiting.js";
 import { fromTimestamp, toNumber } from "../wire_time.js";
 
-const NAMES = [
+/** What happened. From `sandbox-out-of-memory` on: what only they see who run sandboxes, such as the control plane. */
+export type EventKind =
+  | "sandbox-registered"
+  | "sandbox-offline"
+  | "sandbox-online"
+  | "sandbox-gone"
+  | "message-dead-lettered"
+  | "message-expired"
+  | "message-looped"
+  | "inbox-full"
+  | "inbox-trimmed"
+  | "approval-requested"
+  | "approval-granted"
+  | "approval-denied"
+  | "approval-expired"
+  | "sandbox-out-of-memory"
+  | "sandbox-disk-limit"
+  | "sandbox-process-limit"
+  | "sandbox-restarting"
+  | "sandbox-failed"
+  | "sandbox-timed-out"
+  | "sandbox-idle-stopped";
+
+/** By their numbers on the wire, from 1. */
+const NAMES: readonly EventKind[] = [
   "sandbox-registered",
   "sandbox-offline",
   "sandbox-online",
@@ -24,32 +48,46 @@ const NAMES = [
   "approval-granted",
   "approval-denied",
   "approval-expired",
-] as const;
+  "sandbox-out-of-memory",
+  "sandbox-disk-limit",
+  "sandbox-process-limit",
+  "sandbox-restarting",
+  "sandbox-failed",
+  "sandbox-timed-out",
+  "sandbox-idle-stopped",
+];
 
-export type EventKind = (typeof NAMES)[number];
-
+/** Something that happened in a workspace. */
 export interface BrokerEvent {
   /** Counts the events of the workspace, from 1. */
   id: number;
+  /** When. */
   time: Date | undefined;
   /** Undefined: of a kind that this version does not know. */
   type: EventKind | undefined;
+  /** The sandbox that it is about: of a message, its recipient; of an approval, who has sent the message. */
   sandbox: string;
+  /** Of the message that it is about, or of the first of them; 0 when it is about none. */
   sequence: number;
   /** How many messages it is about. */
   count: number;
+  /** Why, in plain words. */
   text: string;
   /** Which approval; 0 when it is about none. */
   approvalId: number;
 }
 
+/** Which events, and from when on. */
 export interface EventOptions {
   /** The first event wanted; 1: all that are kept. Default: those from now on. */
   from?: number;
+  /** Only these. Default: all. */
   types?: EventKind[];
+  /** Only those about this sandbox. Default: about any. */
   sandbox?: string;
   /** Go on with what happens. Default: true. */
   follow?: boolean;
+  /** Ends the stream. */
   signal?: AbortSignal;
 }
 
@@ -57,6 +95,7 @@ export interface EventOptions {
 export async function* events(caller: Caller, options: EventOptions): AsyncGenerator<BrokerEvent, void, undefined> {
   const { workspaceId, attempts, backoff } = caller.settings;
   const types = (options.types ?? []).map((type) => (NAMES.indexOf(type) + 1) as EventType);
+  const signal = options.signal ?? new AbortController().signal;
   let cursor = BigInt(options.from ?? 0);
   for (let attempt = 1; ; ) {
     const asked = {
@@ -66,6 +105,7 @@ export async function* events(caller: Caller, options: EventOptions): AsyncGener
       sandboxId: options.sandbox ?? "",
       follow: options.follow ?? true,
     };
+    const used = caller.token.current();
     try {
       for await (const page of caller.serverStream(EventService.method.streamEvents, asked, options.signal)) {
         attempt = 1;
@@ -75,7 +115,10 @@ export async function* events(caller: Caller, options: EventOptions): AsyncGener
       if (!asked.follow) return;
     } catch (thrown) {
       const error = asError(thrown);
-      if (!isTransient(error) || (cursor === 0n && attempt >= attempts)) throw error;
+      const mayGoOn = isTransient(error)
+        ? cursor !== 0n || attempt < attempts
+        : await caller.hasNewToken(error, used, cursor !== 0n, signal);
+      if (!mayGoOn) throw error;
     }
     await sleep(pauseMs(backoff, attempt++), options.signal);
   }

@@ -7,16 +7,21 @@ import { pages } from "./pages.js";
 
 /** Which messages of the log. All that is set must hold. */
 export interface HistoryFilter {
+  /** From this sequence on. Default: from the first. */
   fromSequence?: number;
   /** Included. */
   toSequence?: number;
+  /** Committed at this time or later. */
   since?: Date;
+  /** Committed before this time. */
   until?: Date;
   /** Sent by this sandbox or addressed to it by name. */
   sandbox?: string;
   /** Sent by this agent or addressed to it by name. */
   agent?: string;
+  /** Of this conversation. */
   correlationId?: string;
+  /** What they are for. */
   type?: MessageKind;
   /** Newest first. */
   descending?: boolean;

@@ -4,33 +4,67 @@ import { InvalidValueError, textOf } from "../errors.js";
 import { PolicyService, type Policy as WirePolicy } from "../gen/aintandem/policy/v1/policy_service_pb.js";
 import { fromTimestamp, toNumber } from "../wire_time.js";
 
-/** One rule; docs/guides/policy.md tells what fits. */
+/** How much may be sent. What is beyond is refused with `RATE_LIMITED` and a delay. */
+export interface PolicyRate {
+  /** Messages a second. Default: any number. */
+  messages_per_second?: number;
+  /** Bytes a second. Default: any number. */
+  bytes_per_second?: number;
+}
+
+/** A part of the day in UTC; over midnight where `to` is earlier. */
+export interface PolicyHours {
+  /** Such as `08:00`. */
+  from: string;
+  /** Such as `18:00`. */
+  to: string;
+}
+
+/** One rule; docs/guides/policy.md tells what fits. All that is set must hold. */
 export interface PolicyRule {
+  /** Up to 64 of: a sandbox, `agent:NAME`, `*` for everybody. A `*` at the end of a name stands for any end. */
   from: string | string[];
+  /** Up to 64 of: a sandbox, `agent:NAME`, `capability:NAME`, `topic:NAME`, `broadcast`, `*` for everything. */
   to: string | string[];
+  /** What the message is for. Default: anything. */
   message_types?: ("request" | "response" | "notification" | "command")[];
+  /** Pairs that the message must have, all of them. */
   metadata?: Record<string, string>;
+  /** The least size of the content, in bytes. */
   min_bytes?: number;
+  /** The largest size of the content, in bytes. */
   max_bytes?: number;
-  rate_limit?: { messages_per_second?: number; bytes_per_second?: number };
-  hours?: { from: string; to: string };
+  /** How much each sandbox may send by this rule. */
+  rate_limit?: PolicyRate;
+  /** When it fits. Default: at any time. */
+  hours?: PolicyHours;
+  /** Holds what it fits until somebody decides, in both kinds of policy. Default: false. */
   approval_required?: boolean;
+  /** How many must approve: 1 to 16. Default: 1. */
   approvals?: number;
+  /** How long a message waits for that, in seconds: 1 to 2,592,000. Default: 3,600. */
   approval_timeout_s?: number;
 }
 
+/** A policy as it is written: up to 1,000 rules in 1 MiB. The first rule that fits a message decides on it. */
 export interface PolicyDocument {
+  /** `allow_list`: what no rule fits is refused. `deny_list`: what a rule fits is refused. */
   policy: "allow_list" | "deny_list";
+  /** In the order in which they are tried. */
   rules: PolicyRule[];
+  /** `sender`: who leads a sandbox to send something is not judged, too. Default: `chain`. */
   delegation?: "sender" | "chain";
 }
 
+/** The policy of a workspace as the broker has it. */
 export interface Policy {
   /** Rises with every change; 0: there was never one. */
   revision: number;
   /** Undefined when there is none. */
   document: PolicyDocument | undefined;
+  /** When it was changed last. */
   updateTime: Date | undefined;
+  /** Who has changed it last: the subject of a token or an API key. */
   updatedBy: string;
 }
 
@@ -45,6 +79,7 @@ export class Policies {
     this.#workspaceId = caller.settings.workspaceId;
   }
 
+  /** The policy as it is now; revision 0 and no document where there was never one. */
   async get(options: CallOptions = {}): Promise<Policy> {
     const request = { workspaceId: this.#workspaceId };
     const answer = await this.#caller.unary(PolicyService.method.getPolicy, request, { ...options, repeatable: true });

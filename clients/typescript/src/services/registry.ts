@@ -12,8 +12,9 @@ import { pages } from "./pages.js";
 export interface Agent {
   /** Unique within its sandbox. */
   name: string;
+  /** What it is there for. Default: none. */
   role?: string;
-  /** At most 64. */
+  /** What others find it by: at most 64. Default: none. */
   capabilities?: readonly string[];
 }
 
@@ -27,42 +28,77 @@ export interface RetryPolicy {
   maxBackoffMs?: number;
 }
 
+/** A sandbox that is to be registered. */
 export interface Registration {
+  /** Its id: 1 to 128 bytes of letters, digits and `. _ : @ / -`, beginning with a letter or a digit. */
   sandbox: string;
   /** Replace those of an earlier registration. */
   agents?: readonly Agent[];
   /** At most 64 pairs. Replace those of an earlier registration. */
   labels?: Record<string, string>;
+  /** How failed deliveries are repeated. Default: 5 attempts, after 1, 2, 4, 8 s. */
   retryPolicy?: RetryPolicy;
   /** How much may wait before a publish is refused with `INBOX_FULL`. Default: as the server says. */
-  inboxLimits?: { maxMessages?: number; maxBytes?: number };
+  inboxLimits?: InboxLimits;
 }
 
+/** How much may wait for a sandbox. Never more than the server allows. */
+export interface InboxLimits {
+  /** Messages that are addressed to it. */
+  maxMessages?: number;
+  /** Their bytes. */
+  maxBytes?: number;
+}
+
+/** What came of a registration. */
+export interface Registered {
+  /** As the broker has it now. */
+  sandbox: Sandbox;
+  /** False: it had been registered before. */
+  created: boolean;
+}
+
+/** A registered participant with one durable inbox; usually a container. */
 export interface Sandbox {
+  /** Its id, which messages are addressed to. */
   id: string;
+  /** The agents in it. */
   agents: Required<Agent>[];
+  /** For people and programs. */
   labels: Record<string, string>;
+  /** When it was registered. */
   createTime: Date | undefined;
+  /** When it last showed a sign of life. */
   lastHeartbeatTime: Date | undefined;
+  /** It has shown a sign of life within 30 s, unless the server says otherwise, or has a subscription open. */
   online: boolean;
   /** Messages that wait to be acknowledged, leased ones included. */
   pendingMessages: number;
   /** Of the pending ones, those that wait for their time or their next attempt. */
   deferredMessages: number;
+  /** Messages that left its inbox without being acknowledged. */
   deadLetters: number;
+  /** Bytes of the pending messages. */
   pendingBytes: number;
 }
 
+/** Which agents are wanted. All that is set must hold for the same agent. */
 export interface AgentFilter {
+  /** With this role. */
   role?: string;
+  /** With this capability. */
   capability?: string;
+  /** With this name. */
   name?: string;
   /** True: only those online; false: only those offline. Default: both. */
   online?: boolean;
 }
 
+/** An agent, and where it is. */
 export interface DiscoveredAgent extends Required<Agent> {
+  /** The sandbox that it lives in. */
   sandbox: string;
+  /** Whether that is online. */
   online: boolean;
 }
 
@@ -78,10 +114,7 @@ export class Registry {
   }
 
   /** Gives a sandbox its inbox; registering again replaces agents and labels and keeps the inbox. */
-  async register(
-    registration: Registration,
-    options: CallOptions = {},
-  ): Promise<{ sandbox: Sandbox; created: boolean }> {
+  async register(registration: Registration, options: CallOptions = {}): Promise<Registered> {
     const { sandbox, agents = [], labels = {}, retryPolicy, inboxLimits } = registration;
     const answer = await this.#caller.unary(
       RegistryService.method.registerSandbox,
@@ -117,6 +150,7 @@ export class Registry {
     await this.#caller.unary(RegistryService.method.heartbeat, request, { ...options, repeatable: true });
   }
 
+  /** One sandbox. `UNKNOWN_SANDBOX` when it is not registered. */
   async get(sandbox: string, options: CallOptions = {}): Promise<Sandbox> {
     const request = { workspaceId: this.#workspaceId, sandboxId: sandbox };
     const answer = await this.#caller.unary(RegistryService.method.getSandbox, request, {

@@ -11,7 +11,9 @@ import { toDuration, toNumber } from "../wire_time.js";
 const GRACE_MS = 5_000;
 const DEFAULT_TIMEOUT_MS = 30_000;
 
+/** What came back for a request. */
 export interface Response {
+  /** The response itself. */
   message: Message;
   /** Sequence of the request. */
   requestSequence: number;
@@ -19,6 +21,7 @@ export interface Response {
   resumed: boolean;
 }
 
+/** How long a response is waited for. */
 export interface RequestOptions {
   /** How long to wait for the response, in milliseconds: 100 ms to 24 h. Default: 30,000. */
   timeoutMs?: number;

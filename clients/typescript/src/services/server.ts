@@ -3,16 +3,54 @@ import type { Caller } from "../connection/caller.js";
 import { ServerService } from "../gen/aintandem/server/v1/server_service_pb.js";
 import { toNumber } from "../wire_time.js";
 
-export interface ServerInfo {
-  version: string;
-  clusterId: string;
+/** A Raft group, as the node sees it. */
+export interface Shard {
+  /** Its number; 0 is that of keys and the cluster itself. */
+  id: number;
+  /** The node that leads it; 0 when no leader is known. */
+  leaderNodeId: number;
+  /** Rises with every election. */
+  term: number;
+}
+
+/** A node of the cluster, as the node sees it that was asked. */
+export interface Member {
+  /** Its number in the cluster. */
   nodeId: number;
+  /** Where it serves clients; empty until it was reached once. */
+  serviceAddress: string;
+  /** Whether it is connected right now. */
+  connected: boolean;
+}
+
+/** What a request may ask for at the most. */
+export interface ServerLimits {
+  /** Bytes of one message with all its fields. */
+  maxMessageBytes: number;
+  /** Messages of one batch. */
+  maxBatchMessages: number;
+  /** Bytes of one batch. */
+  maxBatchBytes: number;
+  /** Messages that may wait in one inbox. */
+  maxInboxMessages: number;
+}
+
+/** What a node of the broker says about itself. */
+export interface ServerInfo {
+  /** Of the broker, as in its release. */
+  version: string;
+  /** Of the cluster: the same on all its nodes. */
+  clusterId: string;
+  /** The number of the node that answers. */
+  nodeId: number;
+  /** `rocksdb` or `memory`. */
   storageEngine: string;
-  /** Raft groups and who leads them; 0 when no leader is known. */
-  shards: { id: number; leaderNodeId: number; term: number }[];
-  /** Empty on a node that is alone. */
-  members: { nodeId: number; serviceAddress: string; connected: boolean }[];
-  limits: { maxMessageBytes: number; maxBatchMessages: number; maxBatchBytes: number; maxInboxMessages: number };
+  /** Raft groups, and who leads them. */
+  shards: Shard[];
+  /** All nodes of the cluster, this one first; empty on a node that is alone. */
+  members: Member[];
+  /** What a request may ask for at the most. */
+  limits: ServerLimits;
 }
 
 /** @internal */

@@ -4,23 +4,38 @@ import { TopicService, type Topic as WireTopic } from "../gen/aintandem/messagin
 import { fromTimestamp, toNumber, toTimestamp } from "../wire_time.js";
 import { pages } from "./pages.js";
 
+/** A named stream of a workspace. */
 export interface Topic {
+  /** Up to 16 parts of letters, digits, `_` and `-`, divided by dots; up to 128 bytes. */
   name: string;
+  /** When it was created. */
   createTime: Date | undefined;
+  /** Messages that were published to it since it was created. */
   messageCount: number;
   /** Of the newest message; 0 when there is none. */
   lastSequence: number;
 }
 
+/** That a sandbox receives what is published to the topics that match a pattern. */
 export interface Follow {
+  /** Who follows. */
   sandbox: string;
+  /** What: names of topics, with `*` for one part and `>` at the end for one or more. */
   pattern: string;
   /** The first sequence that counts. */
   fromSequence: number;
 }
 
 /** Where following begins. Default: with the next message. */
-export type FollowFrom = { sequence: number } | { time: Date };
+export type FollowFrom =
+  | {
+      /** With the message of this sequence, or the next one behind it. */
+      sequence: number;
+    }
+  | {
+      /** With the first message that was committed at this time or later. */
+      time: Date;
+    };
 
 /**
  * The named streams of a workspace. A name has up to 16 parts divided by dots; a pattern may have `*` for one part, and `>` at
@@ -43,12 +58,14 @@ export class Topics {
     return answer.created;
   }
 
+  /** One topic. `UNKNOWN_TOPIC` when it was not created. */
   async get(name: string, options: CallOptions = {}): Promise<Topic> {
     const request = { workspaceId: this.#workspaceId, name };
     const answer = await this.#caller.unary(TopicService.method.getTopic, request, { ...options, repeatable: true });
     return fromWire(answer.topic);
   }
 
+  /** All topics, by name. */
   async *list(options: CallOptions = {}): AsyncGenerator<Topic, void, undefined> {
     const read = (pageToken: string) =>
       this.#caller.unary(
@@ -81,11 +98,13 @@ export class Topics {
     return { sandbox, pattern, fromSequence: toNumber(answer.follow?.fromSequence ?? 0n) };
   }
 
+  /** Ends following; what waits and no other pattern covers is given up. `UNKNOWN_FOLLOW` when the pattern is not followed. */
   async unfollow(sandbox: string, pattern: string, options: CallOptions = {}): Promise<void> {
     const request = { workspaceId: this.#workspaceId, sandboxId: sandbox, pattern };
     await this.#caller.unary(TopicService.method.unfollowTopics, request, { ...options, repeatable: false });
   }
 
+  /** What a sandbox follows. */
   async follows(sandbox: string, options: CallOptions = {}): Promise<Follow[]> {
     const request = { workspaceId: this.#workspaceId, sandboxId: sandbox };
     const answer = await this.#caller.unary(TopicService.method.listFollows, request, { ...options, repeatable: true });

@@ -7,6 +7,7 @@ import {
 import { fromDuration, toNumber, toOptionalDuration } from "../wire_time.js";
 import { pages } from "./pages.js";
 
+/** What a workspace does with its messages. */
 export interface WorkspaceSettings {
   /** For messages without one, in milliseconds. Default: they do not expire. */
   defaultTtlMs?: number;
@@ -18,14 +19,21 @@ export interface WorkspaceSettings {
   maxHops?: number;
 }
 
+/** A tenant of the broker. */
 export interface Workspace {
+  /** Its id. */
   id: string;
+  /** What is not set has its default. */
   settings: WorkspaceSettings;
+  /** The sequence of the newest message; 0 when there is none. */
   lastSequence: number;
+  /** The oldest sequence that is still kept. */
   firstSequence: number;
+  /** Sandboxes that are registered in it. */
   sandboxCount: number;
   /** The Raft group that holds it. */
   shardId: number;
+  /** Bytes of the history, as stored. */
   storedBytes: number;
 }
 
@@ -53,12 +61,14 @@ export class Workspaces {
     return fromWire((await this.#caller.unary(WorkspaceService.method.createWorkspace, request, plan)).workspace);
   }
 
+  /** One workspace. `UNKNOWN_WORKSPACE` when there is none. */
   async get(id: string, options: CallOptions = {}): Promise<Workspace> {
     const plan = { ...options, repeatable: true };
     const answer = await this.#caller.unary(WorkspaceService.method.getWorkspace, { workspaceId: id }, plan);
     return fromWire(answer.workspace);
   }
 
+  /** All workspaces, by id. */
   async *list(options: CallOptions = {}): AsyncGenerator<Workspace, void, undefined> {
     const read = (pageToken: string) =>
       this.#caller.unary(

@@ -14,6 +14,7 @@ export interface NackOptions {
 
 /** One attempt to hand over a message, under a lease. */
 export class Delivery {
+  /** What is handed over. */
   readonly message: Message;
   /** 1 for the first attempt. */
   readonly attempt: number;

@@ -15,6 +15,7 @@ import { fromDuration, toOptionalDuration } from "../wire_time.js";
 import type { Delivery } from "./delivery.js";
 import { Session } from "./session.js";
 
+/** Which inbox, and how much of it at once. */
 export interface SubscribeOptions {
   /** Whose inbox. Must be registered. */
   sandbox: string;
@@ -36,13 +37,12 @@ export interface SubscribeOptions {
   signal?: AbortSignal;
   /** Called with the code of each break, before the subscription is opened again. */
   onBreak?: (error: AInTandemError | undefined) => void;
-  /** Called when a break ended with an error of the broker that no retry helps. True: it was repaired, try again. */
+  /** Called when a break ended with an error of the broker that no retry helps. True: it was repaired, try again. What it throws
+   * ends the subscription, unless a retry helps against that. */
   repair?: (error: AInTandemError) => Promise<boolean>;
 }
 
 const AT_ONCE = new Set(["FOLLOWS_CHANGED"]);
-/** After its token has ended: how long to wait for another in the token's file, in milliseconds. */
-const TOKEN_PATIENCE_MS = 10_000;
 /** How long the broker may take to answer the last acks and end the stream, in milliseconds. */
 const CLOSE_PATIENCE_MS = 10_000;
 
@@ -115,6 +115,7 @@ export class Subscription implements AsyncIterableIterator<Delivery> {
     return { done: true, value: undefined };
   }
 
+  /** Itself: for `for await`. A loop that is left ends the subscription. */
   [Symbol.asyncIterator](): this {
     return this;
   }
@@ -136,6 +137,7 @@ export class Subscription implements AsyncIterableIterator<Delivery> {
     clearTimeout(late);
   }
 
+  /** `close`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -164,7 +166,7 @@ export class Subscription implements AsyncIterableIterator<Delivery> {
       if (attempt === 0) brokeAtMs = performance.now();
       attempt += 1;
       if (failure !== undefined && !(await this.#mayGoOn(failure, used, brokeAtMs, attempt))) {
-        this.#failure = failure;
+        this.#failure ??= failure;
         break;
       }
       this.#options.onBreak?.(failure);
@@ -190,17 +192,25 @@ export class Subscription implements AsyncIterableIterator<Delivery> {
     brokeAtMs: number,
     attempt: number,
   ): Promise<boolean> {
-    if (failure.code === "TOKEN_EXPIRED" && this.#caller.token.isRenewable) {
-      const endMs = performance.now() + TOKEN_PATIENCE_MS;
-      while (!this.#caller.token.hasChangedSince(used) && performance.now() < endMs && !this.#abort.signal.aborted) {
-        await sleep(200, this.#abort.signal).catch(() => {});
-      }
-      return this.#caller.token.hasChangedSince(used);
-    }
-    if (!isTransient(failure)) return (await this.#options.repair?.(failure)) ?? false;
+    if (await this.#caller.hasNewToken(failure, used, this.#wasOpen, this.#abort.signal)) return true;
+    // Unregistered while an ack was on its way: the next stream says so.
+    if (failure.code === "LEASE_LOST") return true;
+    if (!isTransient(failure)) return this.#repaired(failure);
     if (performance.now() - brokeAtMs > (this.#options.reconnectForMs ?? Number.POSITIVE_INFINITY)) return false;
     // A wrong address is told soon; a broker that was there is waited for.
     return this.#wasOpen || attempt < this.#caller.settings.attempts;
+  }
+
+  async #repaired(failure: AInTandemError): Promise<boolean> {
+    try {
+      return (await this.#options.repair?.(failure)) ?? false;
+    } catch (thrown) {
+      const error = asError(thrown);
+      if (isTransient(error)) return true;
+      // Why it cannot be repaired says more than what was to be.
+      this.#failure ??= error;
+      return false;
+    }
   }
 
   /** Runs one stream to its end; undefined when the broker ended it in order. */

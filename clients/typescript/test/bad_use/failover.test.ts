@@ -55,3 +55,47 @@ test("the leader is killed under agents: all is handled once, and every request 
   await Promise.all([boss.stop(), worker.stop()]);
   await deployment.stop();
 });
+
+test("256 publishes at once, each a call of its own, outlast the death of the leader, also a second one", {
+  timeout: 120_000,
+}, async () => {
+  const deployment = await threeNodes();
+  const workspaceId = "calls";
+  let retries = 0;
+  const debug = (text: string) => {
+    if (text === "Publish is tried again") retries += 1;
+  };
+  await using client = new Client({ endpoints: deployment.endpoints, workspaceId, logger: { ...silentLogger, debug } });
+  await client.workspaces.create(workspaceId);
+  await client.registry.register({ sandbox: "a" });
+  let published = 0;
+  const failures: unknown[] = [];
+  for (let round = 1; round <= 2 && failures.length === 0; round++) {
+    let going = true;
+    const publishOn = async () => {
+      while (going) {
+        try {
+          await client.publish({ from: "a", to: "a", content: 1 });
+          published += 1;
+        } catch (error) {
+          failures.push(error);
+          going = false;
+        }
+      }
+    };
+    const reached = async (count: number) => {
+      while (going && published < count) await delay(5);
+    };
+    const all = Array.from({ length: 256 }, publishOn);
+    await reached(published + 500);
+    await deployment.killLeader(workspaceId);
+    await reached(published + 1_000);
+    going = false;
+    await Promise.all(all);
+    await deployment.restart();
+  }
+  assert.deepEqual(failures, []);
+  assert.ok(retries >= 256, `${retries} retries: no leader died under them`);
+  assert.equal((await client.registry.get("a")).pendingMessages, published);
+  await deployment.stop();
+});

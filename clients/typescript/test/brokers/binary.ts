@@ -16,6 +16,12 @@ export function brokerBinary(): string {
   return found("TANDEM_BROKER_BIN", [beside, join(target, "release", "tandem-broker")]);
 }
 
+/** The service `tandem-control-plane`, for a broker that is closed: `tandem dev` has its own for one that is open. */
+export function controlPlaneBinary(): string {
+  const beside = join(dirname(TANDEM), "tandem-control-plane");
+  return found("TANDEM_CONTROL_PLANE_BIN", [beside, join(target, "release", "tandem-control-plane")]);
+}
+
 function found(variable: string, places: string[]): string {
   const given = process.env[variable];
   const path = given ?? places.find((place) => existsSync(place));

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "@aintandem/sdk";
-import { brokerBinary, TANDEM } from "./binary.js";
+import { brokerBinary, controlPlaneBinary, TANDEM } from "./binary.js";
 import { freePorts, NodeProcess } from "./node_process.js";
 
 export interface Deployment {
@@ -14,6 +14,7 @@ export interface Deployment {
   readonly endpoints: string[];
   /** Of the control plane, where it was asked for. */
   readonly rest: string | undefined;
+  /** The brokers, and a control plane that is a process of its own behind them. */
   readonly nodes: NodeProcess[];
   /** Signs tokens, where the broker is closed. */
   readonly sign: ((claims: Record<string, unknown>) => string) | undefined;
@@ -85,30 +86,46 @@ export async function threeNodes(): Promise<Deployment> {
   };
 }
 
-/** `tandem-broker` that asks everybody for a token. */
-export async function closedNode(): Promise<Deployment> {
+/** `tandem-broker` that asks everybody for a token, and makes tokens itself; with a control plane before it where that is wanted. */
+export async function closedNode(options: { controlPlane?: boolean } = {}): Promise<Deployment> {
   const folder = scratch();
-  const [port = 0, metrics = 0] = await freePorts(2);
+  const [port = 0, metrics = 0, http = 0] = await freePorts(3);
   // The bytes of the file are the key, so its text is what signs.
   const secret = randomBytes(32).toString("base64");
   const secretFile = join(folder, "secret");
   writeFileSync(secretFile, secret, { mode: 0o600 });
   const config = join(folder, "broker.toml");
-  writeFileSync(config, `[auth]\nkeys = ["k1=HS256:${secretFile}"]\nclock_skew_s = 0\n`);
+  const key = `k1=HS256:${secretFile}`;
+  writeFileSync(config, `[auth]\nkeys = ["${key}"]\nsigning_key = "${key}"\nclock_skew_s = 0\n`);
   const listen = ["--listen", `127.0.0.1:${port}`, "--metrics-listen", `127.0.0.1:${metrics}`];
   const args = ["--config", config, "--data-dir", join(folder, "data"), ...listen];
   const node = new NodeProcess(brokerBinary(), args, "ready");
   const endpoint = `http://127.0.0.1:${port}`;
   const sign = (claims: Record<string, unknown>) => signToken(secret, claims);
   await node.start();
+  const nodes = [node];
+  if (options.controlPlane) {
+    const tokenFile = join(folder, "admin.token");
+    writeFileSync(tokenFile, sign({ sub: "plane", roles: ["admin"], exp: Math.ceil(Date.now() / 1000) + 3_600 }));
+    const where = ["--listen", `127.0.0.1:${http}`, "--database-url", `sqlite:${join(folder, "control-plane.db")}`];
+    const plane = new NodeProcess(
+      controlPlaneBinary(),
+      [...where, "--broker", endpoint, "--token-file", tokenFile],
+      "ready",
+    );
+    await plane.start();
+    nodes.push(plane);
+  }
   return {
     endpoints: [endpoint],
-    rest: undefined,
-    nodes: [node],
+    rest: options.controlPlane ? `http://127.0.0.1:${http}` : undefined,
+    nodes,
     sign,
     killLeader: async () => {},
-    restart: async () => {},
-    stop: () => stopAll([node], folder),
+    restart: async () => {
+      if (!node.isRunning) await node.start();
+    },
+    stop: () => stopAll(nodes, folder),
   };
 }
 

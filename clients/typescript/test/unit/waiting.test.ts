@@ -23,11 +23,32 @@ test("pauses double to a limit, are spread, and are no shorter than asked for", 
   );
 });
 
-test("a budget runs out, and fills again", () => {
-  const budget = new RetryBudget({ size: 2, perSecond: 1 }, 0);
-  assert.deepEqual([budget.take(0), budget.take(0), budget.take(0)], [true, true, false]);
-  assert.deepEqual([budget.take(1_000), budget.take(1_000)], [true, false]);
-  assert.deepEqual([budget.take(60_000), budget.take(60_000), budget.take(60_000)], [true, true, false]);
+/** How many retries there are at this moment. */
+function taken(budget: RetryBudget, nowMs: number): number {
+  let count = 0;
+  while (budget.take(nowMs)) count += 1;
+  return count;
+}
+
+test("a budget runs out, and fills again with time and with successes, to its size and no further", () => {
+  const budget = new RetryBudget({ size: 2, perSecond: 1, perSuccess: 0.5 }, 0);
+  assert.equal(taken(budget, 0), 2);
+  assert.equal(taken(budget, 1_000), 1);
+  assert.equal(taken(budget, 60_000), 2);
+  budget.succeeded();
+  assert.equal(taken(budget, 60_000), 0, "half a retry is none");
+  budget.succeeded();
+  assert.equal(taken(budget, 60_000), 1);
+  for (let n = 0; n < 100; n++) budget.succeeded();
+  assert.equal(taken(budget, 60_000), 2);
+});
+
+test("a budget outlasts what hundreds of calls need at once, and gives little to a broker that stays away", () => {
+  const budget = new RetryBudget({}, 0);
+  assert.equal(taken(budget, 0), 1_000);
+  assert.equal(taken(budget, 1_000), 10);
+  for (let n = 0; n < 102; n++) budget.succeeded();
+  assert.equal(taken(budget, 1_000), 20, "a fifth for each");
 });
 
 test("a sleep ends with its signal", async () => {
