@@ -15,10 +15,10 @@ from aintandem_agent_sdk import errors, messages
 from aintandem_agent_sdk.client import Client
 from aintandem_agent_sdk.config import AgentConfig
 from aintandem_agent_sdk.handlers import Decorators
-from aintandem_agent_sdk.ids import new_id
 from aintandem_agent_sdk.messages import Message, MessageType, Target
 from aintandem_agent_sdk.outage import Outage
 from aintandem_agent_sdk.outbox import Receipt
+from aintandem_agent_sdk.registration import Registration, is_gone
 from aintandem_agent_sdk.registry import Agent, FoundAgent
 from aintandem_agent_sdk.subscription import Subscription
 from aintandem_agent_sdk.watchdog import Watchdog
@@ -27,15 +27,14 @@ from aintandem_agent_sdk.work import Work
 _log = logging.getLogger(__name__)
 # After a heartbeat that did not go through.
 _HEARTBEAT_RETRY_S = 1.0
-# The label by which agents with one sandbox id notice each other.
-_INSTANCE = "aintandem-instance"
 
 
 class ContainerAgent(Decorators):
     """A sandbox with an agent in it, as a participant.
 
     `start` registers the sandbox with its agent, follows the topics that have handlers, opens the inbox and keeps up heartbeats;
-    the connection comes back by itself. `stop` lets handlers finish and gives back what was not begun. Also `async with`.
+    the connection comes back by itself, and so does a sandbox that somebody unregistered, with what it followed. `stop` lets handlers
+    finish and gives back what was not begun. Also `async with`.
 
     Each message is handled by one function. When it returns the message is acknowledged; when it raises, the message comes again
     with the reason in its history (`Reject`: never again, `RetryLater`: when it says). While it runs the lease is extended.
@@ -65,8 +64,8 @@ class ContainerAgent(Decorators):
         self._failure: errors.TandemError | None = None
         self._ended = asyncio.Event()
         self._watchdog: Watchdog | None = None
-        self._instance = new_id()
-        self._other = ""
+        self._registration = Registration(sandbox_id, self.agent, self.config)
+        self._is_stopping = False
 
     @classmethod
     def from_environment(
@@ -102,9 +101,12 @@ class ContainerAgent(Decorators):
             raise errors.Closed(f"the agent of {self.sandbox_id} is started already")
         self._client = Client(self._settings, workspace_id=self.config.workspace_id)
         self._failure = None
+        self._is_stopping = False
         self._ended.clear()
+        for pattern in self.handlers.topics:
+            self._registration.follows(pattern)
         try:
-            await self._register()
+            await self._registration.register(self._client)
             if self.handlers:
                 await self._open_inbox()
         except BaseException:
@@ -122,6 +124,7 @@ class ContainerAgent(Decorators):
         client, self._client = self._client, None
         if client is None:
             return
+        self._is_stopping = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -136,6 +139,7 @@ class ContainerAgent(Decorators):
             if self.config.unregister_on_stop:
                 with contextlib.suppress(errors.NotFound):
                     await client.registry.unregister(self.sandbox_id)
+                self._registration.is_unregistered()
         finally:
             self._client = self._inbox = None
             if self._watchdog is not None:
@@ -144,7 +148,7 @@ class ContainerAgent(Decorators):
             self._ended.set()
 
     async def wait(self) -> None:
-        """Returns when the agent was stopped. Raises TandemError when it cannot go on: unregistered, or its token ended for good."""
+        """Returns when the agent was stopped. Raises TandemError when it cannot go on, say because its token ended for good."""
         await self._ended.wait()
         if self._failure is not None:
             raise self._failure
@@ -267,28 +271,23 @@ class ContainerAgent(Decorators):
     async def follow(self, pattern: str) -> None:
         """Gets what is published to the topics that match from now on; `on_topic` or `on_message` handles it."""
         await self.client.topics.follow(self.sandbox_id, pattern)
+        self._registration.follows(pattern)
 
     async def unfollow(self, pattern: str) -> None:
         """Ends it."""
         await self.client.topics.unfollow(self.sandbox_id, pattern)
+        self._registration.unfollows(pattern)
 
     @property
     def _agent_name(self) -> str:
         return self.agent.name if self.agent is not None else ""
 
-    async def _register(self) -> None:
-        await self.client.registry.register(
-            self.sandbox_id,
-            agents=[self.agent] if self.agent is not None else [],
-            labels={**(self.config.labels or {}), _INSTANCE: self._instance},
-            retry=self.config.retry,
-        )
-        for pattern in self.handlers.topics:
-            await self.client.topics.follow(self.sandbox_id, pattern)
-
     async def _open_inbox(self) -> None:
         self._inbox = self.client.subscription(
-            self.sandbox_id, credit_messages=2 * self.config.concurrency, ack_deadline=self.config.ack_deadline
+            self.sandbox_id,
+            credit_messages=2 * self.config.concurrency,
+            ack_deadline=self.config.ack_deadline,
+            repair=self._repair,
         )
         await self._inbox.open()
         self._tasks.append(asyncio.create_task(self._receive(self._inbox), name=f"deliveries to {self.sandbox_id}"))
@@ -324,34 +323,33 @@ class ContainerAgent(Decorators):
             except errors.TandemError as error:
                 _log.info("no heartbeat of %s: %s", self.sandbox_id, error)
                 # Of an agent with an inbox, that says whether it can go on; of one without, nothing else does.
-                if self._inbox is None and outage.next_try(error) is None:
-                    self._cannot_go_on(error)
+                if self._inbox is None and not await self._goes_on(error, outage):
                     return
                 await asyncio.sleep(_HEARTBEAT_RETRY_S)
             else:
                 outage.is_over()
-                await self._look_for_others(client)
+                await self._registration.look_for_others(client)
+
+    async def _goes_on(self, error: errors.TandemError, outage: Outage) -> bool:
+        try:
+            if await self._repair(error) or outage.next_try(error) is not None:
+                return True
+        except errors.TandemError as refused:
+            error = refused
+        self._cannot_go_on(error)
+        return False
+
+    async def _repair(self, error: errors.TandemError) -> bool:
+        """A sandbox that is gone is registered again, unless its agent is going as well."""
+        if not is_gone(error) or self._is_stopping:
+            return False
+        await self._registration.register_again(self.client)
+        return True
 
     def _cannot_go_on(self, error: errors.TandemError) -> None:
         _log.error("the agent of %s cannot go on: %s", self.sandbox_id, error)
         self._failure = error
         self._ended.set()
-
-    async def _look_for_others(self, client: Client) -> None:
-        """Says once that somebody else has registered this sandbox since."""
-        try:
-            instance = (await client.registry.get(self.sandbox_id)).labels.get(_INSTANCE, "")
-        except errors.TandemError as error:
-            _log.info("whether there is another agent of %s is unknown: %s", self.sandbox_id, error)
-            return
-        if instance in ("", self._instance, self._other):
-            return
-        self._other = instance
-        _log.warning(
-            "another agent has registered sandbox %s, too: they share its inbox, and each message goes to one of them. "
-            "The registry shows the one that came last",
-            self.sandbox_id,
-        )
 
 
 def _agent(given: Agent | Mapping[str, Any] | str | None) -> Agent | None:

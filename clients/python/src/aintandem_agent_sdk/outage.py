@@ -36,8 +36,11 @@ class Outage:
         self._refused_since = None
         self._has_warned = False
 
-    def next_try(self, error: errors.TandemError) -> float | None:
-        """Seconds before the next try after one that has failed; None where there is none, because it would not help."""
+    def next_try(self, error: errors.TandemError, *, is_repaired: bool = False) -> float | None:
+        """Seconds before the next try after one that has failed; None where there is none, because it would not help.
+
+        `is_repaired`: what was wrong is so no more.
+        """
         now = self._clock()
         if self.tries == 0:
             self._since = now
@@ -49,7 +52,8 @@ class Outage:
         if isinstance(error, errors.NotAuthenticated) and token is not None and token.is_renewable:
             token.look_again()
             return self._until_renewed(error, now)
-        if not is_worth_a_retry(error):
+        # LEASE_LOST ends a stream whose sandbox was unregistered while an ack was on its way: the next one says so.
+        if not (is_repaired or isinstance(error, errors.LeaseLost) or is_worth_a_retry(error)):
             return None
         wait = pause(error.retry_after, self.tries)
         log = _log.info if self.tries == 1 else _log.debug

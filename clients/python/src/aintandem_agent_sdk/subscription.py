@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -126,7 +126,9 @@ class Subscription:
         ack_deadline: float | None = None,
         low_priority_percent: int = 0,
         on_break: Callable[[], None] | None = None,
+        repair: Callable[[errors.TandemError], Awaitable[bool]] | None = None,
     ) -> None:
+        """`repair` is called with what ended a stream. True: it was repaired, try again. What it raises ends the subscription."""
         self._caller = caller
         self._sandbox_id = sandbox_id
         self._workspace_id = workspace_id
@@ -136,6 +138,7 @@ class Subscription:
         if ack_deadline is not None:
             self._open_request.ack_deadline.CopyFrom(duration(ack_deadline))
         self._on_break = on_break
+        self._repair = repair
         self._outage = Outage(caller, f"the inbox of {sandbox_id}")
         self._ready: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
@@ -226,18 +229,24 @@ class Subscription:
                 return
             if self._was_opened:
                 self._outage.is_over()
-            wait = self._next_try(error)
+            try:
+                is_repaired = self._repair is not None and await self._repair(error)
+            except errors.TandemError as refused:
+                # Why it cannot be repaired says more than what was to be.
+                self._end(refused)
+                return
+            wait = self._next_try(error, is_repaired)
             if wait is None:
                 self._end(error)
                 return
             await asyncio.sleep(wait)
 
-    def _next_try(self, error: errors.TandemError) -> float | None:
+    def _next_try(self, error: errors.TandemError, is_repaired: bool) -> float | None:
         """Seconds until the next try; None where there is none."""
         is_first = not self._opened.done()
         if is_first and (self._outage.tries + 1 >= self._caller.settings.attempts or isinstance(error, errors.NotAuthenticated)):
             return None
-        return self._outage.next_try(error)
+        return self._outage.next_try(error, is_repaired=is_repaired)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Nobody waits for ever for a task that a bug has ended."""

@@ -1,8 +1,12 @@
-"""Agents whom an operator disconnects (docs/guides/control-plane.md): what is bound to the sandbox ends with an error."""
+"""Agents whom an operator disconnects (docs/guides/control-plane.md).
+
+What is bound to the sandbox ends with an error; where nothing is, a sandbox that was unregistered comes back.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -13,7 +17,18 @@ from typing import Any
 import pytest
 
 from aintandem import ApiError, AsyncClient, NotPermitted, Unavailable, Unreachable
-from aintandem_agent_sdk import Client, ContainerAgent, Message, NotAuthenticated, NotFound, Token, build, outage
+from aintandem_agent_sdk import (
+    Client,
+    ContainerAgent,
+    Message,
+    NotAuthenticated,
+    NotFound,
+    TandemError,
+    Token,
+    Topic,
+    build,
+    outage,
+)
 from tests.bad_use.workspace import agent_of, until
 from tests.brokers import TANDEM_CONTROL_PLANE, Broker, Node, free_ports, start_control_plane, tandem
 
@@ -148,27 +163,148 @@ async def test_who_has_a_file_waits_for_another_key_and_says_so(
         assert await has_warned()
 
 
-async def test_who_is_bound_to_no_sandbox_goes_on_until_it_is_unregistered(one: Broker, client: Client) -> None:
+_AGAIN = "the sandbox was unregistered; it is registered again"
+
+
+def _times_back(caplog: pytest.LogCaptureFixture, sandbox: str) -> int:
+    return [record.getMessage() for record in caplog.records].count(f"{sandbox}: {_AGAIN}")
+
+
+@pytest.mark.parametrize("has_inbox", [True, False])
+async def test_who_is_revoked_and_unregistered_does_not_come_back(
+    closed: Broker, operator: AsyncClient, admin: Client, has_inbox: bool
+) -> None:
+    sandbox = _name()
+    agent = _agent(closed, sandbox, token=await _key(operator, sandbox))
+    if has_inbox:
+        agent.on_message(lambda message: None)
+    async with agent:
+        done = await operator.collaboration.disconnect("default", sandbox, unregister=True)
+        assert (len(done.revoked_api_keys), done.unregistered) == (1, True)
+        with pytest.raises(NotAuthenticated) as refused:
+            await asyncio.wait_for(agent.wait(), 10)
+        assert refused.value.code == "KEY_REVOKED"
+    with pytest.raises(NotFound):
+        await admin.registry.get(sandbox)
+
+
+async def test_who_is_bound_to_no_sandbox_goes_on_and_is_registered_again(
+    one: Broker, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
     got: list[Any] = []
-    worker = agent_of(one, client, heartbeat_interval=0.2)
+    worker = agent_of(one, client, heartbeat_interval=0.2, labels={"team": "red"})
     worker.on_message(lambda message: got.append(message.content))
-    sender = agent_of(one, client, "sender", heartbeat_interval=0.2)
+    worker.on_topic("build.*")(lambda message: got.append(message.content))
+    sender = agent_of(one, client, "sender", heartbeat_interval=0.2, labels={"team": "blue"})
 
-    async def has(count: int) -> bool:
-        return len(got) == count
+    async def has(what: Any) -> bool:
+        return what in got
 
+    async def is_back(agent: ContainerAgent) -> bool:
+        return _times_back(caplog, agent.sandbox_id) == 1
+
+    for topic in ("build.linux", "tests", "news"):
+        await client.topics.create(topic)
     async with worker, sender, AsyncClient(one.rest) as operator:
-        for sandbox in ("worker", "sender"):
-            done = await operator.collaboration.disconnect(client.workspace_id, sandbox)
+        for pattern in ("tests", "news"):
+            await worker.follow(pattern)
+        await worker.unfollow("news")
+        waiting = [asyncio.create_task(agent.wait()) for agent in (worker, sender)]
+        for agent in (worker, sender):
+            done = await operator.collaboration.disconnect(client.workspace_id, agent.sandbox_id)
             assert (done.revoked_api_keys, done.revoked_tokens) == ([], [])
         await asyncio.sleep(1.5)
         await sender.send_message("worker", "still there?")
-        await until(lambda: has(1))
-        for agent in (worker, sender):
+        await until(lambda: has("still there?"))
+        assert not any(_times_back(caplog, agent.sandbox_id) for agent in (worker, sender)), "neither was unregistered"
+        for agent, team in ((worker, "red"), (sender, "blue")):
             await operator.collaboration.disconnect(client.workspace_id, agent.sandbox_id, unregister=True)
+            await until(lambda agent=agent: is_back(agent))
+            found = await client.registry.get(agent.sandbox_id)
+            assert ([one.name for one in found.agents], found.labels["team"]) == ([agent.sandbox_id], team)
+        assert sorted(await client.topics.follows("worker")) == ["build.*", "tests"]
+        await sender.send_message("worker", "and now?")
+        await client.publish(build("tester", Topic("build.linux"), "green"))
+        await until(lambda: has("and now?"))
+        await until(lambda: has("green"))
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+
+
+async def test_who_is_unregistered_again_and_again_in_the_middle_of_its_work_goes_on(
+    one: Broker, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    handled: list[Any] = []
+    worker = agent_of(one, client)
+    worker.on_message(lambda message: handled.append(message.content))
+    is_over = False
+
+    async def flood(number: int) -> None:
+        while not is_over:
+            with contextlib.suppress(TandemError):
+                await client.publish(build("tester", "worker", number))
+
+    async def is_back(times: int) -> bool:
+        return _times_back(caplog, "worker") == times
+
+    async def has_more_than(count: int) -> bool:
+        return len(handled) > count
+
+    async with worker:
+        waiting = asyncio.create_task(worker.wait())
+        senders = asyncio.gather(*(flood(number) for number in range(8)))
+        for times in range(1, 6):
+            before = len(handled)
+            # So that acknowledgements are on their way.
+            await until(lambda before=before: has_more_than(before + 50))
+            await client.registry.unregister("worker")
+            await until(lambda times=times: is_back(times))
+        is_over = True
+        await senders
+        await client.publish(build("tester", "worker", "the last one"))
+        await until(lambda: _holds(handled, "the last one"))
+        assert not waiting.done()
+        waiting.cancel()
+
+
+async def _holds(found: list[Any], what: Any) -> bool:
+    return what in found
+
+
+async def test_an_inbox_without_an_agent_ends_with_its_sandbox(client: Client) -> None:
+    is_over = False
+
+    async def flood() -> None:
+        while not is_over:
+            with contextlib.suppress(TandemError):
+                await client.publish(build("tester", "worker", 1))
+
+    async def read() -> None:
+        acks: set[asyncio.Task[None]] = set()
+        async with client.subscription("worker") as inbox:
+            try:
+                async for delivery in inbox:
+                    acks.add(asyncio.create_task(delivery.ack()))
+            finally:
+                await asyncio.gather(*acks, return_exceptions=True)
+
+    senders = asyncio.gather(*(flood() for _ in range(32)))
+    try:
+        # In one of six an ack is on its way, and ends the stream with LEASE_LOST.
+        for _ in range(25):
+            await client.registry.register("worker")
+            reading = asyncio.create_task(read())
+            await asyncio.sleep(0.1)
+            await client.registry.unregister("worker")
             with pytest.raises(NotFound) as gone:
-                await asyncio.wait_for(agent.wait(), 5)
+                await asyncio.wait_for(reading, 10)
             assert gone.value.code == "UNKNOWN_SANDBOX"
+    finally:
+        is_over = True
+        await senders
 
 
 async def test_a_disconnection_that_cannot_be_is_told(closed: Broker, served: Node, operator: AsyncClient, admin: Client) -> None:

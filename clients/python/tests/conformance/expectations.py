@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -13,6 +14,9 @@ def difference(expected: Any, found: Any, where: str = "") -> str:
             return "" if special else f"{where or 'it'} is {found!r}, expected {expected!r}"
         if not isinstance(found, dict):
             return f"{where} is {found!r}, expected a mapping"
+        # What an application has written comes as it was written, and of all else scenarios name what they are about.
+        if re.search(r"\.content\b", where) and len(expected) != len(found):
+            return f"{where} is {found!r}, expected {expected!r}"
         for key, value in expected.items():
             if key not in found:
                 return f"{where}.{key} is missing in {found!r}"

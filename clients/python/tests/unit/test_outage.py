@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aintandem_agent_sdk import ConnectionLost, NotAuthenticated, NotFound, Settings, Token
+from aintandem_agent_sdk import ConnectionLost, LeaseLost, NotAuthenticated, NotFound, Settings, Token
 from aintandem_agent_sdk.calls import Caller
 from aintandem_agent_sdk.outage import Outage
 
@@ -34,6 +34,15 @@ async def test_what_no_retry_helps_against_ends_it() -> None:
     outage = await _outage([0.0], Settings(token=Token("by-value")))
     assert outage.next_try(_GONE) is None
     assert outage.next_try(_REFUSED) is None
+
+
+async def test_what_was_repaired_is_tried_again_and_so_is_a_stream_that_ends_with_its_leases() -> None:
+    now = [0.0]
+    outage = await _outage(now, Settings(reconnect_limit=10.0))
+    assert outage.next_try(_GONE, is_repaired=True) is not None
+    assert outage.next_try(LeaseLost("gone")) is not None
+    now[0] = 10.0
+    assert outage.next_try(_GONE, is_repaired=True) is None, "the limit holds for these, too"
 
 
 async def test_a_limit_ends_it() -> None:
