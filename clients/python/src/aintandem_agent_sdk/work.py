@@ -1,8 +1,8 @@
 """Deliveries while their handlers run: leases extended, verdicts said once, no message handled by two runs at a time.
 
 A broker delivers at least once. When a stream breaks while a handler runs, or before the answer to an ack came, the message comes
-again although its work is being done, or done. Within one process this module recognises that by the sequence: the new delivery
-takes the place of the old one, and the handler does not run again. Across processes it cannot: key the work by `message.id`.
+again although its work is being done, or done. Within one process this module recognises that: the new delivery takes the place of
+the old one, and the handler does not run again. Across processes it cannot: key the work by `message.id`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ _REMEMBERED_S = 600.0
 _CANCEL_S = 2.0
 
 Respond = Callable[[Message, Any], Awaitable[Any]]
+_Identity = tuple[int, str, int]
+
+
+def _identity(message: Message) -> _Identity:
+    """What is the same in each delivery of a message, and in none of another one.
+
+    A broker that was restored from a backup gives sequences again, and with them the ids `seq-<sequence>` of messages whose sender
+    named none. Their times differ.
+    """
+    return message.sequence, message.id, message.wire.server_time.ToMilliseconds()
 
 
 @dataclass
@@ -60,8 +70,8 @@ class Work:
         self._handlers = handlers
         self._respond = respond
         self._timeout = timeout
-        self._runs: dict[int, _Run] = {}
-        self._done: OrderedDict[int, tuple[float, _Outcome]] = OrderedDict()
+        self._runs: dict[_Identity, _Run] = {}
+        self._done: OrderedDict[_Identity, tuple[float, _Outcome]] = OrderedDict()
         self._is_draining = False
         self.now_running: str = ""
         """Name of the handler that was entered last, for whoever finds the loop blocked."""
@@ -71,19 +81,19 @@ class Work:
 
     def begin(self, delivery: Delivery, when_done: Callable[[], None]) -> None:
         """Starts the handler of a delivery; `when_done` is called once its verdict is said."""
-        sequence = delivery.message.sequence
-        run = self._runs.get(sequence)
+        identity = _identity(delivery.message)
+        run = self._runs.get(identity)
         if run is not None and not run.is_over:
             _log.info("message %s came again while it is handled; its handler goes on", delivery.message.id)
             run.delivery = delivery
             when_done()
             return
-        run = self._runs[sequence] = _Run(delivery)
+        run = self._runs[identity] = _Run(delivery)
         run.task = asyncio.create_task(self._handle(run), name=f"handler of {delivery.message.id}")
 
         def ended(task: asyncio.Task[None]) -> None:
-            if self._runs.get(sequence) is run:
-                del self._runs[sequence]
+            if self._runs.get(identity) is run:
+                del self._runs[identity]
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("handling message %s failed inside the SDK", delivery.message.id, exc_info=error)
             when_done()
@@ -109,11 +119,11 @@ class Work:
         self._is_draining = False
 
     async def _handle(self, run: _Run) -> None:
-        sequence = run.delivery.message.sequence
-        outcome = self._remembered(sequence)
+        identity = _identity(run.delivery.message)
+        outcome = self._remembered(identity)
         if outcome is None:
             outcome = await self._outcome_of(run)
-            self._done[sequence] = (time.monotonic(), outcome)
+            self._done[identity] = (time.monotonic(), outcome)
             if len(self._done) > _MOST_REMEMBERED:
                 self._done.popitem(last=False)
         else:
@@ -123,7 +133,7 @@ class Work:
         run.is_over = True
         # What failed may be tried anew; what succeeded is remembered, and acknowledged when it comes again.
         if is_counted or outcome.reason is not None:
-            self._done.pop(sequence, None)
+            self._done.pop(identity, None)
 
     async def _say(self, run: _Run, outcome: _Outcome) -> bool:
         """Says the verdict about the newest delivery of the message; False where the lease of that one was lost, too."""
@@ -142,11 +152,11 @@ class Work:
             if run.delivery is delivery:
                 return is_counted
 
-    def _remembered(self, sequence: int) -> _Outcome | None:
-        when, outcome = self._done.pop(sequence, (0.0, None))
+    def _remembered(self, identity: _Identity) -> _Outcome | None:
+        when, outcome = self._done.pop(identity, (0.0, None))
         if outcome is None or time.monotonic() - when > _REMEMBERED_S:
             return None
-        self._done[sequence] = (when, outcome)
+        self._done[identity] = (when, outcome)
         return outcome
 
     async def _outcome_of(self, run: _Run) -> _Outcome:

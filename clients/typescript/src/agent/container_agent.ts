@@ -13,6 +13,7 @@ import type { Subscription } from "../subscribe/subscription.js";
 import { deferred, sleep } from "../waiting.js";
 import { AgentTopics } from "./agent_topics.js";
 import type { MessageHandler, RequestHandler } from "./handling.js";
+import { isGone, Registration } from "./registration.js";
 import { type AgentSettings, agentSettingsOf, type ContainerAgentOptions, optionsFromEnvironment } from "./settings.js";
 import { type Handlers, Worker } from "./worker.js";
 
@@ -39,6 +40,7 @@ export class ContainerAgent {
   readonly #handlers: Handlers = { onMessage: undefined, onRequest: undefined };
   readonly #worker: Worker;
   readonly #stopping = new AbortController();
+  readonly #registration: Registration;
   readonly #over = deferred<void>();
   /** Topics: made, followed and published to as this agent. */
   readonly topics: AgentTopics;
@@ -55,7 +57,8 @@ export class ContainerAgent {
     this.#client = new Client(this.#settings.client);
     this.#publisher = this.#client.publisher();
     this.#worker = new Worker(this.#settings, this.#handlers, this.#publisher);
-    this.topics = new AgentTopics(this.#client, this.#publisher, this.sandboxId, this.#settings.agent.name);
+    this.#registration = new Registration(this.#settings, this.#client, this.#stopping.signal);
+    this.topics = new AgentTopics(this.#client, this.#publisher, this.#registration, this.sandboxId, this.name);
     this.#over.promise.catch(() => {});
   }
 
@@ -100,7 +103,7 @@ export class ContainerAgent {
     if (this.#state !== "new") throw new ClosedError("agent");
     this.#state = "running";
     try {
-      await this.#register();
+      await this.#registration.register();
       this.#timers.push(this.#worker.watch(), this.#watchLoop());
       void this.#beat();
       if (this.#hasHandlers) await this.#openInbox();
@@ -188,19 +191,6 @@ export class ContainerAgent {
     await this.#client.close();
   }
 
-  async #register(): Promise<void> {
-    const { sandboxId, agent, subAgents, labels, retryPolicy, connection } = this.#settings;
-    const { created, sandbox } = await this.#client.registry.register(
-      { sandbox: sandboxId, agents: [agent, ...subAgents], labels, ...(retryPolicy && { retryPolicy }) },
-      { signal: this.#stopping.signal },
-    );
-    connection.logger.info("the agent is registered", {
-      sandbox: sandboxId,
-      created,
-      waiting: sandbox.pendingMessages,
-    });
-  }
-
   /** Opened with the first handler, so that an agent that only sends does not take messages that it cannot handle. */
   #openLater(): void {
     if (this.#state !== "running") return;
@@ -231,15 +221,9 @@ export class ContainerAgent {
 
   /** A sandbox that somebody unregistered, or whose broker lost its memory, is registered again. */
   async #repair(error: AInTandemError): Promise<boolean> {
-    if (error.code !== "UNKNOWN_SANDBOX" || this.#subscription === undefined || this.#state !== "running") return false;
-    await this.#registerAgain();
+    if (!isGone(error) || this.#subscription === undefined || this.#state !== "running") return false;
+    await this.#registration.registerAgain();
     return true;
-  }
-
-  #registerAgain(): Promise<void> {
-    const text = "the sandbox was unregistered; it is registered again";
-    this.#settings.connection.logger.warn(text, { sandbox: this.sandboxId });
-    return this.#register();
   }
 
   /** An open inbox says that the agent is alive, too; heartbeats say so while it is opened again, and for those who only send. */
@@ -268,14 +252,14 @@ export class ContainerAgent {
     const { heartbeatIntervalMs, connection } = this.#settings;
     try {
       await this.#client.registry.heartbeat(this.sandboxId, { timeoutMs: heartbeatIntervalMs, signal });
-      return undefined;
+      if (this.#registration.isComplete) return undefined;
     } catch (thrown) {
       const error = asError(thrown);
       if (signal.aborted) return error;
       connection.logger.debug("a heartbeat failed", { code: error.code, text: error.message });
-      if (error.code !== "UNKNOWN_SANDBOX") return error;
-      return this.#registerAgain().then(() => undefined, asError);
+      if (!isGone(error)) return error;
     }
+    return this.#registration.registerAgain().then(() => undefined, asError);
   }
 
   /** A loop that stands still extends no lease. Nobody can help while it does; at least it is said why messages come again. */

@@ -8,7 +8,7 @@ import type { Delivery } from "../subscribe/delivery.js";
 import type { Subscription } from "../subscribe/subscription.js";
 import { inTraceOf } from "../trace.js";
 import { deferred } from "../waiting.js";
-import { DoneMessages } from "./done_messages.js";
+import { DoneMessages, identityOf } from "./done_messages.js";
 import { type MessageHandler, Reject, type RequestHandler, RetryLater } from "./handling.js";
 import type { AgentSettings } from "./settings.js";
 
@@ -42,8 +42,8 @@ export class Worker {
   readonly #publisher: Publisher;
   readonly #done = new DoneMessages();
   readonly #running = new Set<Running>();
-  /** By sequence. A message that comes again while it is worked on, after its stream broke, waits for the same work. */
-  readonly #atWork = new Map<number, Work>();
+  /** By identity. A message that comes again while it is worked on, after its stream broke, waits for the same work. */
+  readonly #atWork = new Map<string, Work>();
   #idle = deferred<void>();
 
   constructor(settings: AgentSettings, handlers: Handlers, publisher: Publisher) {
@@ -95,14 +95,15 @@ export class Worker {
 
   async #handle(delivery: Delivery): Promise<void> {
     const { message } = delivery;
-    if (this.#done.has(message.sequence)) {
+    const identity = identityOf(message);
+    if (this.#done.has(identity)) {
       this.#logger.info("a message came again whose work is done here already; it is acknowledged", {
         message: message.id,
       });
       this.#acknowledge(delivery);
       return;
     }
-    const work = this.#atWork.get(message.sequence) ?? this.#begin(delivery);
+    const work = this.#atWork.get(identity) ?? this.#begin(delivery, identity);
     const late = deferred<never>();
     late.promise.catch(() => {});
     const running: Running = {
@@ -111,7 +112,7 @@ export class Worker {
       expiresAtMs: performance.now() + this.#settings.handlerTimeoutMs,
       giveUp: (error) => {
         // The next attempt begins anew and does not wait for what may never end.
-        this.#atWork.delete(message.sequence);
+        this.#atWork.delete(identity);
         late.reject(error);
         work.abort.abort(error);
       },
@@ -131,14 +132,14 @@ export class Worker {
     }
   }
 
-  #begin(delivery: Delivery): Work {
-    const { traceparent, sequence } = delivery.message;
+  #begin(delivery: Delivery, identity: string): Work {
+    const { traceparent } = delivery.message;
     const abort = new AbortController();
     const outcome = inTraceOf(traceparent, () => this.#work(delivery, abort.signal));
     const work = { outcome, abort };
-    this.#atWork.set(sequence, work);
+    this.#atWork.set(identity, work);
     const end = () => {
-      if (this.#atWork.get(sequence) === work) this.#atWork.delete(sequence);
+      if (this.#atWork.get(identity) === work) this.#atWork.delete(identity);
     };
     outcome.then(end, end);
     return work;
@@ -195,13 +196,18 @@ export class Worker {
   }
 
   #acknowledge(delivery: Delivery): void {
-    const { sequence, id } = delivery.message;
-    this.#done.add(sequence);
+    const { message } = delivery;
+    const identity = identityOf(message);
+    this.#done.add(identity);
     delivery.ack().then(
-      () => this.#done.delete(sequence),
+      () => this.#done.delete(identity),
       (error: AInTandemError) => {
-        if (error.code !== "LEASE_LOST") this.#done.delete(sequence);
-        this.#logger.warn("an acknowledgement did not count", { message: id, code: error.code, text: error.message });
+        if (error.code !== "LEASE_LOST") this.#done.delete(identity);
+        this.#logger.warn("an acknowledgement did not count", {
+          message: message.id,
+          code: error.code,
+          text: error.message,
+        });
       },
     );
   }

@@ -187,6 +187,48 @@ test("where the broker is open nothing keeps an agent away: it registers again, 
   await open.stop();
 });
 
+test("what an agent follows is followed again after its sandbox was unregistered", { timeout: 60_000 }, async () => {
+  const open = await oneNode();
+  const options = { broker: open.endpoints, logger: silentLogger, heartbeatIntervalMs: 500 };
+  const agents = ["reader", "poster"].map((sandboxId) => new ContainerAgent({ ...options, sandboxId }));
+  const [reader, poster] = agents;
+  assert.ok(reader && poster);
+  const seen: unknown[] = [];
+  // The other one has no inbox, and learns it with its heartbeat.
+  reader.onMessage((message) => seen.push(message.content));
+  for (const agent of agents) await agent.start();
+  for (const topic of ["build.linux", "tests", "news"]) await poster.topics.create(topic);
+  await poster.topics.publish("tests", "before");
+  await reader.topics.follow("build.*");
+  await reader.topics.follow("tests", { sequence: 1 });
+  await reader.topics.follow("news");
+  await reader.topics.unfollow("news");
+  await poster.topics.follow("build.*");
+  await until("what was there is handled", () => seen.length === 1);
+  const followed = async (agent: ContainerAgent) => {
+    const follows = await agent.topics.follows().catch((error: AInTandemError) => {
+      assert.equal(error.code, "UNKNOWN_SANDBOX");
+      return [];
+    });
+    return follows
+      .map(({ pattern }) => pattern)
+      .sort()
+      .join();
+  };
+  for (let time = 1; time <= 3; time++) {
+    for (const agent of agents) await agent.client.registry.unregister(agent.sandboxId);
+    await until("both follow again", async () => {
+      return (await followed(reader)) === "build.*,tests" && (await followed(poster)) === "build.*";
+    });
+    await poster.topics.publish("news", "not for it");
+    await poster.topics.publish("build.linux", time);
+    await until("the message to the topic is handled", () => seen.includes(time));
+  }
+  assert.deepEqual(seen, ["before", 1, 2, 3], "what was handled before does not come again");
+  for (const agent of agents) await agent.stop();
+  await open.stop();
+});
+
 test("a token in a file: another one is waited for, and taken", { timeout: 60_000 }, async () => {
   const file = join(folder, "renewed");
   writeFileSync(file, await tokenOf("renewed"));

@@ -94,12 +94,12 @@ test("wrong durations are told before anything is sent", () => {
 
 test("messages that are done are remembered for a while, and a bounded number", () => {
   const done = new DoneMessages();
-  done.add(1, 0);
-  assert.equal(done.has(1, 1_000), true);
-  assert.equal(done.has(1, 11 * 60 * 1000), false);
-  done.delete(1);
-  assert.equal(done.has(1, 0), false);
-  for (let sequence = 0; sequence < 20_000; sequence++) done.add(sequence, 0);
-  assert.equal(done.has(0, 0), false);
-  assert.equal(done.has(19_999, 0), true);
+  done.add("1", 0);
+  assert.equal(done.has("1", 1_000), true);
+  assert.equal(done.has("1", 11 * 60 * 1000), false);
+  done.delete("1");
+  assert.equal(done.has("1", 0), false);
+  for (let number = 0; number < 20_000; number++) done.add(String(number), 0);
+  assert.equal(done.has("0", 0), false);
+  assert.equal(done.has("19999", 0), true);
 });
