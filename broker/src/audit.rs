@@ -118,6 +118,8 @@ kinds! {
     /// Messages were held, refused or became dead letters, more often than each is told alone: their digest, folded one after the
     /// other.
     ActsFolded = 28, "acts_folded";
+    /// Somebody reported what happened to sandboxes; the digest is that of the report.
+    EventsReported = 29, "events_reported";
 }
 
 encoded! {

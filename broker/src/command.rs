@@ -121,7 +121,7 @@ macro_rules! verbs {
 }
 
 // Name = number @ level of the cluster from which on it may be proposed -> outcome. What is new takes a new level, in
-// `tandem_raft`, where it says what a level is.
+// `tandem_raft`, where it says what a level is. A level grows until it is in a release, and never after.
 verbs! {
     Publish = 1 @ 1 -> Published;
     Ack = 2 @ 1 -> Acked;

@@ -32,7 +32,9 @@ const MAX_TYPE: i32 = *machine::events::REPORTED.end() as i32;
 /// Events in one report.
 const MAX_REPORTED: usize = 100;
 /// Bytes of a reported text.
-const MAX_TEXT_BYTES: usize = 4 << 10;
+const MAX_TEXT_BYTES: usize = 1 << 10;
+/// What an event takes beside its texts, in bytes: more than it does.
+const EVENT_BYTES: usize = 32;
 
 #[tonic::async_trait]
 impl EventService for Edge {
@@ -83,9 +85,10 @@ impl EventService for Edge {
             let text = format!("there are {} events; 1 to {MAX_REPORTED} are taken", events.len());
             return Err(Rejection::field("events", text).into());
         }
-        let events = events.into_iter().enumerate().map(reported).collect::<Result<_, Rejection>>()?;
+        let events = events.into_iter().enumerate().map(reported).collect::<Result<Vec<_>, Rejection>>()?;
+        let bytes = events.iter().map(|event| event.sandbox.len() + event.text.len() + EVENT_BYTES).sum();
         let verb = Verb::ReportEvents(ReportEvents { workspace: workspace.clone(), events });
-        match self.shards.of(&workspace).batcher.call(verb, 0).await? {
+        match self.shards.of(&workspace).batcher.call(caller.asks(verb), bytes).await? {
             Outcome::ReportEvents(result) => result?,
             other => return Err(RequestError::internal(format!("a report came to {other:?}")).into()),
         }

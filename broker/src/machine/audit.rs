@@ -346,6 +346,11 @@ pub(super) fn describe(state: &mut State, verb: &Verb) -> Result<Option<Act>, St
         Verb::Redrive(verb) => within(&verb.workspace, Entry::new(Kind::DeadLettersRedriven, &*verb.to_sandbox)),
         Verb::Purge(verb) => within(&verb.workspace, Entry::new(Kind::DeadLettersPurged, "")),
         Verb::Replay(verb) => within(&verb.workspace, Entry::new(Kind::MessagesReplayed, &*verb.sandbox)),
+        Verb::ReportEvents(verb) => {
+            let about = verb.events.first().map(|event| event.sandbox.as_str()).unwrap_or_default();
+            let entry = Entry::new(Kind::EventsReported, about).counting(verb.events.len() as u64);
+            within(&verb.workspace, entry.proving(&Hash::of(&verb.to_bytes())))
+        }
         _ => None,
     })
 }
@@ -401,6 +406,7 @@ pub(super) fn done(state: &mut State, act: Act, outcome: &Outcome) -> Result<(),
         | Outcome::DeleteWorkspace(Ok(()))
         | Outcome::CreateToken(Ok(()))
         | Outcome::RevokeToken(Ok(()))
+        | Outcome::ReportEvents(Ok(()))
         | Outcome::CreateKey(Ok(()))
         | Outcome::RevokeKey(Ok(())) => entry,
         _ => return Ok(()),

@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// Tells the broker what happened to sandboxes that only their runner sees, of types from [`EventType::SandboxOutOfMemory`] on:
-    /// 1 to 100 events at once, all or none, each with a text of up to 4 KiB.
+    /// 1 to 100 events at once, all or none, each with a text of up to 1 KiB.
     ///
     /// # Errors
     /// [`Error::Refused`] when the workspace is unknown, a type is none of these, or the caller is no admin.

@@ -9,11 +9,13 @@ use crate::{
     audit::{GENESIS, Hash, Kind, Line, Start, anchor::Anchors, verify},
     batch::{Kind as Way, Record},
     command::{
-        Attributed, CreateKey, CreateTopic, Decide, DeleteTopic, DeleteWorkspace, Note, Noted, Origin, RevokeKey, Verb,
+        Attributed, CreateKey, CreateTopic, Decide, DeleteTopic, DeleteWorkspace, Note, Noted, Origin, ReportEvents,
+        ReportedEvent, RevokeKey, Verb,
     },
     encoding::Field as _,
     machine::{
         audit::{MAX_RECORDS, Stored},
+        events::EventKind,
         keys::{self, AUDIT, NO_WORKSPACE},
     },
     query::audit::AuditFilter,
@@ -70,6 +72,9 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     shard.publish(&[Draft::direct("a", "b"), Draft::direct("b", "a")]);
     set(&mut shard, &json!({"policy": "deny_list", "rules": [{"from": "a", "to": "b"}]}));
     shard.publish(&[Draft::direct("a", "b"), Draft::direct("b", "a"), Draft::direct("a", "b")]);
+    let event = ReportedEvent { kind: EventKind::Failed, sandbox: "c".into(), text: "gone".into() };
+    let report = ReportEvents { workspace: WORKSPACE.into(), events: vec![event.clone(), event] };
+    shard.apply(&[asks(Verb::ReportEvents(report.clone()))]);
     shard.apply(&[asks(unregister("b"))]);
     assert_eq!(
         kinds(&shard, 1),
@@ -82,6 +87,7 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
             Kind::PolicySet,
             Kind::MessagesRefused,
             Kind::BatchesCommitted,
+            Kind::EventsReported,
             Kind::SandboxUnregistered,
         ],
         "what changed nothing is no act"
@@ -89,7 +95,10 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     assert_eq!(kinds(&shard, NO_WORKSPACE), [Kind::WorkspaceCreated]);
     let page = |filter| shard.reader.audit_records(1, 0, &filter, 100).unwrap().records;
     let zoe = page(AuditFilter { by: "zoe".into(), ..AuditFilter::default() });
-    assert_eq!(zoe.len(), 5);
+    assert_eq!(zoe.len(), 6);
+    let (_, _, record) = &zoe[4];
+    assert_eq!((record.about.as_str(), record.count), ("c", 2));
+    assert_eq!(record.digest, Hash::of(&report.to_bytes()).0[..]);
     let (number, _, record) = &zoe[0];
     assert_eq!((*number, record.about.as_str(), record.address.as_str()), (1, "a", "10.1.2.3:4"));
     assert_eq!(record.request_id, "r-1");
@@ -99,9 +108,9 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     let batches = page(AuditFilter { kinds: vec![Kind::BatchesCommitted], ..AuditFilter::default() });
     assert_eq!((batches[0].2.first, batches[0].2.last, batches[0].2.count), (1, 2, 2));
     verify(export(&shard, 1), Some(head(&shard, 1)), &Anchors::default()).unwrap();
-    let (first, last) = (zoe[0].2.time_ms, zoe[4].2.time_ms);
+    let (first, last) = (zoe[0].2.time_ms, zoe[5].2.time_ms);
     let within = AuditFilter { start_ms: Some(first + 1), end_ms: Some(last), ..AuditFilter::default() };
-    assert_eq!(page(within).len(), 5);
+    assert_eq!(page(within).len(), 6);
 }
 
 #[test]

@@ -7,14 +7,16 @@ use crate::Message;
 /// The header that marks such a response; its value is the code.
 const HEADER: &str = "aintandem-error";
 
-/// Why a request or command will not be answered: it became a dead letter, or expired.
+/// Why a request or command will not be answered: it became a dead letter, or expired; or why a message that was held for approval
+/// was not let through.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Undeliverable {
     /// A stable code in capitals, from the header `aintandem-error`.
     pub code: String,
     /// Why, in plain words.
     pub text: String,
-    /// The sequence of the request, which is the one of its dead letter; None when the broker did not say.
+    /// The sequence of the request, which is the one of its dead letter; None when the broker did not say, and for what was never
+    /// let through, which has none.
     pub request_sequence: Option<u64>,
     /// The response as it came. Its correlation id is the one of the request.
     pub response: Message,
@@ -31,7 +33,8 @@ impl Undeliverable {
             .get("text")
             .and_then(serde_json::Value::as_str)
             .map_or_else(|| String::from_utf8_lossy(&message.content).into_owned(), str::to_owned);
-        let request_sequence = content.get("sequence").and_then(serde_json::Value::as_u64);
+        let request_sequence =
+            content.get("sequence").and_then(serde_json::Value::as_u64).filter(|sequence| *sequence > 0);
         Some(Self { code, text, request_sequence, response: message.clone() })
     }
 }
@@ -68,12 +71,21 @@ mod tests {
     }
 
     #[test]
-    fn a_content_of_another_form_is_shown_as_it_came() {
+    fn a_content_of_another_form_is_shown_as_it_came_and_no_sequence_is_none() {
         for content in ["no attempt succeeded", "[1]", ""] {
             let metadata = [(HEADER.to_owned(), "EXPIRED".to_owned())].into();
             let message = Message { content: content.into(), metadata, ..Message::default() };
             let undeliverable = Undeliverable::from_message(&message).expect("it is marked");
             assert_eq!((undeliverable.text.as_str(), undeliverable.request_sequence), (content, None));
         }
+        let content = r#"{"error":"APPROVAL_DENIED","text":"too much","sequence":0}"#;
+        let metadata = [(HEADER.to_owned(), "APPROVAL_DENIED".to_owned())].into();
+        let undeliverable =
+            Undeliverable::from_message(&Message { content: content.into(), metadata, ..Message::default() });
+        assert_eq!(
+            undeliverable.expect("it is marked").request_sequence,
+            None,
+            "what was never let through has no sequence"
+        );
     }
 }
