@@ -24,7 +24,7 @@ mod values;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     approval::{ApprovalArgs, ApprovalCommand, ApprovalStateName, DecisionArgs},
@@ -51,12 +51,11 @@ pub use self::{
     topics::{TopicArgs, TopicCommand},
     values::{AgentSpec, Pair},
 };
-use crate::{contexts::Named, exit::EXIT_CODES};
-
-/// What is built in.
-const SERVER: &str = "http://127.0.0.1:8001";
-const CONTROL_PLANE: &str = "http://127.0.0.1:8000";
-const WORKSPACE: &str = "default";
+use crate::{
+    contexts::Named,
+    exit::EXIT_CODES,
+    settled::{Asks, Given},
+};
 
 /// Talks to the AInTandem broker, and runs one for development.
 #[derive(Debug, Parser)]
@@ -74,7 +73,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// A context that was kept with `tandem context add`, in the place of the current one
+    /// A context that was kept with `tandem context add`; given as an option, it counts before the environment
     #[arg(long, global = true, env = "TANDEM_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
     /// Where the broker listens [built in: http://127.0.0.1:8001]
@@ -128,25 +127,27 @@ pub enum Format {
     Json,
 }
 
+impl Cli {
+    /// What the process was started with, and where each of it was said.
+    pub(crate) fn given() -> Result<(Self, Given), clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        let given = Given::new(&cli.global, &matches);
+        Ok((cli, given))
+    }
+}
+
 impl Global {
-    /// With what a context keeps in the place of what was not given.
-    pub(crate) fn within(self, named: &Named) -> Self {
-        // Who goes elsewhere than the context does not show its token there.
-        let is_there = (self.server.is_none() || self.server == named.server)
-            && (self.control_plane.is_none() || self.control_plane == named.control_plane);
-        let own = |file: &Option<PathBuf>| file.clone().filter(|_| is_there);
-        Self {
-            server: self.server.or_else(|| named.server.clone()).or_else(|| Some(SERVER.to_owned())),
-            control_plane: self
-                .control_plane
-                .or_else(|| named.control_plane.clone())
-                .or_else(|| Some(CONTROL_PLANE.to_owned())),
-            workspace: self.workspace.or_else(|| named.workspace.clone()).or_else(|| Some(WORKSPACE.to_owned())),
-            token_file: self.token_file.or_else(|| own(&named.token_file)),
-            ca_file: self.ca_file.or_else(|| named.ca_file.clone()),
-            cert_file: self.cert_file.or_else(|| own(&named.cert_file)),
-            cert_key_file: self.cert_key_file.or_else(|| own(&named.cert_key_file)),
-            ..self
+    /// What a context can keep, of the options with the ids that are wanted.
+    pub(crate) fn named(&self, is_wanted: impl Fn(&str) -> bool) -> Named {
+        Named {
+            server: self.server.clone().filter(|_| is_wanted("server")),
+            control_plane: self.control_plane.clone().filter(|_| is_wanted("control_plane")),
+            workspace: self.workspace.clone().filter(|_| is_wanted("workspace")),
+            token_file: self.token_file.clone().filter(|_| is_wanted("token_file")),
+            ca_file: self.ca_file.clone().filter(|_| is_wanted("ca_file")),
+            cert_file: self.cert_file.clone().filter(|_| is_wanted("cert_file")),
+            cert_key_file: self.cert_key_file.clone().filter(|_| is_wanted("key_file_of_cert")),
         }
     }
 }
@@ -170,6 +171,30 @@ impl Command {
             Self::Approval(args) => matches!(args.command, ApprovalCommand::List { .. } | ApprovalCommand::Show { .. }),
             _ => false,
         }
+    }
+
+    /// Whom it speaks to.
+    pub(crate) fn asks(&self) -> Asks {
+        let (broker, control_plane) = match self {
+            Self::Context(_) | Self::Dev(_) | Self::Certs(_) | Self::Roles | Self::Completions(_) | Self::Man(_) => {
+                (false, false)
+            }
+            Self::Up(_) | Self::Down(_) => (false, true),
+            Self::Doctor => (true, true),
+            Self::Sandbox(args) => match args.command {
+                SandboxCommand::Register { .. }
+                | SandboxCommand::List
+                | SandboxCommand::Show { .. }
+                | SandboxCommand::Unregister { .. }
+                | SandboxCommand::Heartbeat { .. } => (true, false),
+                _ => (false, true),
+            },
+            Self::Token(args) => (!matches!(args.command, TokenCommand::Create(_)), false),
+            Self::Audit(args) => (!matches!(args.command, AuditCommand::Verify(_)), false),
+            Self::Policy(args) => (!matches!(&args.command, PolicyCommand::Test(test) if test.file.is_some()), false),
+            _ => (true, false),
+        };
+        Asks { broker, control_plane }
     }
 }
 
@@ -271,4 +296,45 @@ pub struct ReplayArgs {
 pub struct CompletionsArgs {
     /// The shell that will read them
     pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_say_whom_they_speak_to() {
+        let cases: [(&[&str], (bool, bool)); 10] = [
+            (&["info"], (true, false)),
+            (&["doctor"], (true, true)),
+            (&["sandbox", "ls"], (false, true)),
+            (&["sandbox", "list"], (true, false)),
+            (&["down"], (false, true)),
+            (&["token", "list"], (true, false)),
+            (&["policy", "test", "--file", "p.json", "--from", "a", "--to", "b", "--type", "request"], (false, false)),
+            (&["policy", "test", "--from", "a", "--to", "b", "--type", "request"], (true, false)),
+            (&["completions", "bash"], (false, false)),
+            (&["roles"], (false, false)),
+        ];
+        for (arguments, (broker, control_plane)) in cases {
+            let cli = Cli::try_parse_from([&["tandem"][..], arguments].concat()).unwrap();
+            assert_eq!(cli.command.asks(), Asks { broker, control_plane }, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_ids_of_what_a_context_keeps_are_ids_of_options() {
+        let files = ["--token-file", "t", "--ca-file", "a", "--cert-file", "c", "--cert-key-file", "k"];
+        let places = ["--server", "s", "--control-plane", "p", "--workspace", "w", "--context", "x", "info"];
+        let arguments = [&["tandem"][..], &files, &places].concat();
+        let matches = Cli::command().try_get_matches_from(arguments).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        let given = Given::new(&cli.global, &matches);
+        let settled = given.settle(&Named { workspace: Some("kept".to_owned()), ..Named::default() });
+        let identity = settled.identity().unwrap();
+        assert_eq!((identity.0.to_str(), identity.1.to_str()), (Some("c"), Some("k")));
+        let found = [&settled.server, &settled.control_plane, &settled.workspace].map(|found| found.value.as_str());
+        assert_eq!((found, given.context()), (["s", "p", "w"], Some("x")));
+        assert!(settled.ca_file.is_some() && settled.broker_token().is_some());
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Failure;
+use crate::{exit::Failure, replace::replace};
 
 /// Longest name of a context, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -56,7 +56,10 @@ impl Contexts {
     pub(crate) fn read(file: &Path) -> Result<Self, Failure> {
         let text = match fs::read_to_string(file) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            // A folder of its path may be none, as in a home of /dev/null.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
             Err(error) => return Err(Failure::file(file, &error)),
         };
         toml::from_str(&text).map_err(|error| Failure::Failed {
@@ -66,16 +69,19 @@ impl Contexts {
         })
     }
 
-    /// Writes all of it or nothing.
-    pub(crate) fn write(&self, file: &Path) -> Result<(), Failure> {
+    /// Changes those of a file: all that is changed or nothing, and what others change at the same time is kept.
+    pub(crate) fn change<T>(file: &Path, change: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::failed("CONTEXTS_UNWRITABLE", format!("cannot write {}: {error}", file.display()))
         };
-        let text = toml::to_string_pretty(self).map_err(|error| failed(&error))?;
-        let folder = file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-        let draft = file.with_extension(format!("{}.new", std::process::id()));
-        fs::write(&draft, text).and_then(|()| fs::rename(&draft, file)).map_err(|error| failed(&error))
+        fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).map_err(|error| failed(&error))?;
+        let lock = locked(file).map_err(|error| failed(&error))?;
+        let mut contexts = Self::read(file)?;
+        let done = change(&mut contexts)?;
+        let text = toml::to_string_pretty(&contexts).map_err(|error| failed(&error))?;
+        replace(file, text.as_bytes()).map_err(|error| failed(&error))?;
+        drop(lock);
+        Ok(done)
     }
 
     /// The one that is asked for, or the current one; None: there is none, and none was asked for.
@@ -98,6 +104,22 @@ impl Contexts {
     }
 }
 
+/// Nobody else changes the file until this is dropped. The lock is a file of its own, which stays: the other one is replaced.
+fn locked(file: &Path) -> io::Result<fs::File> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".lock");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let lock = options.open(beside)?;
+    match lock.lock() {
+        // Where there are no locks, whoever works alone gets along without.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(lock),
+        done => done.map(|()| lock),
+    }
+}
+
 /// Whether a context can be called so.
 pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -112,6 +134,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn contexts_that_are_kept_at_the_same_time_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("contexts.toml");
+        std::thread::scope(|scope| {
+            for index in 0..16 {
+                let file = &file;
+                scope.spawn(move || {
+                    let add = |kept: &mut Contexts| Ok(kept.contexts.insert(index.to_string(), Named::default()));
+                    assert_eq!(Contexts::change(file, add).unwrap(), None);
+                });
+            }
+        });
+        assert_eq!(Contexts::read(&file).unwrap().contexts.len(), 16);
+    }
+
+    #[test]
     fn contexts_are_kept_and_picked() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a/contexts.toml");
@@ -121,9 +159,23 @@ mod tests {
             current: Some("prod".to_owned()),
             contexts: BTreeMap::from([("prod".to_owned(), prod), ("dev".to_owned(), Named::default())]),
         };
-        contexts.write(&file).unwrap();
+        let keep = |kept: &mut Contexts| {
+            *kept = contexts.clone();
+            Ok(())
+        };
+        Contexts::change(&file, keep).unwrap();
         assert_eq!(Contexts::read(&file).unwrap(), contexts);
-        assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "no draft is left");
+        let mut files: Vec<_> =
+            fs::read_dir(dir.path().join("a")).unwrap().map(|one| one.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["contexts.toml", "contexts.toml.lock"], "no draft is left");
+        let refused = Contexts::change(&file, |kept| {
+            kept.contexts.clear();
+            Err::<(), _>(kept.unknown("x"))
+        });
+        assert_eq!(refused.unwrap_err().code(), "UNKNOWN_CONTEXT");
+        assert_eq!(Contexts::read(&file).unwrap(), contexts);
+        assert_eq!(Contexts::read(&file.join("below")).unwrap(), Contexts::default());
         assert_eq!(contexts.pick(None).unwrap().unwrap().0, "prod");
         assert_eq!(contexts.pick(Some("dev")).unwrap().unwrap().0, "dev");
         let unknown = contexts.pick(Some("test")).unwrap_err();

@@ -81,7 +81,7 @@ impl ControlPlane {
         if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(Failure::usage(format!("--control-plane is {url:?}; write it like http://127.0.0.1:8000")));
         }
-        let token = match &context.token_file {
+        let token = match &context.control_plane_token_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?;
                 Some(text.trim().to_owned())
@@ -132,7 +132,7 @@ impl ControlPlane {
         let broken = || Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("the answer to {path} broke off"));
         let bytes = read.map_err(|_| broken())?.map_err(|_| broken())?.to_bytes();
         if parts.status.is_success() {
-            return Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null));
+            return answer(&self.url, &bytes);
         }
         Err(Failure::Problem(problem(parts.status, &bytes, retry_after_s)))
     }
@@ -179,6 +179,23 @@ impl ControlPlane {
     }
 }
 
+/// What an answer says: null where it is empty.
+fn answer(url: &str, bytes: &[u8]) -> Result<Value, Failure> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(bytes).map_err(|error| strange(url, &format!("no JSON ({error})")))
+}
+
+/// What answers is no control plane.
+pub(crate) fn strange(url: &str, what: &str) -> Failure {
+    Failure::Failed {
+        code: "CONTROL_PLANE_ANSWER",
+        text: format!("{url} answers, but not as a control plane does: {what}"),
+        next: Some("something else may listen there; say where the control plane is: --control-plane URL".to_owned()),
+    }
+}
+
 fn problem(status: StatusCode, bytes: &[u8], retry_after_s: Option<u64>) -> Problem {
     let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     let text = |name: &str| document[name].as_str().map(str::to_owned);
@@ -212,5 +229,12 @@ mod tests {
         assert_eq!(read.fields, [("name".to_owned(), "no".to_owned())]);
         assert_eq!(problem(StatusCode::BAD_GATEWAY, b"<html>", None).code, "CONTROL_PLANE_ANSWER");
         assert_eq!(escaped("a b/ä"), "a%20b%2F%C3%A4");
+    }
+
+    #[test]
+    fn what_is_no_json_is_no_answer() {
+        assert_eq!(answer("http://p", b" ").unwrap(), Value::Null);
+        assert_eq!(answer("http://p", b"[1]").unwrap(), serde_json::json!([1]));
+        assert_eq!(answer("http://p", b"<html>").unwrap_err().code(), "CONTROL_PLANE_ANSWER");
     }
 }

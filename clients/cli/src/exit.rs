@@ -127,6 +127,19 @@ impl Failure {
         }
     }
 
+    /// Whether a later try may fare better, for who looks again and again: what is not there may come, a token is renewed, and
+    /// roles are given.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Usage(_) | Self::OutputClosed => false,
+            Self::TimedOut(_) => true,
+            Self::Problem(problem) => !matches!(problem.status, 400 | 422),
+            Self::Broker(error) | Self::Advised { error, .. } => error.code() != Code::InvalidArgument,
+            Self::Failed { code: "NOT_WELL" | "CONTROL_PLANE_ANSWER", .. } => true,
+            Self::Failed { .. } => matches!(self.exit_code(), 3 | 5 | 6),
+        }
+    }
+
     /// What the user could do next.
     pub fn next(&self) -> Option<String> {
         match self {
@@ -243,6 +256,35 @@ mod tests {
         ];
         for (failure, exit_code) in cases {
             assert_eq!(failure.exit_code(), exit_code, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn who_watches_goes_on_where_it_may_pass() {
+        let problem = |status| {
+            let (code, text) = ("X".to_owned(), "x".to_owned());
+            Failure::Problem(Problem { status, code, text, fields: Vec::new(), retry_after_s: None })
+        };
+        let cases = [
+            (refused(Code::Unavailable, "SHARD_STARTING"), true),
+            (refused(Code::NotFound, "UNKNOWN_SANDBOX"), true),
+            (refused(Code::Unauthenticated, "TOKEN_EXPIRED"), true),
+            (refused(Code::InvalidArgument, "INVALID_ID"), false),
+            (Failure::Broker(Error::Endpoint { value: "x".to_owned(), cause: "y".to_owned() }), false),
+            (problem(503), true),
+            (problem(404), true),
+            (problem(400), false),
+            (Failure::TimedOut("x".to_owned()), true),
+            (Failure::failed("CONTROL_PLANE_UNREACHABLE", "x"), true),
+            (Failure::failed("CONTROL_PLANE_ANSWER", "x"), true),
+            (Failure::failed("NO_SUCH_CONTAINER", "x"), true),
+            (Failure::failed("NOT_WELL", "x"), true),
+            (Failure::failed("NOT_A_CLUSTER", "x"), false),
+            (Failure::usage("x"), false),
+            (Failure::OutputClosed, false),
+        ];
+        for (failure, may_pass) in cases {
+            assert_eq!(failure.may_pass(), may_pass, "{failure:?}");
         }
     }
 

@@ -26,7 +26,9 @@ mod contexts;
 mod control_plane;
 pub mod exit;
 pub mod output;
+mod replace;
 mod replay;
 mod run;
+mod settled;
 
 pub use run::main;

@@ -6,16 +6,17 @@ use clap::{Parser as _, error::ErrorKind};
 use tandem_client::{Client, Settings, Token};
 
 use crate::{
-    args::{Cli, Command, Format, Global},
+    args::{Cli, Command, Format},
     bench, commands,
     contexts::{self, Contexts, Named},
     exit::Failure,
     output::{CLEAR, Output},
     replay,
+    settled::{Asks, Given, Origin, Settled},
 };
 
-/// The shortest pause between two runs of a command that is watched.
-const MIN_WATCH: Duration = Duration::from_millis(100);
+/// The shortest pause between two looks.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a command tries to publish one message.
 const PUBLISH_ATTEMPTS: u32 = 6;
@@ -26,8 +27,12 @@ pub(crate) struct Context {
     pub(crate) server: String,
     /// Where the control plane is.
     pub(crate) control_plane: String,
-    /// Where the caller's token is.
+    /// Who says so.
+    pub(crate) control_plane_from: Origin,
+    /// Where the token is that the broker is shown.
     pub(crate) token_file: Option<PathBuf>,
+    /// Where the one is that the control plane is shown.
+    pub(crate) control_plane_token_file: Option<PathBuf>,
     /// Who the caller is, and whom he trusts.
     pub(crate) settings: Settings,
     pub(crate) workspace: String,
@@ -68,38 +73,38 @@ impl Context {
     }
 }
 
-fn settings(global: &Global) -> Settings {
+fn settings(settled: &Settled) -> Settings {
     Settings {
-        token: global.token_file.as_ref().map(Token::from_file),
-        tls_ca_file: global.ca_file.clone(),
-        tls_identity_files: global.cert_file.clone().zip(global.cert_key_file.clone()),
-        ..Settings::for_endpoint(global.server.as_deref().unwrap_or_default())
+        token: settled.broker_token().map(Token::from_file),
+        tls_ca_file: settled.ca_file.as_ref().map(|found| found.value.clone()),
+        tls_identity_files: settled.identity(),
+        ..Settings::for_endpoint(settled.server.value.as_str())
     }
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (cli, given) = match Cli::given() {
+        Ok(given) => given,
         Err(error) => return refuse_arguments(&error),
     };
     let json = cli.global.json || cli.global.output == Some(Format::Json);
     let output = Output { json, quiet: cli.global.quiet };
-    match prepared(cli, output) {
+    match prepared(cli, &given, output) {
         Ok(code) => code,
         Err(failure) => output.fail(&failure),
     }
 }
 
-fn prepared(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
+fn prepared(cli: Cli, given: &Given, output: Output) -> Result<ExitCode, Failure> {
     let command = match cli.command {
         Command::Context(args) => {
-            return commands::context::run(args, &cli.global, output).map(|()| ExitCode::SUCCESS);
+            return commands::context::run(args, &cli.global, given, output).map(|()| ExitCode::SUCCESS);
         }
         Command::Man(args) => return commands::man::run(args, output).map(|()| ExitCode::SUCCESS),
         command => command,
     };
-    let context = context(cli.global, output)?;
+    let context = Context { watch: cli.global.watch, ..context(given, command.asks(), output)? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed("START_FAILED", format!("no runtime: {error}")))?;
     let done = match context.watch {
@@ -109,30 +114,47 @@ fn prepared(cli: Cli, output: Output) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// What the command line, the environment and a context say, in this order.
-fn context(global: Global, output: Output) -> Result<Context, Failure> {
-    let kept = contexts::file().and_then(|file| Contexts::read(&file));
-    // Nobody needs them who names none and has none.
-    let kept = if global.context.is_some() { kept? } else { kept.or_else(|failure| no_contexts(output, failure))? };
-    let picked = kept.pick(global.context.as_deref())?;
+/// What the command line, the environment and a context say.
+fn context(given: &Given, asks: Asks, output: Output) -> Result<Context, Failure> {
+    let kept = contexts(given, asks, output)?;
+    let picked = kept.pick(given.context())?;
     let (named, values) =
         picked.map_or((None, Named::default()), |(name, named)| (Some(name.to_owned()), named.clone()));
-    let global = global.within(&values);
+    let settled = given.settle(&values);
     Ok(Context {
-        settings: settings(&global),
-        token_file: global.token_file,
-        server: global.server.unwrap_or_default(),
-        control_plane: global.control_plane.unwrap_or_default(),
-        workspace: global.workspace.unwrap_or_default(),
-        watch: global.watch,
+        settings: settings(&settled),
+        token_file: settled.broker_token(),
+        control_plane_token_file: settled.control_plane_token(),
+        server: settled.server.value,
+        control_plane_from: settled.control_plane.from,
+        control_plane: settled.control_plane.value,
+        workspace: settled.workspace.value,
+        watch: None,
         named,
         output,
     })
 }
 
-fn no_contexts(output: Output, failure: Failure) -> Result<Contexts, Failure> {
-    output.note(&format!("no context is used: {failure}"));
-    Ok(Contexts::default())
+/// Those that are kept. A file that cannot be read is in the way of whoever may need what stands there: what is built in is not what
+/// he means.
+fn contexts(given: &Given, asks: Asks, output: Output) -> Result<Contexts, Failure> {
+    match contexts::file().and_then(|file| Contexts::read(&file)) {
+        Err(failure)
+            if given.context().is_none() && (failure.code() == "NO_CONTEXTS_FILE" || given.says_where(asks)) =>
+        {
+            output.note(&format!("no context is used: {failure}"));
+            Ok(Contexts::default())
+        }
+        read => read,
+    }
+}
+
+/// Whether there is enough time between two looks, as an option says.
+pub(crate) fn check_pause(option: &str, pause: Duration) -> Result<(), Failure> {
+    if pause < MIN_PAUSE {
+        return Err(Failure::usage(format!("{option} is at least {}", humantime::format_duration(MIN_PAUSE))));
+    }
+    Ok(())
 }
 
 /// Runs a command again and again, each time as it was given.
@@ -142,10 +164,9 @@ async fn watch(context: &Context, mut command: Command, pause: Duration) -> Resu
             "--watch is for commands that only look, such as: tandem sandbox list, tandem dlq list",
         ));
     }
-    if pause < MIN_WATCH {
-        return Err(Failure::usage(format!("--watch is at least {}", humantime::format_duration(MIN_WATCH))));
-    }
+    check_pause("--watch", pause)?;
     let is_live = std::io::stdout().is_terminal() && !context.output.json;
+    let mut is_first = true;
     loop {
         if is_live {
             context.output.line(CLEAR.trim_end())?;
@@ -153,9 +174,12 @@ async fn watch(context: &Context, mut command: Command, pause: Duration) -> Resu
         match run(context, command).await {
             Ok(()) => {}
             // Whoever watches wants to see it come back.
-            Err(failure @ (Failure::Broker(_) | Failure::Problem(_))) => drop(context.output.fail(&failure)),
+            Err(failure) if failure.may_pass() => drop(context.output.fail(&failure)),
+            // Somebody may be renewing it.
+            Err(failure) if !is_first && failure.code() == "FILE_UNREADABLE" => drop(context.output.fail(&failure)),
             Err(failure) => return Err(failure),
         }
+        is_first = false;
         tokio::time::sleep(pause).await;
         command = match Cli::try_parse() {
             Ok(again) => again.command,

@@ -1,37 +1,23 @@
-//! Contexts, and what looks at all of a broker: `tandem context`, `doctor`, `top`, `man`, `--output`, `--watch`.
+//! Contexts: `tandem context`, and what counts of them, the command line and the environment.
 
-use std::{fs, process::Output, time::Duration};
+use std::fs;
 
 use serde_json::{Value, json};
-use tandem_tests::tandem_command;
 
-use crate::desk::Desk;
+use crate::{desk::Desk, user::User};
 
-/// A user with a folder for settings.
-struct User(tempfile::TempDir);
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
 
-impl User {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
+/// Value and origin of a setting, and why it is withheld.
+fn shown(rows: &[Value], setting: &str) -> (String, String, String) {
+    let row = rows.iter().find(|row| row["setting"] == setting).unwrap();
+    let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    (text("value"), text("from"), text("withheld"))
+}
 
-    fn run(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Output {
-        let mut command = tandem_command();
-        command.env("TANDEM_CONTEXTS", self.0.path().join("contexts.toml")).args(arguments);
-        command.envs(environment.iter().copied()).output().unwrap()
-    }
-
-    fn rows(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Vec<Value> {
-        let done = self.run(environment, &[&["--json"], arguments].concat());
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn refused(&self, arguments: &[&str]) -> String {
-        let done = self.run(&[], &[&["--json"], arguments].concat());
-        let error: Value = serde_json::from_slice(&done.stderr).unwrap();
-        error["code"].as_str().unwrap().to_owned()
-    }
+fn triple(value: &str, from: &str, withheld: &str) -> (String, String, String) {
+    (value.to_owned(), from.to_owned(), withheld.to_owned())
 }
 
 #[tokio::test]
@@ -39,121 +25,134 @@ async fn a_context_says_where_and_who_unless_somebody_says_otherwise() {
     let desk = Desk::with(&["alice"]).await;
     let user = User::new();
     let server = desk.server();
-    assert_eq!(user.refused(&["context", "use", "here"]), "UNKNOWN_CONTEXT");
-    assert_eq!(user.refused(&["context", "add", "here"]), "USAGE");
+    assert_eq!(user.refused(&[], &["context", "use", "here"]), "UNKNOWN_CONTEXT");
+    assert_eq!(user.refused(&[], &["context", "add", "here"]), "USAGE");
+    // It would be shown nowhere.
+    assert_eq!(user.refused(&[], &["context", "add", "here", "--token-file", "token"]), "USAGE");
     for format in [&["--output", "json"][..], &["--output=json"]] {
         let done = user.run(&[], &[format, &["context", "add"]].concat());
         let error: Value = serde_json::from_slice(&done.stderr).unwrap();
         assert_eq!(error["code"], "USAGE");
     }
     user.rows(&[], &["context", "add", "here", "--server", &server]);
-    user.rows(&[], &["context", "add", "away", "--server", "http://127.0.0.1:9", "--workspace", "shop"]);
-    assert_eq!(user.refused(&["context", "add", "away", "--server", &server]), "CONTEXT_EXISTS");
+    user.rows(&[], &["context", "add", "away", "--server", NOWHERE, "--workspace", "shop"]);
+    assert_eq!(user.refused(&[], &["context", "add", "away", "--server", &server]), "CONTEXT_EXISTS");
     // The first one is used, and no address is given.
     let names: Vec<_> =
         user.rows(&[], &["context", "list"]).iter().map(|row| (row["name"].clone(), row["current"].clone())).collect();
     assert_eq!(names, [(json!("away"), json!(false)), (json!("here"), json!(true))]);
     assert_eq!(user.rows(&[], &["sandbox", "list"])[0]["sandbox_id"], "alice");
-    assert!(!user.run(&[], &["--context", "away", "info"]).status.success());
-    assert!(user.run(&[("TANDEM_SERVER", &server)], &["--context", "away", "info"]).status.success());
+
     user.rows(&[], &["context", "use", "away"]);
-    let shown = user.rows(&[("TANDEM_WORKSPACE", "lab")], &["context", "show", "--server", "http://b:1"]);
-    let of = |setting: &str| {
-        let row = shown.iter().find(|row| row["setting"] == setting).unwrap();
-        (row["value"].as_str().unwrap().to_owned(), row["from"].as_str().unwrap().to_owned())
-    };
-    assert_eq!(of("server"), ("http://b:1".to_owned(), "command or environment".to_owned()));
-    assert_eq!(of("workspace"), ("lab".to_owned(), "command or environment".to_owned()));
-    assert_eq!(of("control_plane"), ("http://127.0.0.1:8000".to_owned(), "built in".to_owned()));
-    assert_eq!(of("token_file"), (String::new(), "built in".to_owned()));
+    let rows = user.rows(&[("TANDEM_WORKSPACE", "lab")], &["context", "show", "--server", "http://b:1"]);
+    assert_eq!(shown(&rows, "server"), triple("http://b:1", "command line", ""));
+    assert_eq!(shown(&rows, "workspace"), triple("lab", "environment", ""));
+    assert_eq!(shown(&rows, "control_plane"), triple("http://127.0.0.1:8000", "built in", ""));
+    assert_eq!(shown(&rows, "token_file"), triple("", "built in", ""));
     user.rows(&[], &["context", "remove", "away"]);
-    assert_eq!(user.refused(&["--context", "away", "info"]), "UNKNOWN_CONTEXT");
-    // What cannot be read is in nobody's way who names no context.
-    fs::write(user.0.path().join("contexts.toml"), "[[[").unwrap();
-    assert_eq!(user.refused(&["--context", "here", "info"]), "CONTEXTS_UNREADABLE");
-    assert!(user.run(&[], &["--server", &server, "info"]).status.success());
+    assert_eq!(user.refused(&[], &["--context", "away", "info"]), "UNKNOWN_CONTEXT");
 }
 
 #[tokio::test]
-async fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
-    let desk = Desk::with(&["alice", "bob"]).await;
+async fn a_context_of_the_command_line_counts_before_the_environment() {
+    let desk = Desk::with(&[]).await;
     let user = User::new();
     let server = desk.server();
-    let verdicts = |rows: &[Value]| -> Vec<(String, String)> {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        rows.iter().map(|row| (text(&row["check"]), text(&row["verdict"]))).collect()
-    };
-    let here = ["--server", &server, "--control-plane", "http://127.0.0.1:9"];
-    let well = user.rows(&[], &[&here[..], &["doctor"]].concat());
-    let expected = ["settings", "broker", "nodes", "shards", "caller", "workspace"]
-        .map(|check| (check.to_owned(), "ok".to_owned()));
-    assert_eq!(verdicts(&well)[..6], expected, "{well:?}");
-    // Not everybody has one.
-    assert_eq!(verdicts(&well)[6], ("control plane".to_owned(), "look".to_owned()));
-    desk.publish(&["--from", "alice", "--to", "bob", "x"]).await;
-    desk.json(&["nack", "bob", "--dead-letter", "--reason", "no"]).await;
-    let dead = user.rows(&[], &[&here[..], &["doctor"]].concat());
-    assert_eq!((&dead[5]["verdict"], &dead[5]["next"]), (&json!("look"), &json!("tandem dlq list")), "{dead:?}");
+    user.rows(&[], &["context", "add", "here", "--server", &server, "--workspace", "default"]);
+    user.rows(&[], &["context", "add", "away", "--server", NOWHERE]);
+    let exported = [("TANDEM_SERVER", server.as_str()), ("TANDEM_WORKSPACE", "nowhere")];
+    assert_eq!(user.refused(&exported, &["--context", "away", "info"]), "UNREACHABLE");
+    assert_eq!(user.refused(&exported, &["info", "--context", "away"]), "UNREACHABLE");
+    user.rows(
+        &[("TANDEM_SERVER", NOWHERE), ("TANDEM_WORKSPACE", "nowhere")],
+        &["--context", "here", "sandbox", "list"],
+    );
+    user.rows(&exported, &["--context", "away", "--server", &server, "info"]);
+    // One that the environment names is of the environment.
+    user.rows(&[("TANDEM_CONTEXT", "away"), exported[0]], &["info"]);
+    assert_eq!(user.refused(&[("TANDEM_CONTEXT", "away")], &["info"]), "UNREACHABLE");
+    let rows = user.rows(&exported, &["--context", "here", "context", "show"]);
+    assert_eq!(shown(&rows, "workspace"), triple("default", "context here", ""));
+}
 
-    for (arguments, check) in [
-        (["--server", "http://127.0.0.1:9"], "broker"),
-        (["--workspace", "nowhere"], "workspace"),
-        (["--token-file", "/nonexistent/token"], "settings"),
-    ] {
-        let done = user.run(&[("TANDEM_SERVER", &server)], &[&["--json"][..], &arguments, &["doctor"]].concat());
-        assert_eq!(done.status.code(), Some(1), "{arguments:?}");
-        let told = String::from_utf8(done.stdout).unwrap();
-        let rows: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let found = rows.iter().find(|row| row["check"] == check).unwrap();
-        assert!(found["verdict"] == "wrong" && found["next"] != "", "{found}");
+/// A token that cannot be read tells whether somebody would be shown it.
+#[tokio::test]
+async fn a_token_of_a_context_goes_where_the_context_says_and_nowhere_else() {
+    let desk = Desk::with(&[]).await;
+    let user = User::new();
+    let server = desk.server();
+    let token = "/nonexistent/token";
+    user.rows(&[], &["context", "add", "prod", "--server", &server, "--token-file", token]);
+    let slash = format!("{server}/");
+    let exported = [("TANDEM_CONTROL_PLANE", NOWHERE)];
+    assert_eq!(user.refused(&[], &["info"]), "FILE_UNREADABLE");
+    assert_eq!(user.refused(&[], &["--server", &slash, "info"]), "FILE_UNREADABLE");
+    assert_eq!(user.refused(&exported, &["info"]), "FILE_UNREADABLE");
+    assert_eq!(user.refused(&exported, &["sandbox", "ls"]), "CONTROL_PLANE_UNREACHABLE");
+    assert_eq!(user.refused(&[], &["--server", NOWHERE, "info"]), "UNREACHABLE");
+    // Who gives one means it.
+    assert_eq!(user.refused(&exported, &["--token-file", token, "sandbox", "ls"]), "FILE_UNREADABLE");
+
+    let rows = user.rows(&[], &["context", "show"]);
+    let why = "not shown to the control plane: the context keeps no address of one";
+    assert_eq!(shown(&rows, "token_file"), triple(token, "context prod", why));
+    let rows = user.rows(&[], &["context", "show", "--server", NOWHERE]);
+    let (.., why) = shown(&rows, "token_file");
+    let expected = format!("not shown to the broker: the context keeps {server}, and this is {NOWHERE}; ");
+    assert!(why.starts_with(&expected), "{why}");
+
+    let looked = user.run(&[], &["--json", "doctor"]);
+    let plane = crate::user::documents(&looked).into_iter().find(|row| row["check"] == "control plane").unwrap();
+    assert!(plane["verdict"] == "skipped" && plane["text"].as_str().unwrap().starts_with("not configured"), "{plane}");
+
+    // A context of a control plane: the broker that is built in is none of its.
+    user.rows(&[], &["context", "add", "plane", "--control-plane", NOWHERE, "--token-file", token]);
+    assert_eq!(user.refused(&[], &["--context", "plane", "sandbox", "ls"]), "FILE_UNREADABLE");
+    user.rows(&[], &["--context", "plane", "--server", &server, "info"]);
+}
+
+#[tokio::test]
+async fn contexts_that_cannot_be_read_are_in_the_way_of_who_may_need_them() {
+    let desk = Desk::with(&[]).await;
+    let user = User::new();
+    let server = desk.server();
+    for broken in ["[[[", "[contexts.prod]\nserver = \"https://b:8001\"\nof_later_versions = true\n"] {
+        fs::write(user.file("contexts.toml"), broken).unwrap();
+        for arguments in [
+            &["info"][..],
+            &["--quiet", "info"],
+            &["--context", "here", "info"],
+            &["sandbox", "ls"],
+            &["--server", &server, "sandbox", "ls"],
+            &["--server", &server, "doctor"],
+            &["context", "show"],
+        ] {
+            assert_eq!(user.refused(&[], arguments), "CONTEXTS_UNREADABLE", "{arguments:?}");
+        }
+        assert_eq!(user.refused(&[], &["--control-plane", NOWHERE, "sandbox", "ls"]), "CONTROL_PLANE_UNREACHABLE");
+        user.rows(&[], &["--server", &server, "info"]);
+        user.rows(&[("TANDEM_SERVER", &server)], &["info"]);
+        // They speak to nobody.
+        assert!(user.run(&[], &["roles"]).status.success());
+        assert!(user.run(&[], &["completions", "bash"]).status.success());
     }
 }
 
-#[tokio::test]
-async fn top_shows_rates_and_where_most_waits() {
-    let desk = Desk::with(&["alice", "bob", "carol"]).await;
+#[test]
+fn contexts_that_are_added_at_the_same_time_are_all_kept() {
     let user = User::new();
-    let server = desk.server();
-    for _ in 0..3 {
-        desk.publish(&["--from", "alice", "--to", "carol", "x"]).await;
+    let names: Vec<_> = (10..26).map(|index| format!("c{index}")).collect();
+    let add = |name: &String| user.command(&[], &["context", "add", name, "--server", NOWHERE]).spawn().unwrap();
+    let adding: Vec<_> = names.iter().map(add).collect();
+    for mut command in adding {
+        assert!(command.wait().unwrap().success());
     }
-    let looks = user.rows(&[], &["--server", &server, "top", "--count", "2", "--interval", "300ms", "--rows", "2"]);
-    assert_eq!(looks.len(), 2);
-    assert!(
-        looks[0]["shards"][0]["commands_per_second"].is_null()
-            && looks[1]["shards"][0]["commands_per_second"].is_number()
-    );
-    let sandboxes = looks[1]["sandboxes"].as_array().unwrap();
-    assert_eq!(
-        (sandboxes.len(), &sandboxes[0]["sandbox_id"], &sandboxes[0]["pending_messages"]),
-        (2, &json!("carol"), &json!(3))
-    );
-    let text = user.run(&[], &["--server", &server, "top"]);
-    let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("COMMANDS/S") && text.contains("3 messages wait") && !text.contains('\u{1b}'), "{text}");
-}
-
-#[tokio::test]
-async fn what_only_looks_can_be_watched_and_printed_as_one_likes() {
-    let desk = Desk::with(&["alice"]).await;
-    let user = User::new();
-    let server = desk.server();
-    let as_json = user.run(&[], &["--server", &server, "--output", "json", "sandbox", "list"]);
-    let row: Value = serde_json::from_slice(&as_json.stdout).unwrap();
-    assert_eq!(row["sandbox_id"], "alice");
-    assert_eq!(user.refused(&["--server", &server, "--watch", "sandbox", "unregister", "alice"]), "USAGE");
-    assert_eq!(user.refused(&["--server", &server, "--watch=1ms", "sandbox", "list"]), "USAGE");
-    let mut command = tandem_command();
-    command.args(["--server", &server, "--json", "--watch=200ms", "sandbox", "list"]);
-    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    watching.kill().unwrap();
-    let said = String::from_utf8(watching.wait_with_output().unwrap().stdout).unwrap();
-    assert!(said.lines().count() >= 3, "{said}");
-
-    let dir = user.0.path().join("man");
-    assert!(user.run(&[], &["man", "--dir", dir.to_str().unwrap()]).status.success());
-    let page = fs::read_to_string(dir.join("tandem-dlq-redrive.1")).unwrap();
-    assert!(page.starts_with(".ie") && page.contains("redrive"), "{page}");
-    assert!(String::from_utf8(user.run(&[], &["man"]).stdout).unwrap().contains(".TH tandem"));
+    let kept: Vec<_> = user.rows(&[], &["context", "list"]).iter().map(|row| row["name"].clone()).collect();
+    assert_eq!(kept, names);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(user.file("contexts.toml")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
 }

@@ -5,8 +5,10 @@ use clap::{Args, Subcommand};
 /// `tandem context`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A flag counts before the environment, the environment before the context, and that before what
-the command has by itself. Contexts hold no secrets, but where their files are.
+What counts, in this order: options of the command; a context that --context names; the environment;
+the context that TANDEM_CONTEXT names, or the current one; what is built in. A context's token and
+certificate go to the addresses that it keeps, and nowhere else. Contexts hold no secrets, but where
+their files are.
 
   tandem context add prod --server https://broker:8001 --ca-file ca.pem --token-file token
   tandem context use prod

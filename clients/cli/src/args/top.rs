@@ -11,7 +11,7 @@ Shows nodes, shards and the sandboxes of the workspace in which most waits. COMM
 entries of the replicated log, of which one can hold a thousand messages. Ctrl-C ends it. Where
 standard output is no terminal, it is printed once.")]
 pub struct TopArgs {
-    /// Between two looks
+    /// Between two looks, 100ms or more
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub interval: Duration,
     /// Sandboxes at most

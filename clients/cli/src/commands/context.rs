@@ -9,70 +9,76 @@ use crate::{
     contexts::{Contexts, Named, check_name, file},
     exit::Failure,
     output::Output,
+    settled::{Found, Given, Origin},
 };
 
 /// Runs before anything else is looked at: the context that is asked for may not be there yet.
-pub(crate) fn run(args: ContextArgs, global: &Global, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: ContextArgs, global: &Global, given: &Given, output: Output) -> Result<(), Failure> {
     let file = file()?;
-    let mut contexts = Contexts::read(&file)?;
     match args.command {
         ContextCommand::Add { name, replace, and_use } => {
             check_name(&name)?;
-            if contexts.contexts.contains_key(&name) && !replace {
-                return Err(Failure::Failed {
-                    code: "CONTEXT_EXISTS",
-                    text: format!("there is a context {name:?} already"),
-                    next: Some("replace it with --replace, or choose another name".to_owned()),
-                });
-            }
-            let named = named(global)?;
-            if named == Named::default() {
-                return Err(Failure::usage("say what to keep, such as --server URL or --token-file FILE"));
-            }
-            contexts.contexts.insert(name.clone(), named);
-            // The only one is the one that is meant.
-            let is_used = and_use || contexts.contexts.len() == 1;
-            if is_used {
-                contexts.current = Some(name.clone());
-            }
-            contexts.write(&file)?;
+            let named = to_keep(global)?;
+            let is_used = Contexts::change(&file, |contexts| add(contexts, &name, named, replace, and_use))?;
             let told = if is_used { "is used from now on" } else { "is kept" };
             output.note(&format!("context {name} {told}, in {}", file.display()));
             Ok(())
         }
-        ContextCommand::Use { name } => {
+        ContextCommand::Use { name } => Contexts::change(&file, |contexts| {
             if !contexts.contexts.contains_key(&name) {
                 return Err(contexts.unknown(&name));
             }
             contexts.current = Some(name);
-            contexts.write(&file)
-        }
-        ContextCommand::List => list(&contexts, output),
-        ContextCommand::Show => show(&contexts, global, output),
-        ContextCommand::Remove { name } => {
+            Ok(())
+        }),
+        ContextCommand::List => list(&Contexts::read(&file)?, output),
+        ContextCommand::Show => show(&Contexts::read(&file)?, given, output),
+        ContextCommand::Remove { name } => Contexts::change(&file, |contexts| {
             if contexts.contexts.remove(&name).is_none() {
                 return Err(contexts.unknown(&name));
             }
-            contexts.current = contexts.current.filter(|current| *current != name);
-            contexts.write(&file)
-        }
+            contexts.current = contexts.current.take().filter(|current| *current != name);
+            Ok(())
+        }),
     }
 }
 
+/// Returns whether it is used from now on.
+fn add(contexts: &mut Contexts, name: &str, named: Named, may_replace: bool, and_use: bool) -> Result<bool, Failure> {
+    if contexts.contexts.contains_key(name) && !may_replace {
+        return Err(Failure::Failed {
+            code: "CONTEXT_EXISTS",
+            text: format!("there is a context {name:?} already"),
+            next: Some("replace it with --replace, or choose another name".to_owned()),
+        });
+    }
+    contexts.contexts.insert(name.to_owned(), named);
+    // The only one is the one that is meant.
+    let is_used = and_use || contexts.contexts.len() == 1;
+    if is_used {
+        contexts.current = Some(name.to_owned());
+    }
+    Ok(is_used)
+}
+
 /// What was given, with files as they are found from anywhere.
-fn named(global: &Global) -> Result<Named, Failure> {
-    let absolute = |path: &Option<PathBuf>| {
-        path.as_ref().map(|path| std::path::absolute(path).map_err(|error| Failure::file(path, &error))).transpose()
-    };
-    Ok(Named {
-        server: global.server.clone(),
-        control_plane: global.control_plane.clone(),
-        workspace: global.workspace.clone(),
-        token_file: absolute(&global.token_file)?,
-        ca_file: absolute(&global.ca_file)?,
-        cert_file: absolute(&global.cert_file)?,
-        cert_key_file: absolute(&global.cert_key_file)?,
-    })
+fn to_keep(global: &Global) -> Result<Named, Failure> {
+    let mut named = global.named(|_| true);
+    if named == Named::default() {
+        return Err(Failure::usage("say what to keep, such as --server URL, and --token-file FILE with it"));
+    }
+    let is_secret = named.token_file.is_some() || named.cert_file.is_some();
+    if is_secret && named.server.is_none() && named.control_plane.is_none() {
+        return Err(Failure::usage(
+            "a token or a certificate is kept for an address, and shown nowhere else: \
+             say --server URL, or --control-plane URL, too",
+        ));
+    }
+    let files = [&mut named.token_file, &mut named.ca_file, &mut named.cert_file, &mut named.cert_key_file];
+    for path in files.into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|error| Failure::file(path, &error))?;
+    }
+    Ok(named)
 }
 
 fn list(contexts: &Contexts, output: Output) -> Result<(), Failure> {
@@ -96,42 +102,32 @@ fn list(contexts: &Contexts, output: Output) -> Result<(), Failure> {
     output.rows(&["", "NAME", "SERVER", "CONTROL PLANE", "WORKSPACE", "TOKEN FILE"], &rows.collect::<Vec<_>>())
 }
 
-fn show(contexts: &Contexts, global: &Global, output: Output) -> Result<(), Failure> {
-    let picked = contexts.pick(global.context.as_deref())?;
-    let (name, named) = picked.map_or((None, Named::default()), |(name, named)| (Some(name), named.clone()));
-    let given = named_of(global);
-    let resolved = global.clone().within(&named);
-    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+fn show(contexts: &Contexts, given: &Given, output: Output) -> Result<(), Failure> {
+    let picked = contexts.pick(given.context())?;
+    let (name, named) = picked.map_or(("", Named::default()), |(name, named)| (name, named.clone()));
+    let settled = given.settle(&named);
+    let text = |found: &Found<String>| (found.value.clone(), found.from);
+    let path = |found: &Option<Found<PathBuf>>| {
+        found.as_ref().map_or((String::new(), Origin::BuiltIn), |found| (found.value.display().to_string(), found.from))
+    };
     let rows = [
-        ("server", given.server.clone(), named.server.clone(), resolved.server),
-        ("control_plane", given.control_plane.clone(), named.control_plane.clone(), resolved.control_plane),
-        ("workspace", given.workspace.clone(), named.workspace.clone(), resolved.workspace),
-        ("token_file", text(&given.token_file), text(&named.token_file), text(&resolved.token_file)),
-        ("ca_file", text(&given.ca_file), text(&named.ca_file), text(&resolved.ca_file)),
-        ("cert_file", text(&given.cert_file), text(&named.cert_file), text(&resolved.cert_file)),
-        ("cert_key_file", text(&given.cert_key_file), text(&named.cert_key_file), text(&resolved.cert_key_file)),
+        ("server", text(&settled.server), None),
+        ("control_plane", text(&settled.control_plane), None),
+        ("workspace", text(&settled.workspace), None),
+        ("token_file", path(&settled.token_file), settled.token_withheld()),
+        ("ca_file", path(&settled.ca_file), None),
+        ("cert_file", path(&settled.cert_file), settled.certificate_withheld()),
+        ("cert_key_file", path(&settled.cert_key_file), settled.certificate_withheld()),
     ]
-    .map(|(what, given, kept, value)| {
-        let from = match (given, kept) {
-            (Some(_), _) => "command or environment".to_owned(),
-            (None, Some(_)) => format!("context {}", name.unwrap_or_default()),
-            (None, None) => "built in".to_owned(),
+    .map(|(what, (value, from), withheld)| {
+        let from = match from {
+            Origin::CommandLine => "command line".to_owned(),
+            Origin::Environment => "environment".to_owned(),
+            Origin::Context => format!("context {name}"),
+            Origin::BuiltIn => "built in".to_owned(),
         };
-        let value = value.unwrap_or_default();
-        (json!({"setting": what, "value": value, "from": from}), vec![what.to_owned(), value, from])
+        let row = vec![what.to_owned(), value.clone(), from.clone(), withheld.clone().unwrap_or_default()];
+        (json!({"setting": what, "value": value, "from": from, "withheld": withheld}), row)
     });
-    output.rows(&["SETTING", "VALUE", "FROM"], &rows)
-}
-
-/// What was given, as it was given.
-fn named_of(global: &Global) -> Named {
-    Named {
-        server: global.server.clone(),
-        control_plane: global.control_plane.clone(),
-        workspace: global.workspace.clone(),
-        token_file: global.token_file.clone(),
-        ca_file: global.ca_file.clone(),
-        cert_file: global.cert_file.clone(),
-        cert_key_file: global.cert_key_file.clone(),
-    }
+    output.rows(&["SETTING", "VALUE", "FROM", "WITHHELD"], &rows)
 }

@@ -3,10 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt as _;
-use serde_json::json;
-use tandem_client::{Client, Error, ServerInfo, Settings};
+use serde_json::{Value, json};
+use tandem_client::{Client, Error, Sandbox, ServerInfo, Settings};
 
-use crate::{clock, control_plane::ControlPlane, exit::Failure, run::Context};
+use crate::{
+    clock,
+    control_plane::{ControlPlane, strange},
+    exit::Failure,
+    run::Context,
+    settled::Origin,
+};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -14,11 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3_600);
 /// Of a full inbox, what is told of.
 const NEARLY: f64 = 0.8;
+/// One of the checks.
+const PLANE: &str = "control plane";
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Fine,
+    /// There is nothing to be looked at.
+    Skipped,
     /// Commands work, and somebody should look.
     Look,
     Wrong,
@@ -28,6 +38,7 @@ impl Verdict {
     fn word(self) -> &'static str {
         match self {
             Self::Fine => "ok",
+            Self::Skipped => "skipped",
             Self::Look => "look",
             Self::Wrong => "wrong",
         }
@@ -165,18 +176,9 @@ async fn workspace(context: &Context, client: &Client, info: &ServerInfo) -> Fin
         Ok(sandboxes) => sandboxes,
         Err(error) => return refused("workspace", &error),
     };
-    let usual = info.limits.as_ref().map_or(0, |limits| limits.max_inbox_messages);
-    let full: Vec<_> = sandboxes
-        .iter()
-        .filter(|one| {
-            let own = one.inbox_limits.as_ref().map_or(0, |limits| limits.max_messages);
-            let most = if own > 0 { own } else { usual };
-            #[expect(clippy::cast_precision_loss, reason = "a share")]
-            let share = one.pending_messages as f64 / most.max(1) as f64;
-            share >= NEARLY
-        })
-        .map(|one| one.sandbox_id.as_str())
-        .collect();
+    let usual = info.limits.as_ref().map_or((0, 0), |limits| (limits.max_inbox_messages, limits.max_inbox_bytes));
+    let full = sandboxes.iter().filter(|one| fullness(one, usual) >= NEARLY);
+    let full: Vec<_> = full.map(|one| one.sandbox_id.as_str()).collect();
     let dead: u64 = sandboxes.iter().map(|one| one.dead_letters).sum();
     let text = format!("{name:?}, {} sandboxes", sandboxes.len());
     if !full.is_empty() {
@@ -192,19 +194,101 @@ async fn workspace(context: &Context, client: &Client, info: &ServerInfo) -> Fin
     fine("workspace", text)
 }
 
+/// How full an inbox is, of messages or of bytes, whichever is more. Broadcasts and messages of topics, which count against no
+/// limit, are among what is pending: it may be less full than this, never fuller.
+fn fullness(one: &Sandbox, usual: (u64, u64)) -> f64 {
+    let own = one.inbox_limits.as_ref().map_or((0, 0), |limits| (limits.max_messages, limits.max_bytes));
+    share(one.pending_messages, own.0, usual.0).max(share(one.pending_bytes, own.1, usual.1))
+}
+
+/// What is taken of the tighter one of two limits; 0 is none.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share(taken: u64, own: u64, usual: u64) -> f64 {
+    let limit = [own, usual].into_iter().filter(|limit| *limit > 0).min();
+    limit.map_or(0.0, |limit| taken as f64 / limit as f64)
+}
+
 async fn plane(context: &Context) -> Finding {
-    const WHAT: &str = "control plane";
-    let found = match ControlPlane::of(context) {
-        Ok(plane) => tokio::time::timeout(PATIENCE, plane.get("/workspaces?limit=1")).await,
-        Err(failure) => Ok(Err(failure)),
-    };
-    match found {
-        Ok(Ok(_)) => fine(WHAT, context.control_plane.clone()),
-        Ok(Err(failure @ Failure::Problem(_))) => wrong(WHAT, failure.to_string(), failure.next().unwrap_or_default()),
-        // Many brokers have none.
-        Ok(Err(failure)) => {
-            look(WHAT, failure.to_string(), "needed for sandboxes in containers only: --control-plane URL")
+    let is_configured = context.control_plane_from != Origin::BuiltIn;
+    if let Some(name) = context.named.as_ref().filter(|_| !is_configured) {
+        let text = format!("not configured: context {name} keeps no address of one");
+        return Finding { what: PLANE, verdict: Verdict::Skipped, text, next: String::new() };
+    }
+    let asked = async { ControlPlane::of(context)?.get("/workspaces?limit=1").await };
+    let late = |_| Err(Failure::TimedOut(format!("no answer within {PATIENCE:?}")));
+    judged(&context.control_plane, is_configured, tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late))
+}
+
+/// What an answer of the control plane means, or that there is none.
+fn judged(url: &str, is_configured: bool, answer: Result<Value, Failure>) -> Finding {
+    let failure = match answer {
+        Ok(answer) if answer["workspaces"].is_array() => return fine(PLANE, url),
+        Ok(_) => strange(url, "no list of workspaces"),
+        Err(Failure::Problem(problem)) if problem.code == "CONTROL_PLANE_ANSWER" => {
+            strange(url, &format!("HTTP status {}", problem.status))
         }
-        Err(_) => look(WHAT, format!("no answer within {PATIENCE:?}"), "look at its log"),
+        Err(failure) => failure,
+    };
+    let (text, next) = (failure.to_string(), failure.next().unwrap_or_default());
+    match failure.code() {
+        // Whatever it is, nobody has said that it is a control plane.
+        "CONTROL_PLANE_ANSWER" if !is_configured => look(PLANE, text, next),
+        // Many brokers have none.
+        "CONTROL_PLANE_UNREACHABLE" => {
+            look(PLANE, text, "needed for sandboxes in containers only: --control-plane URL")
+        }
+        "TIMEOUT" => look(PLANE, text, "look at its log"),
+        _ => wrong(PLANE, text, next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_client::InboxLimits;
+
+    use super::*;
+    use crate::exit::Problem;
+
+    #[test]
+    fn an_inbox_is_as_full_as_the_tighter_limit_says() {
+        let fullness_of = |pending: (u64, u64), own: Option<(u64, u64)>| {
+            let sandbox = Sandbox {
+                pending_messages: pending.0,
+                pending_bytes: pending.1,
+                inbox_limits: own.map(|(max_messages, max_bytes)| InboxLimits { max_messages, max_bytes }),
+                ..Sandbox::default()
+            };
+            (fullness(&sandbox, (100, 1_000)) * 100.0).round()
+        };
+        assert_eq!(fullness_of((50, 0), None), 50.0);
+        assert_eq!(fullness_of((50, 900), None), 90.0, "bytes count");
+        assert_eq!(fullness_of((8, 0), Some((10, 0))), 80.0);
+        assert_eq!(fullness_of((90, 0), Some((1_000, 0))), 90.0, "no sandbox has more than the server allows");
+        assert_eq!(fullness_of((1, 80), Some((0, 100))), 80.0);
+        assert_eq!(share(5, 0, 0), 0.0, "an old server does not tell");
+    }
+
+    #[test]
+    fn what_answers_must_be_a_control_plane() {
+        let problem = |code: &str| {
+            let (code, text) = (code.to_owned(), "x".to_owned());
+            Err(Failure::Problem(Problem { status: 404, code, text, fields: Vec::new(), retry_after_s: None }))
+        };
+        // Without an address, and with one.
+        let cases = [
+            (Ok(json!({"workspaces": []})), Verdict::Fine, Verdict::Fine),
+            (Ok(Value::Null), Verdict::Look, Verdict::Wrong),
+            (Ok(json!({"error": 1})), Verdict::Look, Verdict::Wrong),
+            (Err(strange("http://p", "no JSON")), Verdict::Look, Verdict::Wrong),
+            (problem("CONTROL_PLANE_ANSWER"), Verdict::Look, Verdict::Wrong),
+            (problem("TOKEN_MISSING"), Verdict::Wrong, Verdict::Wrong),
+            (Err(Failure::failed("CONTROL_PLANE_UNREACHABLE", "x")), Verdict::Look, Verdict::Look),
+            (Err(Failure::TimedOut("x".to_owned())), Verdict::Look, Verdict::Look),
+            (Err(Failure::failed("FILE_UNREADABLE", "x")), Verdict::Wrong, Verdict::Wrong),
+        ];
+        for (answer, without, with) in cases {
+            let verdicts = [false, true].map(|is_configured| judged("http://p", is_configured, answer.clone()).verdict);
+            assert_eq!(verdicts, [without, with], "{answer:?}");
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{
     fs,
-    io::Write as _,
-    path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -19,6 +17,7 @@ use crate::{
     clock,
     exit::Failure,
     output::{has_passed, time},
+    replace::replace,
     run::Context,
 };
 
@@ -84,7 +83,7 @@ async fn keep(context: &Context) -> Result<(), Failure> {
         let pause = match tokens.renew().await {
             Ok(renewed) => {
                 let failed = |error| Failure::failed("TOKEN_NOT_WRITTEN", format!("{}: {error}", file.display()));
-                replace(file, &renewed.signed).map_err(failed)?;
+                replace(file, format!("{}\n", renewed.signed).as_bytes()).map_err(failed)?;
                 context.output.note(&format!("renewed; it holds until {}", time(renewed.expire_time)));
                 left(renewed.expire_time) * 2 / 3
             }
@@ -102,21 +101,6 @@ fn left(expire_time: Option<Timestamp>) -> Duration {
     let now_s = clock::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let expires_s = expire_time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));
     Duration::from_secs(expires_s.saturating_sub(now_s))
-}
-
-/// Whoever reads the file meanwhile gets the one or the other, and nobody else gets either.
-fn replace(file: &Path, token: &str) -> std::io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
-    fs::remove_file(&beside).ok();
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut written = options.open(&beside)?;
-    writeln!(written, "{token}")?;
-    written.sync_all()?;
-    fs::rename(&beside, file)
 }
 
 async fn revoke(context: &Context, args: &RevokeTokenArgs) -> Result<(), Failure> {

@@ -15,13 +15,14 @@ use crate::{
     clock,
     exit::Failure,
     output::{CLEAR, table},
-    run::Context,
+    run::{Context, check_pause},
 };
 
 /// What was seen before: when, and how far each shard was.
 type Seen = (SystemTime, HashMap<u32, u64>);
 
 pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<(), Failure> {
+    check_pause("--interval", args.interval)?;
     let client = context.client()?;
     let is_live = std::io::stdout().is_terminal() && !context.output.json && !args.once;
     let mut before: Option<Seen> = None;
@@ -59,8 +60,8 @@ async fn look(
         sandboxes.iter().map(|one| one.pending_messages).sum::<u64>(),
         sandboxes.iter().map(|one| one.dead_letters).sum::<u64>(),
     );
-    // Where most waits is where somebody should look.
-    sandboxes.sort_by_key(|one| std::cmp::Reverse((one.pending_messages + one.deferred_messages, one.dead_letters)));
+    // Where most waits is where somebody should look. What is deferred is pending too.
+    sandboxes.sort_by_key(|one| std::cmp::Reverse((one.pending_messages, one.dead_letters)));
     let all = sandboxes.len();
     sandboxes.truncate(args.rows.into());
     if context.output.json {
