@@ -182,14 +182,15 @@ def node(number):
 
 
 def leading(nodes):
-    """A node that leads something, or any."""
-    for number in NODES:
-        status = tandem(url(number), "cluster", "status")
-        if status.returncode == 0:
-            leaders = re.findall(r'"leader": *(?:"n)?(\d+)', status.stdout)
-            if leaders:
-                return nodes[int(chance.choice(leaders)) - 1]
-    return chance.choice(nodes)
+    """A node that leads a shard."""
+    for _ in range(100):
+        for number in NODES:
+            status = tandem(url(number), "cluster", "status")
+            leaders = [int(one) for one in re.findall(r'"leader_node_id": *(\d+)', status.stdout) if one != "0"]
+            if status.returncode == 0 and leaders:
+                return nodes[chance.choice(leaders) - 1]
+        time.sleep(0.1)
+    sys.exit("no node says who leads: " + status.stdout[:500] + status.stderr[:500])
 
 
 def kill_container():

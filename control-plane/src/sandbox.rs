@@ -46,10 +46,12 @@ pub(crate) trait SandboxRuntime: Send + Sync + 'static {
     /// [`RuntimeError::NoImage`].
     fn create<'a>(&'a self, container: &'a Container) -> Answer<'a, ()>;
 
-    /// Makes and starts a container that waits for its assignment in no network, with no name and of no workspace. Once [`create`] is
-    /// asked for one with the same id, image, disk and temporary memory, it becomes that one while it runs, if it can.
+    /// Makes and starts a container that waits for its assignment, with no name and of no workspace, in a network of which nothing
+    /// can be reached. Once [`create`] is asked for one with the same id, image, disk and temporary memory, it becomes that one
+    /// while it runs, if it can; it leaves the network where it waited after its [`start`], and at the latest when somebody looks.
     ///
     /// [`create`]: SandboxRuntime::create
+    /// [`start`]: SandboxRuntime::start
     ///
     /// # Errors
     /// [`RuntimeError::NoImage`].
@@ -127,8 +129,8 @@ pub(crate) struct Network {
     pub(crate) key: String,
     /// The network's first three numbers, such as 10.213.7: it has 254 addresses, the first of which is the host's.
     pub(crate) subnet: [u8; 3],
-    /// The only port of the host that can be reached.
-    pub(crate) host_port: u16,
+    /// The only port of the host that can be reached; None: none.
+    pub(crate) host_port: Option<u16>,
     /// What else can be reached.
     pub(crate) allowed: Vec<(Ipv4Addr, u16)>,
     /// What one container may send in a second, in KiB; None: any number.

@@ -20,7 +20,7 @@ const MAX_MOST: u32 = 1_000;
 pub(crate) struct ShownRecord {
     /// Counts the records of the chain, from 1.
     number: u64,
-    /// As the contract of the broker calls it, such as `policy_changed`.
+    /// As the contract of the broker calls it, such as `policy_set`.
     kind: String,
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub(crate) struct Wanted {
     shard: Option<u32>,
     /// The first one. Unset: the oldest that is kept.
     from_record: Option<u64>,
-    /// Of this kind, such as `policy_changed`.
+    /// Of this kind, such as `policy_set`.
     kind: Option<String>,
     /// What this one has done.
     by: Option<String>,
@@ -123,7 +123,7 @@ pub(super) async fn list(
     }
     let kind = wanted.kind.map(|kind| {
         let found = AuditKind::from_str_name(&format!("AUDIT_KIND_{}", kind.to_uppercase()));
-        found.ok_or_else(|| Failure::field("kind", format!("{kind:?} is no kind of records, such as policy_changed")))
+        found.ok_or_else(|| Failure::field("kind", format!("{kind:?} is no kind of records, such as policy_set")))
     });
     let query = AuditQuery {
         from_record: wanted.from_record.unwrap_or(0),

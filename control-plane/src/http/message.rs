@@ -255,9 +255,10 @@ pub(crate) struct ShownMessage {
     message_id: String,
     /// Its position in the log of the workspace.
     sequence: u64,
-    /// When it was committed. RFC 3339.
+    /// When it was committed. RFC 3339. Left out while it waits for approval: it is not in the log yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
-    server_time: String,
+    server_time: Option<String>,
     from_sandbox_id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     from_agent: String,
@@ -305,7 +306,7 @@ impl From<Message> for ShownMessage {
             workspace_id: message.workspace_id,
             message_id: message.message_id,
             sequence: message.sequence,
-            server_time: time::of(message.server_time.as_ref()).unwrap_or_default(),
+            server_time: time::of(message.server_time.as_ref()),
             from_sandbox_id: message.from_sandbox_id,
             from_agent: message.from_agent,
             to: To::of(message.destination),

@@ -38,6 +38,8 @@ const INSTALLATION: &str = "aintandem.installation";
 const ID: &str = "aintandem.sandbox";
 const WORKSPACE: &str = "aintandem.workspace";
 const SPEC: &str = "aintandem.spec";
+/// The network in which a container waits, or has waited.
+const ROOM: &str = "aintandem.room";
 
 /// How long one question may take. A stop takes its time of grace in addition.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,6 +61,8 @@ pub(crate) struct Docker {
     connected: Arc<OnceCell<bollard::Docker>>,
     /// What the machine had when it was last asked.
     machine: Arc<Mutex<Option<(Host, Instant)>>>,
+    /// Where containers have waited that are about to start, by sandbox.
+    rooms: Arc<Mutex<HashMap<String, String>>>,
     /// Tells what this installation has made from what others have.
     installation: String,
     /// The image that walls are put up with.
@@ -70,7 +74,8 @@ impl Docker {
     /// of this machine. `image`: has `nft`.
     pub(crate) fn new(host: &str, installation: &str, image: &str) -> Self {
         let (host, installation, image) = (host.to_owned(), installation.to_owned(), image.to_owned());
-        Self { host, connected: Arc::default(), machine: Arc::default(), installation, image }
+        let (connected, machine, rooms) = (Arc::default(), Arc::default(), Arc::default());
+        Self { host, connected, machine, rooms, installation, image }
     }
 
     async fn api(&self) -> Result<bollard::Docker, RuntimeError> {
@@ -143,6 +148,7 @@ impl Docker {
     }
 
     async fn unmake(&self, id: &str, with_volume: bool) -> Result<(), RuntimeError> {
+        self.rooms.lock().remove(id);
         let force = RemoveContainerOptionsBuilder::default().force(true).build();
         match self.api().await?.remove_container(&name(id), Some(force)).await {
             Ok(()) => {}
@@ -191,6 +197,7 @@ impl Docker {
                 self.sweep(&summary).await;
                 continue;
             };
+            self.leave_late(&id, &summary).await;
             match summary_says(&summary) {
                 Some(doing) => seen.push(Seen { id, doing }),
                 // A list does not say how it ended.
@@ -333,7 +340,11 @@ impl SandboxRuntime for Docker {
     }
 
     fn start<'a>(&'a self, id: &'a str, assignment: &'a [u8]) -> Answer<'a, ()> {
-        Box::pin(self.hand_over(id, assignment))
+        Box::pin(async move {
+            let handed_over = self.hand_over(id, assignment).await;
+            self.leave_room(id);
+            handed_over
+        })
     }
 
     fn stop<'a>(&'a self, id: &'a str, grace: Duration) -> Answer<'a, ()> {

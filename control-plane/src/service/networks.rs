@@ -19,6 +19,8 @@ use crate::{
 
 /// As the database calls them: a network is known by its workspace and named by its subnet.
 pub(crate) const KIND: &str = "network";
+/// In place of a workspace, none of which is called so.
+const WAITING_ROOM: &str = "waiting room";
 /// Addresses of one host that are remembered.
 const MAX_ADDRESSES: usize = 64;
 /// Hosts that a workspace may name.
@@ -134,25 +136,19 @@ impl Networks {
         }
         allowed.sort_unstable();
         allowed.dedup();
-        let mut network = Network {
+        let network = Network {
             workspace: workspace.to_owned(),
             key: self.key(workspace),
             subnet: self.subnet(workspace).await?,
-            host_port: self.0.config.relay_port,
+            host_port: Some(self.0.config.relay_port),
             allowed,
             send_kib_per_second: settings.send_kib_per_second,
         };
-        while let Err(error) = self.build(&network).await {
-            // Something else on this host has them; there are others.
-            let RuntimeError::AddressesTaken(_) = error else { return Err(error.into()) };
-            tracing::warn!(workspace, subnet = ?network.subnet, %error, "the network gets other addresses");
-            self.give_up(workspace, network.subnet).await?;
-            network.subnet = self.subnet(workspace).await?;
-        }
+        let network = self.build_somewhere(network).await?;
         let gateway = network.gateway();
         let urls = &self.0.config.broker_urls;
         let broker = if urls.is_empty() {
-            let port = network.host_port;
+            let port = self.0.config.relay_port;
             self.0.relays.listen(gateway, port).await.map_err(|error| {
                 let text = format!("no relay can listen on {gateway}:{port} ({error}); set sandboxes.broker_urls");
                 Failure::new(Reason::DockerUnavailable, text)
@@ -162,6 +158,36 @@ impl Networks {
             urls.clone()
         };
         Ok(Way { network, broker, hosts })
+    }
+
+    /// The network in which containers wait for sandboxes: with walls that let nothing through.
+    pub(crate) async fn waiting_room(&self) -> Result<Network, Failure> {
+        let network = Network {
+            workspace: WAITING_ROOM.to_owned(),
+            key: self.key(WAITING_ROOM),
+            subnet: self.subnet(WAITING_ROOM).await?,
+            host_port: None,
+            allowed: Vec::new(),
+            send_kib_per_second: None,
+        };
+        self.build_somewhere(network).await
+    }
+
+    /// Takes it down, where it stands: nobody waits any more.
+    pub(crate) async fn close_waiting_room(&self) -> Result<(), Failure> {
+        self.remove(WAITING_ROOM).await
+    }
+
+    async fn build_somewhere(&self, mut network: Network) -> Result<Network, Failure> {
+        while let Err(error) = self.build(&network).await {
+            // Something else on this host has them; there are others.
+            let RuntimeError::AddressesTaken(_) = error else { return Err(error.into()) };
+            let Network { workspace, subnet, .. } = &network;
+            tracing::warn!(workspace, ?subnet, %error, "the network gets other addresses");
+            self.give_up(workspace, *subnet).await?;
+            network.subnet = self.subnet(workspace).await?;
+        }
+        Ok(network)
     }
 
     /// The broker, where it has addresses of its own, and what is allowed; each with its port.
@@ -268,7 +294,7 @@ impl Networks {
             workspace: workspace.to_owned(),
             key: self.key(workspace),
             subnet,
-            host_port: self.0.config.relay_port,
+            host_port: None,
             allowed: Vec::new(),
             send_kib_per_second: None,
         };

@@ -10,7 +10,7 @@ use crate::{
 
 const IMAGE: &str = "aintandem/sandbox:latest";
 
-/// Names of the containers of an installation that run, in no network.
+/// Names of the containers of an installation that wait: in one network that is no workspace's.
 pub(crate) fn waiting(installation: &str) -> Vec<String> {
     let label = format!("label=aintandem.installation={installation}");
     let shown = docker(&[
@@ -22,7 +22,23 @@ pub(crate) fn waiting(installation: &str) -> Vec<String> {
         "--format",
         "{{.Names}},{{.Networks}}",
     ]);
-    shown.lines().filter_map(|line| line.strip_suffix(',')).map(str::to_owned).collect()
+    let room = docker(&[
+        "network",
+        "ls",
+        "--filter",
+        &format!("label=aintandem.installation={installation}"),
+        "--filter",
+        "label=aintandem.workspace=waiting room",
+        "--format",
+        "{{.Name}}",
+    ]);
+    let mut waiting: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.split_once(',').filter(|(_, networks)| *networks == room))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    waiting.sort();
+    waiting
 }
 
 /// Whose a sandbox's container is.
@@ -39,8 +55,20 @@ async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     let installation = installation(&other);
     until("two wait", async || waiting(&installation).len() == 2).await;
     let before = waiting(&installation);
-    let interfaces = docker(&["exec", &before[0], "sh", "-c", "ls /sys/class/net"]);
-    assert_eq!(interfaces, "lo", "who waits is in no network");
+    // Who waits reaches nobody: not the host, not the relay to the broker, and not the other one.
+    let room = docker(&[
+        "inspect",
+        "--format",
+        "{{range .NetworkSettings.Networks}}{{.Gateway}} {{.IPAddress}}{{end}}",
+        &before[1],
+    ]);
+    let address = room.split_whitespace().next_back().unwrap().to_owned();
+    let host = format!("{}.1", address.rsplit_once('.').unwrap().0);
+    for (address, port) in [(&host, 22), (&host, 8001), (&host, 7700), (&address, 9)] {
+        let probe = format!("import socket; socket.create_connection(('{address}', {port}), 1)");
+        let said = docker(&["exec", &before[0], "sh", "-c", &format!("python3 -c \"{probe}\" 2>&1 || true")]);
+        assert!(said.contains("timed out") || said.contains("unreachable"), "{address}:{port} {said}");
+    }
 
     let quick = dock.sandbox("quick", json!({"resources": {"memory_mb": 64, "cpu_cores": 0.5}})).await;
     assert!(before.contains(&format!("tandem-{quick}")), "{quick} is none of {before:?}");
@@ -49,10 +77,10 @@ async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
         inspect("{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}}"),
         "67108864 67108864 500000000"
     );
-    assert_eq!(
-        inspect("{{len .NetworkSettings.Networks}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}"),
-        "1 true [ALL]"
-    );
+    assert_eq!(inspect("{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}"), "true [ALL]");
+    until("it has left where it waited", async || inspect("{{len .NetworkSettings.Networks}}") == "1").await;
+    let interfaces = dock.shell(&quick, "ls /sys/class/net").await;
+    assert_eq!(interfaces.1.split_whitespace().count(), 2, "lo, and that of its workspace: {interfaces:?}");
     let (code, said) = dock.shell(&quick, "echo $TANDEM_SANDBOX; cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max; echo kept > /work/file").await;
     assert_eq!(code, 0, "{said}");
     assert!(said.starts_with("quick\n67108864"), "{said}");
@@ -99,6 +127,9 @@ async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     let next = ControlPlane::start(config).await.unwrap();
     std::mem::replace(&mut dock.stage.control_plane, next).shutdown().await;
     until("nobody waits", async || waiting(&installation).is_empty()).await;
+    let label = format!("label=aintandem.installation={installation}");
+    let networks = || docker(&["network", "ls", "-q", "--filter", &label]).lines().count();
+    until("there is no network for those who wait", async || networks() == 1).await;
     assert_eq!(dock.until_state(&quick, "running").await["restarts"], 0);
     let gone = dock.stage.ask("DELETE", &format!("/api/v1/sandboxes/{quick}"), "").await;
     assert_eq!(gone.status, 204, "{gone:?}");

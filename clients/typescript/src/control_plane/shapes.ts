@@ -194,10 +194,10 @@ export interface RestMessage {
   workspace_id: string;
   /** Its id; `seq-<sequence>` where its sender gave none. */
   message_id: string;
-  /** Its position in the log of the workspace. */
+  /** Its position in the log of the workspace; 0 while it waits for approval. */
   sequence: number;
-  /** When it was committed. */
-  server_time: string;
+  /** When it was committed; left out while it waits for approval. */
+  server_time?: string | null;
   /** The sandbox that sent it. */
   from_sandbox_id: string;
   /** The agent that sent it. */

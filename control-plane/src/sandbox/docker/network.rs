@@ -38,6 +38,9 @@ fn table(key: &str) -> String {
 pub(super) fn walls(network: &Network) -> String {
     let (table, bridge, gateway) = (table(&network.key), bridge(&network.key), network.gateway());
     let mut allowed = String::new();
+    let host = network.host_port.map_or_else(String::new, |port| {
+        format!("    iifname \"{bridge}\" ip daddr {gateway} tcp dport {port} accept\n")
+    });
     for (address, port) in &network.allowed {
         // Writing to a text cannot fail.
         writeln!(allowed, "    iifname \"{bridge}\" ip daddr {address} tcp dport {port} accept").unwrap_or_default();
@@ -57,7 +60,7 @@ pub(super) fn walls(network: &Network) -> String {
          \x20 chain to_host {{\n\
          \x20   type filter hook input priority -10; policy accept;\n\
          {pace}\
-         \x20   iifname \"{bridge}\" ip daddr {gateway} tcp dport {port} accept\n\
+         {host}\
          \x20   iifname \"{bridge}\" drop\n\
          \x20 }}\n\
          \x20 chain beyond {{\n\
@@ -69,8 +72,7 @@ pub(super) fn walls(network: &Network) -> String {
          \x20   oifname \"{bridge}\" ct state established,related accept\n\
          \x20   oifname \"{bridge}\" drop\n\
          \x20 }}\n\
-         }}\n",
-        port = network.host_port,
+         }}\n"
     )
 }
 
@@ -211,7 +213,7 @@ mod tests {
             workspace: "w".to_owned(),
             key: "0a1b".to_owned(),
             subnet: [10, 213, 7],
-            host_port: 7700,
+            host_port: Some(7700),
             allowed: vec![("192.0.2.7".parse().unwrap(), 443)],
             send_kib_per_second: Some(512),
         };
@@ -227,5 +229,9 @@ mod tests {
         let beyond = walls.split("chain beyond").nth(1).unwrap();
         assert!(beyond.find("oifname \"tdm-0a1b\" drop").unwrap() < beyond.find(" accept\n").unwrap_or(usize::MAX));
         assert!(bridge("0123456789a").len() <= 15);
+        let closed = Network { host_port: None, allowed: Vec::new(), ..network };
+        let closed = super::walls(&closed);
+        let accepts = closed.lines().filter(|line| line.contains("accept") && !line.contains("policy"));
+        assert_eq!(accepts.count(), 1, "nothing but what answers: {closed}");
     }
 }

@@ -40,6 +40,8 @@ const BROKER_TELLS: Duration = Duration::from_secs(2);
 const LOOKS_UNTIL_SEARCHED: u64 = 30;
 /// How long a way to the broker is not looked after again, in milliseconds.
 const WAYS_HOLD_MS: i64 = 30_000;
+/// Bytes of a text that the broker takes.
+const EVENT_TEXT_BYTES: usize = 1 << 10;
 /// How much of a processor a sandbox may take that is idle.
 const IDLE_CPU: f64 = 0.02;
 
@@ -161,7 +163,8 @@ impl Sandboxes {
     async fn tell(&self, row: &Resource, event: AlertEvent, text: &str) {
         tracing::warn!(sandbox = row.name, workspace = row.scope, ?event, "{text}");
         if let Some(kind) = reported(event) {
-            let event = ReportedEvent { r#type: kind.into(), sandbox_id: row.name.clone(), text: text.to_owned() };
+            let text = text[..text.floor_char_boundary(EVENT_TEXT_BYTES)].to_owned();
+            let event = ReportedEvent { r#type: kind.into(), sandbox_id: row.name.clone(), text };
             if let Err(error) = self.0.broker.report_events(row.scope.as_str(), vec![event]).await {
                 tracing::warn!(sandbox = row.name, %error, "it does not stand among the events of the workspace");
             }

@@ -127,7 +127,7 @@ impl Sandboxes {
     ) -> Result<(), Failure> {
         let wanted = &self.0.config.warm_pool;
         if wanted.is_empty() && rows.is_empty() {
-            return Ok(());
+            return self.0.networks.close_waiting_room().await;
         }
         let mut image_ids = HashMap::new();
         for image in wanted.keys() {
@@ -204,12 +204,13 @@ impl Sandboxes {
     async fn warm_up(&self, row: Resource, image: String) -> Result<(), Failure> {
         let _permit = self.0.starts.acquire().await.map_err(|_| Failure::internal("there are no more starts"))?;
         let usual = Resources::default();
+        let room = self.0.networks.waiting_room().await?;
         let container = Container {
             id: row.id.clone(),
             workspace: String::new(),
             name: String::new(),
             image,
-            network: String::new(),
+            network: room.key,
             memory_bytes: usual.memory_mb << 20,
             cpus: usual.cpu_cores,
             pids: usual.pids,
