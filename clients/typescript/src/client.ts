@@ -5,7 +5,7 @@ import { Caller } from "./connection/caller.js";
 import { type ClientOptions, settingsOf } from "./connection/settings.js";
 import { PublishService } from "./gen/aintandem/messaging/v1/publish_service_pb.js";
 import { newId } from "./ids.js";
-import { type OutgoingMessage, toWire } from "./message.js";
+import { checkSize, type OutgoingMessage, toWire } from "./message.js";
 import { Publisher, type PublisherOptions } from "./publish/publisher.js";
 import type { Receipt } from "./publish/receipt.js";
 import { Approvals } from "./services/approvals.js";
@@ -67,6 +67,7 @@ export class Client {
   async publish(message: OutgoingMessage, options: CallOptions = {}): Promise<Receipt> {
     const { workspaceId } = this;
     const wire = toWire({ ...message, id: message.id ?? newId() });
+    checkSize(wire);
     const plan = { ...options, repeatable: true, workspaceId };
     const answer = await this.#caller.unary(PublishService.method.publish, { workspaceId, message: wire }, plan);
     const approvalId = toNumber(answer.approvalId);

@@ -1,7 +1,7 @@
 // Messages as programs write and read them, and their form on the wire.
 
-import { create } from "@bufbuild/protobuf";
-import { InvalidValueError, textOf, UndeliverableError } from "./errors.js";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { InvalidValueError, RefusedError, textOf, UndeliverableError } from "./errors.js";
 import {
   BroadcastSchema,
   CapabilityDestinationSchema,
@@ -93,6 +93,12 @@ const KIND_NAMES = new Map(Object.entries(KINDS).map(([name, type]) => [type, na
 
 const JSON_TYPE = "application/json";
 const BYTES_TYPE = "application/octet-stream";
+/** Of a message without its content and metadata: what its other fields take at the most, nearly always. */
+const FIELDS_BYTES = 512;
+/** Largest request: twice what a broker can be told to take as one message. */
+const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
+/** What a request holds beside its message: more than it does. */
+const BESIDE_BYTES = 1024;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -118,6 +124,22 @@ export function toWire(message: OutgoingMessage): WireMessage {
     traceparent: message.traceparent ?? activeTraceparent() ?? "",
     deadLetterOnExpiry: message.deadLetterOnExpiry ?? false,
   });
+}
+
+/** How large a message is at the most, nearly always, without writing it. */
+export function bytesAtMost(message: WireMessage): number {
+  let bytes = FIELDS_BYTES + message.content.length;
+  for (const [key, value] of Object.entries(message.metadata)) bytes += 8 + 3 * (key.length + value.length);
+  return bytes;
+}
+
+/** What no request has room for ends here with `MESSAGE_TOO_LARGE`, before a byte of it is sent. */
+export function checkSize(message: WireMessage): void {
+  if (bytesAtMost(message) + BESIDE_BYTES <= MAX_REQUEST_BYTES) return;
+  const bytes = toBinary(MessageSchema, message).length;
+  if (bytes + BESIDE_BYTES <= MAX_REQUEST_BYTES) return;
+  const text = `the message has ${bytes} bytes; this client sends at most ${MAX_REQUEST_BYTES}, and the broker may take less`;
+  throw new RefusedError("MESSAGE_TOO_LARGE", text, "INVALID_ARGUMENT");
 }
 
 export function toWireKind(kind: MessageKind | undefined): MessageType {

@@ -18,7 +18,7 @@ from aintandem_agent_sdk.calls import Caller, is_worth_a_retry
 from aintandem_agent_sdk.dead_letters import DeadLetters
 from aintandem_agent_sdk.history import History
 from aintandem_agent_sdk.ids import new_id
-from aintandem_agent_sdk.messages import Message, duration
+from aintandem_agent_sdk.messages import Message, check_size, duration
 from aintandem_agent_sdk.outbox import Receipt
 from aintandem_agent_sdk.policies import Approvals, Policies
 from aintandem_agent_sdk.publisher import Publisher
@@ -123,10 +123,12 @@ class Client:
     async def publish(self, message: message_pb2.Message) -> Receipt:
         """Publishes one message and returns once a majority has it on disk.
 
-        A message without an id gets one, so that a retry is never a second message. Raises TandemError.
+        A message without an id gets one, so that a retry is never a second message. Raises TandemError, and of that
+        Invalid with MESSAGE_TOO_LARGE, before anything is sent, for more than `max_message_bytes` of the settings has room for.
         """
         if not message.message_id:
             message.message_id = new_id()
+        check_size(message, self.settings.max_message_bytes)
         request = publishing.PublishRequest(workspace_id=self.workspace_id, message=message)
         answer = await self._caller.unary(_PUBLISH, request, workspace_id=self.workspace_id)
         return Receipt(answer.message_id or message.message_id, answer.sequence, answer.duplicate, answer.approval_id)
@@ -140,6 +142,7 @@ class Client:
         """
         message.message_id = message.message_id or new_id()
         message.correlation_id = message.correlation_id or new_id()
+        check_size(message, self.settings.max_message_bytes)
         loop = asyncio.get_running_loop()
         deadline, attempt, wait = loop.time() + timeout, 1, timeout
         while True:

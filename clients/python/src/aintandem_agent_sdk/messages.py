@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,6 +27,8 @@ _TYPES: dict[str, wire.MessageType] = {
     "command": wire.MESSAGE_TYPE_COMMAND,
 }
 _TYPE_NAMES: dict[int, MessageType] = {int(value): name for name, value in _TYPES.items()}  # type: ignore[misc]
+# What a request holds beside its message, in bytes: more than it does.
+_BESIDE_BYTES = 1 << 10
 BROADCAST = object()
 """The destination that is every sandbox of the workspace but the sender."""
 
@@ -135,6 +138,17 @@ def build(
     if metadata:
         message.metadata.update(metadata)
     return message
+
+
+def check_size(message: wire.Message, most: int) -> None:
+    """Raises Invalid with MESSAGE_TOO_LARGE for what a request of `most` bytes has no room for, before any of it is sent."""
+    size = message.ByteSize()
+    if size + _BESIDE_BYTES > most:
+        raise errors.Invalid(
+            f"the message has {size} bytes; this client sends at most {most}, and the broker may take less",
+            code="MESSAGE_TOO_LARGE",
+            status=grpc.StatusCode.INVALID_ARGUMENT,
+        )
 
 
 def _address(message: wire.Message, target: Target | object) -> None:

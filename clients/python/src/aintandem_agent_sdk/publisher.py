@@ -14,6 +14,7 @@ from aintandem_agent_sdk import errors
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import message_pb2
 from aintandem_agent_sdk._proto.aintandem.messaging.v1 import publish_service_pb2 as wire
 from aintandem_agent_sdk.calls import Caller, ended
+from aintandem_agent_sdk.messages import check_size
 from aintandem_agent_sdk.outage import Outage
 from aintandem_agent_sdk.outbox import Outbox, Receipt
 from aintandem_agent_sdk.rpc import method
@@ -66,6 +67,7 @@ class Publisher:
 
         Raises Closed after `close`, and Invalid with MESSAGE_TOO_LARGE for what the broker would not read.
         """
+        check_size(message, self._caller.settings.max_message_bytes)
         size = message.ByteSize()
         if size > self._max_message_bytes:
             raise errors.Invalid(

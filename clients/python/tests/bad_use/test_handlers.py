@@ -12,6 +12,7 @@ import pytest
 
 from aintandem_agent_sdk import (
     Client,
+    Invalid,
     Message,
     NotSerialisable,
     Reject,
@@ -176,6 +177,26 @@ async def test_a_payload_that_does_not_serialise_sends_nothing(one: Broker, clie
             await agent.send_message("tester", b"x" * (2 << 20))
         assert (large.value.code, large.value.retryable) == ("MESSAGE_TOO_LARGE", False)
     assert [one async for one in client.history.list()] == []
+
+
+async def test_a_message_that_no_request_has_room_for_is_refused_here_and_by_the_broker_alike(one: Broker, client: Client) -> None:
+    async with agent_of(one, client) as agent, await client.publisher() as publisher:
+        producer_id = publisher.producer_id
+        # The broker reads no request over 4 MiB and a little; this side sends none over 16 MiB.
+        for size in (9_000_000, 15_000_000, 20_000_000):
+            content = b"x" * size
+            for refused in (
+                agent.send_message("tester", content),
+                agent.broadcast(content),
+                agent.collaborate_with("tester", content),
+                publisher.publish(build("tester", "worker", content)),
+            ):
+                with pytest.raises(Invalid) as large:
+                    await asyncio.wait_for(refused, 5)
+                assert (large.value.code, large.value.retryable) == ("MESSAGE_TOO_LARGE", False)
+            assert (await publisher.publish(build("worker", "tester", 1))).sequence > 0
+        assert publisher.producer_id == producer_id, "the stream has gone on, and its numbers without a gap"
+    assert len([one async for one in client.history.list()]) == 3
 
 
 async def test_a_message_without_a_handler_is_a_dead_letter_that_says_so(one: Broker, client: Client) -> None:

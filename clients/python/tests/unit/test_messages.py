@@ -8,10 +8,13 @@ import pytest
 
 from aintandem_agent_sdk import (
     Capability,
+    Client,
+    Invalid,
     InvalidEndpoint,
     InvalidSettings,
     Message,
     NotSerialisable,
+    Publisher,
     Settings,
     Token,
     Topic,
@@ -19,6 +22,7 @@ from aintandem_agent_sdk import (
     errors,
 )
 from aintandem_agent_sdk.ids import new_id
+from aintandem_agent_sdk.messages import check_size
 from aintandem_agent_sdk.topics import matches
 
 
@@ -44,6 +48,20 @@ def test_what_json_cannot_say_is_told_by_its_type() -> None:
         with pytest.raises(NotSerialisable, match=type(content).__name__) as refused:
             build("a", "b", content)
         assert (refused.value.code, refused.value.retryable) == ("CONTENT_NOT_SERIALIZABLE", False)
+
+
+async def test_what_no_request_has_room_for_is_refused_before_anything_is_sent() -> None:
+    fits = build("a", "b", b"x" * 8_000)
+    check_size(fits, fits.ByteSize() + 1_024)
+    # Nobody listens there: what is told is told without asking anybody.
+    async with Client("http://127.0.0.1:1", max_message_bytes=fits.ByteSize() + 1_023) as client:
+        publisher = Publisher(client._caller, "w")
+        for refused in (client.publish(fits), client.request(fits), publisher.send(fits)):
+            with pytest.raises(Invalid, match="this client sends at most") as large:
+                await refused
+            assert (large.value.code, large.value.retryable) == ("MESSAGE_TOO_LARGE", False)
+        assert publisher._outbox.messages == 0, "it has no number"
+        await publisher.close()
 
 
 def test_what_is_no_json_is_told_when_it_is_read() -> None:

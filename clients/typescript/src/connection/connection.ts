@@ -16,6 +16,11 @@ import type { Settings } from "./settings.js";
 const STREAM_WINDOW_BYTES = 2 * 1024 * 1024;
 /** The same for all streams together. */
 const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
+/**
+ * In MB: the most that Node takes, so no limit. It counts what waits to be sent, also what was left unsent when a stream ended early,
+ * and over its default of 10 MB it drops the headers of all answers, so that even small calls hang or fail.
+ */
+const MAX_SESSION_MEMORY_MB = 2 ** 32 - 1;
 
 /** No connection could be made, so that nothing was sent: refused, timed out, or a certificate that is not accepted. */
 export class ConnectFailure extends Error {
@@ -101,6 +106,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const session = connectHttp2(this.#url, {
         settings: { initialWindowSize: STREAM_WINDOW_BYTES },
+        maxSessionMemory: MAX_SESSION_MEMORY_MB,
         createConnection: () => dial(this.#url, this.#settings),
       });
       // Also after it is open: what breaks is told to its streams, and an error that nobody hears would end the process.

@@ -12,13 +12,12 @@ import {
   ClosedError,
   RefusedError,
 } from "../errors.js";
-import type { Message } from "../gen/aintandem/messaging/v1/message_pb.js";
 import {
   ProducerPositionSchema,
   PublishService,
   type PublishStreamRequestSchema,
 } from "../gen/aintandem/messaging/v1/publish_service_pb.js";
-import { type OutgoingMessage, toWire } from "../message.js";
+import { bytesAtMost, checkSize, type OutgoingMessage, toWire } from "../message.js";
 import { type Deferred, deferred, pauseMs, sleep } from "../waiting.js";
 import { type Batch, Batches, type Pending } from "./batches.js";
 import type { Receipt } from "./receipt.js";
@@ -53,8 +52,6 @@ export interface PublishOptions {
 const SWEEP_MS = 100;
 /** How long the broker may take to end a stream that this side has ended, in milliseconds. */
 const END_GRACE_MS = 2_000;
-/** Of a message without its content and metadata: what its other fields take at the most, nearly always. */
-const FIELDS_BYTES = 512;
 
 type StreamRequest = MessageInitShape<typeof PublishStreamRequestSchema>;
 
@@ -118,7 +115,8 @@ export class Publisher {
     if (this.#closed) throw new ClosedError("publisher");
     if (options.signal?.aborted) throw new AbortedError("a publish", { cause: options.signal.reason });
     const wire = toWire(message);
-    const bytes = sizeOf(wire);
+    checkSize(wire);
+    const bytes = bytesAtMost(wire);
     this.#check(bytes);
     const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs;
     const { promise, resolve, reject } = deferred<Receipt>();
@@ -316,10 +314,4 @@ export class Publisher {
       this.#settled = undefined;
     }
   }
-}
-
-function sizeOf(message: Message): number {
-  let bytes = FIELDS_BYTES + message.content.length;
-  for (const [key, value] of Object.entries(message.metadata)) bytes += 8 + 3 * (key.length + value.length);
-  return bytes;
 }

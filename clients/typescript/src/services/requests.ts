@@ -4,7 +4,7 @@ import type { Caller } from "../connection/caller.js";
 import { ContractError } from "../errors.js";
 import { RequestService } from "../gen/aintandem/messaging/v1/request_service_pb.js";
 import { newId } from "../ids.js";
-import { Message, type OutgoingMessage, toWire } from "../message.js";
+import { checkSize, Message, type OutgoingMessage, toWire } from "../message.js";
 import { toDuration, toNumber } from "../wire_time.js";
 
 /** How much longer than the broker this side waits, so that the broker's own word on the timeout arrives, in milliseconds. */
@@ -43,6 +43,7 @@ export async function request(caller: Caller, message: OutgoingMessage, options:
     id: message.id ?? newId(),
     correlationId: message.correlationId ?? newId(),
   });
+  checkSize(wire);
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const answer = await caller.unary(
     RequestService.method.request,

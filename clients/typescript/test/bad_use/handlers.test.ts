@@ -10,6 +10,7 @@ import {
   ContainerAgent,
   type ContainerAgentOptions,
   collect,
+  RefusedError,
   Reject,
   RetryLater,
   silentLogger,
@@ -199,6 +200,41 @@ test("what does not serialise is told to whom it concerns", async () => {
   await assert.rejects(asker.sendMessage("worker", "x".repeat(2 << 20)), { code: "MESSAGE_TOO_LARGE" });
   await assert.rejects(asker.sendMessage("worker", "x".repeat(9 << 20)), { code: "MESSAGE_TOO_LARGE" });
   assert.ok((await asker.sendMessage("worker", "still alive")).sequence > 0);
+});
+
+test("a message that no request has room for is refused at once, here and by the broker alike", async () => {
+  await using asker = agentOf({ sandboxId: "asker" });
+  await asker.start();
+  await using publisher = client.publisher({ maxMessageBytes: 64 << 20 });
+  const message = { from: "sender", to: "asker" };
+  // The broker reads no request over 4 MiB and a little; this side sends none over 16 MiB.
+  for (const bytes of [9_000_000, 15_000_000, 20_000_000]) {
+    const content = new Uint8Array(bytes);
+    const attempts: Promise<unknown>[] = [
+      client.publish({ ...message, content }, { timeoutMs: 5_000 }),
+      client.request({ ...message, content }, { timeoutMs: 5_000 }),
+      asker.sendMessage("sender", content),
+      asker.broadcast(content),
+      asker.collaborateWith("sender", content, { timeoutMs: 5_000 }),
+    ];
+    if (bytes > 16 << 20) attempts.push(publisher.publish({ ...message, content }));
+    for (const attempt of await Promise.allSettled(attempts)) {
+      const error: unknown = attempt.status === "rejected" ? attempt.reason : undefined;
+      assert.ok(error instanceof RefusedError, `${bytes} bytes: ${error}`);
+      assert.deepEqual([error.code, error.retryable], ["MESSAGE_TOO_LARGE", false]);
+    }
+    assert.ok((await publisher.publish({ ...message, content: 1 })).sequence > 0);
+    assert.ok((await asker.sendMessage("sender", "still alive")).sequence > 0);
+  }
+  assert.equal((await client.registry.get("asker")).pendingMessages, 3);
+});
+
+test("large messages that wait for the connection together hold up nothing", async () => {
+  const sent = Array.from({ length: 60 }, () =>
+    client.publish({ from: "sender", to: "sender", content: new Uint8Array(900_000) }, { timeoutMs: 15_000 }),
+  );
+  const receipts = await Promise.all(sent);
+  assert.equal(new Set(receipts.map(({ sequence }) => sequence)).size, 60);
 });
 
 test("a process that is killed in the middle of a message gives it to another", { timeout: 60_000 }, async () => {

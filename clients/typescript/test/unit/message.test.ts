@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { toBinary } from "@bufbuild/protobuf";
 import { responseId } from "../../src/agent/worker.js";
+import { Client } from "../../src/client.js";
+import { MessageSchema } from "../../src/gen/aintandem/messaging/v1/message_pb.js";
 import { newId } from "../../src/ids.js";
-import { encodeContent, Message, toWire } from "../../src/message.js";
+import { checkSize, encodeContent, Message, toWire } from "../../src/message.js";
 import { fromDuration, fromTimestamp, toDuration, toNumber, toTimestamp } from "../../src/wire_time.js";
 
 const message = (content: unknown, more: object = {}) => new Message(toWire({ from: "a", to: "b", content, ...more }));
@@ -25,6 +28,25 @@ test("what does not serialise is told, and why", () => {
     code: "CONTENT_NOT_SERIALIZABLE",
     message: /text\/plain/,
   });
+});
+
+test("what no request has room for is refused before anything is sent", async () => {
+  const wire = (bytes: number) =>
+    toWire({ from: "a", to: "b", content: new Uint8Array(bytes), metadata: { key: "ä" } });
+  const besideContent = toBinary(MessageSchema, wire(15 << 20)).length - (15 << 20);
+  const most = (16 << 20) - 1024 - besideContent;
+  checkSize(wire(most));
+  assert.throws(() => checkSize(wire(most + 1)), { code: "MESSAGE_TOO_LARGE", retryable: false, name: "RefusedError" });
+  // Nobody listens there: what is told is told without asking anybody.
+  const client = new Client({ endpoints: "http://127.0.0.1:1" });
+  const publisher = client.publisher({ maxMessageBytes: 64 << 20 });
+  const large = { from: "a", to: "b", content: new Uint8Array(16 << 20) };
+  const expected = { code: "MESSAGE_TOO_LARGE", retryable: false, message: /this client sends at most 16777216/ };
+  await assert.rejects(client.publish(large), expected);
+  await assert.rejects(client.request(large), expected);
+  await assert.rejects(publisher.publish(large), expected);
+  assert.equal(publisher.pending, 0, "it has no number");
+  await client.close();
 });
 
 test("what is no JSON is told when it is read", () => {
