@@ -267,6 +267,7 @@ impl From<RuntimeError> for Failure {
                 Reason::UnknownImage,
                 format!("there is no image {image:?} on this host; build it (make image) or pull it first"),
             ),
+            RuntimeError::NoProgram(..) => Self::field("command", text),
             RuntimeError::Gone(_) => Self::new(Reason::SandboxNotRunning, text),
             RuntimeError::Refused(_) | RuntimeError::AddressesTaken(_) => Self::new(Reason::SandboxRefused, text),
             RuntimeError::Full(_) => Self::new(Reason::HostFull, text).after(Duration::from_secs(60)),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use tandem_control_plane::{Config, ControlPlane};
@@ -69,7 +69,10 @@ fn main() -> ExitCode {
         };
     }
     match EnvFilter::try_new(&config.log) {
-        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Ok(filter) => {
+            let coloured = std::io::stderr().is_terminal();
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(coloured).init();
+        }
         Err(error) => return refused(format!("setting log: {error}"), "INVALID_CONFIG", EXIT_USAGE),
     }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

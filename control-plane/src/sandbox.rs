@@ -85,6 +85,9 @@ pub(crate) trait SandboxRuntime: Send + Sync + 'static {
     fn disk<'a>(&'a self, ids: &'a [String]) -> Answer<'a, HashMap<String, u64>>;
 
     /// Runs a command in a container that runs, to its end.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoProgram`].
     fn exec<'a>(&'a self, id: &'a str, wanted: &'a Exec) -> Answer<'a, Executed>;
 
     /// What happens to containers, as it happens. Whoever listens looks first: nothing is told twice.
@@ -100,6 +103,9 @@ pub(crate) enum RuntimeError {
     /// The image is not there.
     #[error("there is no image {0:?} on this host")]
     NoImage(String),
+    /// A program of a command is not in the image, or cannot be run: it, and what Docker says.
+    #[error("the program {0:?} cannot be run: {1}")]
+    NoProgram(String, String),
     /// The container is not there.
     #[error("there is no container of sandbox {0:?}")]
     Gone(String),

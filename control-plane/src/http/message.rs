@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use tandem_client::{
     Destination, Message, MessageType, broadcast, destination, to_capability, to_capability_all, to_capability_or_wait,
@@ -50,7 +50,7 @@ impl Kind {
 }
 
 /// Where a message goes: one of these.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum To {
     /// The inbox of one sandbox.
@@ -61,6 +61,29 @@ pub(crate) enum To {
     Capability(Capability),
     /// Everybody in the workspace.
     Broadcast(bool),
+}
+
+/// As it is read: an enum of serde's takes none of its variants, or two, for JSON that is broken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with sandbox_id, topic, capability or broadcast")]
+struct ReadTo {
+    sandbox_id: Option<String>,
+    topic: Option<String>,
+    capability: Option<Capability>,
+    broadcast: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for To {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ReadTo { sandbox_id, topic, capability, broadcast } = ReadTo::deserialize(deserializer)?;
+        match (sandbox_id, topic, capability, broadcast) {
+            (Some(id), None, None, None) => Ok(Self::SandboxId(id)),
+            (None, Some(name), None, None) => Ok(Self::Topic(name)),
+            (None, None, Some(capability), None) => Ok(Self::Capability(capability)),
+            (None, None, None, Some(all)) => Ok(Self::Broadcast(all)),
+            _ => Err(D::Error::custom("it has exactly one of sandbox_id, topic, capability and broadcast")),
+        }
+    }
 }
 
 /// Whoever has a capability.
@@ -401,8 +424,20 @@ mod tests {
         wrong(json!({"content": "?", "content_encoding": "base64"}), "content");
         wrong(json!({"content": 1, "content_encoding": "base64"}), "content");
         wrong(json!({"content": 1, "content_type": "text/plain"}), "content");
-        for body in [json!({"to": {}}), json!({"to": {"sandbox_id": "a", "topic": "b"}}), json!({"type": "shout"})] {
-            assert!(serde_json::from_value::<NewMessage>(new(body.clone())).is_err(), "{body}");
+        for (body, field) in [
+            (json!({"to": {}}), "to"),
+            (json!({"to": {"sandbox_id": "a", "topic": "b"}}), "to"),
+            (json!({"to": "a"}), "to"),
+            (json!({"to": {"topic": 7}}), "to.topic"),
+            (json!({"to": {"sandbox": "a"}}), "to.sandbox"),
+            (json!({"to": {"capability": {"name": "c", "some": 1}}}), "to.capability.some"),
+            (json!({"type": "shout"}), "type"),
+        ] {
+            let text = new(body).to_string();
+            let mut json = serde_json::Deserializer::from_str(&text);
+            let error = serde_path_to_error::deserialize::<_, NewMessage>(&mut json).unwrap_err();
+            assert_eq!(error.path().to_string(), field, "{text}");
+            assert!(error.into_inner().is_data(), "{text}");
         }
     }
 }

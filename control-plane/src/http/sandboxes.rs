@@ -232,7 +232,7 @@ pub(super) async fn start(
 #[utoipa::path(post, path = "/sandboxes/{id}/stop", operation_id = "stop_sandbox", tag = "sandboxes",
     params(("id" = String, Path, description = "Its id")), responses(
     (status = 200, description = "It is stopped", body = Sandbox),
-    (status = 202, description = "It is being stopped", body = Sandbox),
+    (status = 202, description = "It is being stopped: Docker or the broker does not answer, and it goes on when they do", body = Sandbox),
     (status = "default", description = "Why not", body = ProblemDocument, content_type = "application/problem+json"),
 ))]
 pub(super) async fn stop(

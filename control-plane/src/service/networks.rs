@@ -52,9 +52,15 @@ impl NetworkSettings {
             return Err(Failure::field(field, format!("{} hosts; at most {MAX_HOSTS}", self.allowed_hosts.len())));
         }
         for host in &self.allowed_hosts {
-            split(host).ok_or_else(|| {
+            let (name, _) = split(host).ok_or_else(|| {
                 Failure::field(field, format!("{host:?} is no host with a port, such as api.openai.com:443"))
             })?;
+            // What a name stands for is seen when a sandbox starts.
+            if name.parse::<Ipv4Addr>().is_ok_and(|address| !may_be_reached(address)) {
+                let text =
+                    format!("{host:?} is an address that sandboxes may not reach: loopback, link-local or 0.0.0.0");
+                return Err(Failure::field(field, text));
+            }
         }
         match self.send_kib_per_second {
             Some(0) | Some(10_000_001..) => {
@@ -354,7 +360,12 @@ fn parse(subnet: &str) -> Result<[u8; 3], Failure> {
     parts.try_into().map_err(|_| Failure::internal(format!("{subnet:?} is no subnet")))
 }
 
-/// The addresses of a host. Those that reach into this machine, or tell a cloud's secrets, are nobody's to name.
+/// Those that reach into this machine, or tell a cloud's secrets, are nobody's to name.
+fn may_be_reached(address: Ipv4Addr) -> bool {
+    !address.is_loopback() && !address.is_link_local() && !address.is_unspecified()
+}
+
+/// The addresses of a host.
 async fn look_up(name: &str, port: u16) -> Result<Vec<Ipv4Addr>, Failure> {
     let found = tokio::net::lookup_host((name, port)).await.map_err(|error| {
         let text = format!("the host {name:?} cannot be looked up ({error}); mend settings.network.allowed_hosts");
@@ -365,10 +376,12 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<Ipv4Addr>, Failure> {
             std::net::IpAddr::V4(address) => Some(address),
             std::net::IpAddr::V6(_) => None,
         })
-        .filter(|address| !address.is_loopback() && !address.is_link_local() && !address.is_unspecified())
+        .filter(|address| may_be_reached(*address))
         .collect();
     if addresses.is_empty() {
-        let text = format!("the host {name:?} has no IPv4 address that sandboxes may reach");
+        let text = format!(
+            "the host {name:?} has no IPv4 address that sandboxes may reach; mend settings.network.allowed_hosts"
+        );
         return Err(Failure::new(Reason::UnknownHost, text));
     }
     Ok(addresses)
@@ -388,6 +401,10 @@ mod tests {
         allowing(&["api.openai.com:443", "10.0.0.7:5432"]).check().unwrap();
         for host in ["api.openai.com", "a b:1", ":1", "h:0", "h:70000", "http://h:1", "\"; drop:1"] {
             assert!(allowing(&[host]).check().is_err(), "{host}");
+        }
+        for host in ["169.254.169.254:80", "127.0.0.1:22", "127.9.9.9:22", "0.0.0.0:1"] {
+            let error = allowing(&["192.0.2.1:1", host]).check().unwrap_err().to_string();
+            assert!(error.starts_with("settings.network.allowed_hosts: ") && error.contains(host), "{error}");
         }
     }
 

@@ -99,6 +99,8 @@ struct Inside {
     kills: Mutex<HashMap<String, u64>>,
     /// Between containers that wait and could not be made.
     pause: warm::Pause,
+    /// Images of the pool that are not on the host.
+    missing: warm::Missing,
     /// Somebody should look: something has changed.
     changed: Notify,
 }
@@ -110,7 +112,8 @@ impl Sandboxes {
         (config, has_tokens): (SandboxConfig, bool),
     ) -> Self {
         let (starts, changed) = (Semaphore::new(STARTS), Notify::new());
-        let (kills, pause, holder) = (Mutex::default(), warm::Pause::default(), random::id("cp"));
+        let (kills, holder) = (Mutex::default(), random::id("cp"));
+        let (pause, missing) = (warm::Pause::default(), warm::Missing::default());
         let has_turn = AtomicBool::new(false);
         let inside = Inside {
             store,
@@ -125,6 +128,7 @@ impl Sandboxes {
             has_turn,
             kills,
             pause,
+            missing,
             changed,
         };
         Self(Arc::new(inside))
@@ -244,6 +248,11 @@ impl Sandboxes {
     ) -> Result<(Vec<Resource>, Option<String>), Failure> {
         if let Some(workspace) = workspace {
             caller.in_workspace(workspace)?;
+            // One that is being deleted is still there.
+            if workspace.contains('\0') || self.0.store.get(workspaces::KIND, workspace).await?.is_none() {
+                let text = format!("there is no workspace {workspace:?}");
+                return Err(Failure::about(Reason::UnknownWorkspace, "workspace_id", text));
+            }
         }
         let query = Query {
             kind: KIND,
@@ -293,7 +302,7 @@ impl Sandboxes {
         self.by_itself(row, |this, row| async move { this.start_again(row).await }).await
     }
 
-    /// Stops a sandbox; one that is stopped is left alone.
+    /// Stops a sandbox; one that is stopped is left alone. In state `stopping`: it goes on by itself.
     pub(crate) async fn stop(&self, caller: &Caller, id: &str) -> Result<Resource, Failure> {
         let before = self.get(caller, id).await?;
         if [STOPPED, FAILED].contains(&before.state.as_str()) {
@@ -301,7 +310,15 @@ impl Sandboxes {
         }
         at_rest(&before, None)?;
         let row = self.claim_as(before, Wanted::Stopped, STOPPING).await?;
-        self.by_itself(row, |this, row| async move { this.bring_down(row, "asked").await }).await
+        let left = row.clone();
+        match self.by_itself(row, |this, row| async move { this.bring_down(row, "asked").await }).await {
+            // What is wanted is known: an error would say that nothing comes of it.
+            Err(why) if why.retry().is_some() => {
+                tracing::warn!(sandbox = id, code = why.code(), %why, "a sandbox is stopped later");
+                Ok(left)
+            }
+            done => done,
+        }
     }
 
     /// Stops a sandbox and starts it.
@@ -309,9 +326,14 @@ impl Sandboxes {
         let before = self.get(caller, id).await?;
         self.workspace(&before.scope).await?;
         at_rest(&before, None)?;
+        let (state, document) = (before.state.clone(), Document::of(&before)?);
         let row = self.claim_as(before, Wanted::Running, CREATING).await?;
         let again = |this: Self, row: Resource| async move {
-            this.0.runtime.stop(&row.id, drive::GRACE).await?;
+            if let Err(error) = this.0.runtime.stop(&row.id, drive::GRACE).await {
+                // Nothing was done, and nothing is to come of it later.
+                this.settle(row, &state, &document).await?;
+                return Err(Failure::from(error));
+            }
             this.start_again(row).await
         };
         self.by_itself(row, again).await

@@ -71,6 +71,12 @@ impl Stage {
         self.fake.stray(container(id));
     }
 
+    /// The workspace of all of them.
+    async fn has_workspace(&self, state: &str) {
+        let row = crate::service::workspace::row("w", "w", &WorkspaceDocument::default(), 1).unwrap();
+        self.store.insert(&Resource { state: state.to_owned(), ..row }).await.unwrap();
+    }
+
     /// Looks, and waits until what was begun is done.
     async fn look(&mut self) -> Result<(), Failure> {
         let looked = self.sandboxes.look(&mut self.memory, 0).await;
@@ -162,18 +168,51 @@ async fn nothing_is_taken_for_gone_while_docker_is_silent() {
 }
 
 #[tokio::test]
+async fn a_stop_that_docker_does_not_answer_is_no_error_and_comes_later() {
+    let mut stage = Stage::new().await;
+    stage.has("sb-1", RUNNING, started()).await;
+    stage.fake.fail(Some(RuntimeError::Unavailable("no socket".to_owned())));
+    let row = stage.sandboxes.stop(&Caller::for_tests(), "sb-1").await.unwrap();
+    assert_eq!((row.state.as_str(), stage.sandbox("sb-1").await.0.as_str()), (STOPPING, STOPPING));
+    stage.fake.fail(None);
+    // As if a while had passed.
+    stage.store.update(&Resource { due_ms: 0, ..row }).await.unwrap();
+    stage.look().await.unwrap();
+    assert_eq!(stage.sandbox("sb-1").await.0, STOPPED);
+}
+
+#[tokio::test]
+async fn a_restart_that_docker_does_not_answer_changes_nothing() {
+    let stage = Stage::new().await;
+    stage.has_workspace(workspaces::ACTIVE).await;
+    stage.has("sb-1", RUNNING, started()).await;
+    let before = stage.sandbox("sb-1").await;
+    stage.fake.fail(Some(RuntimeError::Unavailable("no socket".to_owned())));
+    let why = stage.sandboxes.restart(&Caller::for_tests(), "sb-1").await.unwrap_err();
+    assert_eq!(why.code(), "DOCKER_UNAVAILABLE");
+    assert_eq!(stage.sandbox("sb-1").await, before);
+}
+
+#[tokio::test]
+async fn a_list_is_of_a_workspace_that_there_is() {
+    let stage = Stage::new().await;
+    stage.has_workspace(workspaces::DELETING).await;
+    stage.has("sb-1", RUNNING, started()).await;
+    let (caller, wanted) = (Caller::for_tests(), crate::service::listing::Listing::default().read().unwrap());
+    assert_eq!(stage.sandboxes.list(&caller, Some("w"), &wanted).await.unwrap().0.len(), 1);
+    for unknown in ["nope", "", "\0"] {
+        let why = stage.sandboxes.list(&caller, Some(unknown), &wanted).await.unwrap_err();
+        assert_eq!(why.code(), "UNKNOWN_WORKSPACE", "{unknown:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_nobody_answers_is_tried_again_and_is_not_the_sandbox_s_fault() {
     let mut stage = Stage::new().await;
     let spec = serde_json::from_value(serde_json::json!({ "restart_policy": { "max_retries": 0 } })).unwrap();
     stage.has("sb-1", RESTARTING, Document { spec, retry_ms: 1, ..started() }).await;
     stage.fake.does("sb-1", Doing::Ended { exit_code: 1, out_of_memory: false });
-    let row = Resource {
-        kind: workspaces::KIND.to_owned(),
-        id: "w".to_owned(),
-        document: "{}".to_owned(),
-        ..stage.store.get(KIND, "sb-1").await.unwrap().unwrap()
-    };
-    stage.store.insert(&Resource { scope: String::new(), state: workspaces::ACTIVE.to_owned(), ..row }).await.unwrap();
+    stage.has_workspace(workspaces::ACTIVE).await;
     stage.look().await.unwrap();
     let (state, document) = stage.sandbox("sb-1").await;
     assert_eq!((state.as_str(), document.wanted), (RESTARTING, Wanted::Running), "{}", document.error);
@@ -275,6 +314,17 @@ async fn a_pool_is_kept_full_and_fresh_and_each_of_it_is_taken_once() {
     stage.fake.fail(None);
     stage.look().await.unwrap();
     assert!(pool(&stage).await.iter().all(|row| row.id != "sb-left"));
+}
+
+#[tokio::test]
+async fn an_image_of_the_pool_that_is_not_there_is_told_of_once() {
+    let mut stage = Stage::with(|config| config.warm_pool = [("no/such".to_owned(), 1)].into()).await;
+    stage.look().await.unwrap();
+    let missing = &stage.sandboxes.0.missing;
+    assert!(!missing.is_new("no/such", false), "it was told of");
+    assert!(!missing.is_new("no/such", true));
+    assert!(missing.is_new("no/such", false), "it was there meanwhile");
+    assert!(stage.store.all(warm::KIND).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -112,6 +112,8 @@ async fn who_may_say_what_is_what_the_broker_says() {
         (json!({"workspace_id": "nowhere"}), 404, "UNKNOWN_WORKSPACE"),
         (json!({"to": {"sandbox_id": "nobody"}}), 404, "UNKNOWN_SANDBOX"),
         (json!({"to": null}), 400, "INVALID_FIELD"),
+        (json!({"to": {}}), 400, "INVALID_FIELD"),
+        (json!({"to": {"sandbox_id": "b", "topic": "x"}}), 400, "INVALID_FIELD"),
         (json!({"priority": 10}), 400, "INVALID_FIELD"),
         (json!({"type": "shout"}), 400, "INVALID_FIELD"),
         (json!({"content": "x".repeat(1_100_000)}), 400, "MESSAGE_TOO_LARGE"),
@@ -119,6 +121,8 @@ async fn who_may_say_what_is_what_the_broker_says() {
         refused(&stage.ask("POST", "/api/v1/messages", &message(more)).await, status, code);
     }
     refused(&stage.ask("GET", "/api/v1/messages", "").await, 400, "INVALID_FIELD");
+    let many = stage.ask("GET", &format!("/api/v1/messages?{W}&limit=100000"), "").await;
+    assert_eq!(refused(&many, 400, "INVALID_FIELD")["errors"][0]["field"], "limit");
     refused(&stage.ask("GET", &format!("/api/v1/messages?{W}&cursor=x"), "").await, 400, "INVALID_CURSOR");
     refused(&stage.ask("GET", &format!("/api/v1/messages/nothing?{W}"), "").await, 404, "UNKNOWN_MESSAGE");
     // A key that was made over REST is one of the broker; its secret is told once, and it ends when it is revoked.

@@ -46,6 +46,8 @@ async fn a_sandbox_lives_its_life() {
 
     let (code, said) = dock.shell(&id, "echo $COLOUR; echo $TANDEM_SANDBOX; exit 3").await;
     assert_eq!((code, said.as_str()), (3, "green\nfrontend-team\n"));
+    let missing = refused(&dock.post(&id, "exec", r#"{"command":["no-such-program"]}"#).await, 400, "INVALID_FIELD");
+    assert_eq!(missing["errors"][0]["field"], "command", "{missing}");
     let stats = dock.stage.ask("GET", &format!("/api/v1/sandboxes/{id}/stats"), "").await.json();
     assert_eq!(stats["memory_limit_bytes"], 64 << 20, "{stats}");
     assert!(stats["pids"].as_u64().unwrap() >= 2, "{stats}");
@@ -271,6 +273,13 @@ async fn without_docker_it_is_said_and_nothing_is_begun() {
     assert_eq!(down.header("retry-after"), Some("2"));
     let list = dock.stage.ask("GET", "/api/v1/sandboxes", "").await.json();
     assert_eq!(list["sandboxes"], json!([]));
+    let nowhere = "/api/v1/sandboxes?workspace_id=nowhere";
+    refused(&dock.stage.ask("GET", nowhere, "").await, 404, "UNKNOWN_WORKSPACE");
+    // Who is bound to another one does not learn which there are.
+    let bound = dock.stage.token(&["--role", "developer", "--bind-workspace", "default"]).await;
+    for path in [nowhere, &format!("/api/v1/sandboxes?workspace_id={}", dock.workspace)] {
+        refused(&dock.stage.as_who(&bound, ("GET", path), &[], "").await, 403, "OTHER_WORKSPACE");
+    }
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ async fn an_inbox_is_read_answered_and_goes_on() {
         (json!({"op": "nack", "delivery_id": third["delivery_id"], "delay_ms": 999_999_999_999_u64}), "delay_ms"),
         (json!({"op": "nack", "delivery_id": third["delivery_id"], "reason": "x".repeat(2_000)}), "reason"),
         (json!({"op": "extend", "delivery_id": third["delivery_id"], "deadline_ms": 0}), "deadline_ms"),
+        (json!({"op": "send", "message": {"to": {}, "type": "request", "content": 1}}), "to: "),
     ] {
         b.say(&wrong).await;
         let said = b.hear().await.unwrap();

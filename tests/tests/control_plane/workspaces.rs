@@ -157,6 +157,10 @@ async fn what_is_wrong_is_said_and_leaves_nothing() {
         (r#"{"name":"a","nonsense":1}"#, "nonsense"),
         (r#"{"name":"a","settings":{"max_sandboxes":0}}"#, "settings.max_sandboxes"),
         (
+            r#"{"name":"a","settings":{"network":{"allowed_hosts":["169.254.169.254:80"]}}}"#,
+            "settings.network.allowed_hosts",
+        ),
+        (
             r#"{"name":"a","settings":{"quotas":{"caller":{"bytes_per_second":-1}}}}"#,
             "settings.quotas.caller.bytes_per_second",
         ),

@@ -17,6 +17,9 @@ use crate::sandbox::{Exec, Executed, Happening, LogLine, LogQuery, RuntimeError,
 const MAX_LINE_BYTES: usize = 64 << 10;
 /// Files of a volume that are counted; one that has more is taken for full.
 const MAX_FILES: u64 = 1_000_000;
+/// How Docker begins to say on a program's own output that it could not start it, and where the reason follows.
+const NOT_STARTED: &str = "OCI runtime exec failed";
+const REASON: &str = "unable to start container process: ";
 
 impl Docker {
     pub(super) async fn lines(&self, id: &str, wanted: &LogQuery) -> Result<Told<LogLine>, RuntimeError> {
@@ -87,7 +90,11 @@ impl Docker {
         }
         let ended = self.api().await?.inspect_exec(&made.id).await.map_err(of)?;
         executed.exit_code = ended.exit_code;
-        Ok(executed)
+        // Whatever has run had a number.
+        match not_started(&executed).filter(|_| ended.pid.unwrap_or(0) == 0) {
+            Some(why) => Err(RuntimeError::NoProgram(wanted.command.first().cloned().unwrap_or_default(), why)),
+            None => Ok(executed),
+        }
     }
 
     pub(super) fn listen(&self) -> Told<Happening> {
@@ -161,6 +168,16 @@ fn bytes_below(folder: &std::path::Path) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
+/// Why a program was not started, as Docker says it in the program's place.
+fn not_started(executed: &Executed) -> Option<String> {
+    let text = String::from_utf8_lossy(&executed.stdout);
+    if !matches!(executed.exit_code, Some(126 | 127)) || !text.starts_with(NOT_STARTED) {
+        return None;
+    }
+    let why = text.split_once(REASON).map_or(&*text, |(_, why)| why).trim_end();
+    Some(why.strip_suffix(": unknown").unwrap_or(why).to_owned())
+}
+
 async fn read(
     mut output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
     executed: &mut Executed,
@@ -209,6 +226,21 @@ mod tests {
             (line.time.as_str(), line.stream, line.text.as_str()),
             ("2026-11-22T10:00:00.123456789Z", "stderr", "hello  you")
         );
+    }
+
+    #[test]
+    fn what_docker_says_is_no_output() {
+        let said = |exit_code, stdout: &str| Executed {
+            exit_code: Some(exit_code),
+            stdout: stdout.as_bytes().to_vec(),
+            ..Executed::default()
+        };
+        let text = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"x\": executable \
+                    file not found in $PATH: unknown\r\n";
+        let why = not_started(&said(126, text)).unwrap();
+        assert_eq!(why, "exec: \"x\": executable file not found in $PATH");
+        assert_eq!(not_started(&said(127, "OCI runtime exec failed")).unwrap(), "OCI runtime exec failed");
+        assert!(not_started(&said(0, text)).is_none() && not_started(&said(126, "x: not found")).is_none());
     }
 
     #[test]

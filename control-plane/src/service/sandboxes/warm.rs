@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
     clock,
     error::Failure,
     random,
-    sandbox::{Container, Doing},
+    sandbox::{Container, Doing, RuntimeError},
     store::{Resource, StoreError},
 };
 
@@ -53,6 +54,22 @@ impl Pause {
 
     fn begin(&self) {
         self.0.store(clock::unix_ms() + PAUSE_MS, Ordering::Relaxed);
+    }
+}
+
+/// Images that were not there when they were last looked for.
+#[derive(Debug, Default)]
+pub(super) struct Missing(Mutex<HashSet<String>>);
+
+impl Missing {
+    /// Notes whether an image is there; whether it was seen missing for the first time, or again after it was there.
+    pub(super) fn is_new(&self, image: &str, is_there: bool) -> bool {
+        let mut missing = self.0.lock();
+        if is_there {
+            missing.remove(image);
+            return false;
+        }
+        missing.insert(image.to_owned())
     }
 }
 
@@ -131,7 +148,12 @@ impl Sandboxes {
         }
         let mut image_ids = HashMap::new();
         for image in wanted.keys() {
-            if let Some(id) = self.0.runtime.image_id(image).await? {
+            let id = self.0.runtime.image_id(image).await?;
+            if self.0.missing.is_new(image, id.is_some()) {
+                let why = Failure::from(RuntimeError::NoImage(image.clone()));
+                tracing::warn!(code = why.code(), %why, "no containers wait for sandboxes (sandboxes.warm_pool)");
+            }
+            if let Some(id) = id {
                 image_ids.insert(image.as_str(), id);
             }
         }
