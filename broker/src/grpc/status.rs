@@ -230,7 +230,7 @@ fn from_transport(status: &Status, limits: &Limits) -> Option<Status> {
         Code::OutOfRange => {
             let text = format!(
                 "the request is too large to be read ({}); at most {} are allowed for a message, and {} for a batch, in bytes",
-                status.message(),
+                status.message().trim_start_matches("Error, "),
                 limits.max_message_bytes,
                 limits.max_batch_bytes
             );

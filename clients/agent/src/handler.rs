@@ -69,6 +69,10 @@ pub(crate) async fn run(
         timeout: Duration::from_secs(handler.timeout_seconds.max(1)),
     });
     let most = handler.concurrency.clamp(1, 256);
+    tokio::select! {
+        () = link.registered() => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
     while !*stopping.borrow() {
         let options = SubscribeOptions::default().credit(most, 8 << 20);
         let (workspace, sandbox) = (assignment.workspace_id.as_str(), assignment.sandbox_id.as_str());

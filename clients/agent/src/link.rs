@@ -26,6 +26,8 @@ pub(crate) struct Link {
     workspace_id: String,
     /// Where the token stands; None: the broker asks nobody.
     token_file: Option<PathBuf>,
+    /// Whether the broker has had the sandbox.
+    registered: watch::Sender<bool>,
 }
 
 impl Link {
@@ -53,7 +55,14 @@ impl Link {
             ..Sandbox::default()
         };
         let client = Client::with_settings(settings)?;
-        Ok(Self { client, sandbox, workspace_id: assignment.workspace_id.clone(), token_file })
+        let registered = watch::Sender::new(false);
+        Ok(Self { client, sandbox, workspace_id: assignment.workspace_id.clone(), token_file, registered })
+    }
+
+    /// Until the broker has had the sandbox: before that there is no inbox.
+    pub(crate) async fn registered(&self) {
+        // The sender is here: it does not end.
+        drop(self.registered.subscribe().wait_for(|registered| *registered).await);
     }
 
     /// Registers, and says that the sandbox is alive, until told to stop. `after`: what ends before that was never there.
@@ -87,7 +96,10 @@ impl Link {
         let mut wait = FIRST_WAIT;
         loop {
             match self.registry().register(self.sandbox.clone()).await {
-                Ok(_) => return,
+                Ok(_) => {
+                    self.registered.send_replace(true);
+                    return;
+                }
                 Err(error) => eprintln!("tandem-agent: not registered: {error}"),
             }
             tokio::time::sleep(wait).await;

@@ -12,6 +12,7 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tandem_proto::messaging::v1::{PublishRequest, PublishResponse, publish_service_client::PublishServiceClient};
 use tonic::{Code, Request, Status};
 
@@ -25,13 +26,31 @@ pub use self::{
     request::Response,
     stream::{PublishStream, PublishStreamOptions},
 };
-use crate::{Client, Error, Message, ProducerPosition, again, clock, leaders, trace};
+use crate::{Client, Error, Message, ProducerPosition, Refusal, again, clock, leaders, trace};
+
+/// What a request holds beside its message, in bytes: more than it does.
+const BESIDE_BYTES: usize = 1 << 10;
 
 /// Publishes into one workspace. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     client: Client,
     workspace_id: Arc<str>,
+}
+
+/// What no request has room for ends here: while it was sent, the connection would only be told that it is broken.
+fn check_size(message: &Message, most: usize) -> Result<(), Error> {
+    let bytes = message.encoded_len();
+    if bytes.saturating_add(BESIDE_BYTES) <= most {
+        return Ok(());
+    }
+    Err(Error::Refused(Box::new(Refusal {
+        code: Code::InvalidArgument,
+        reason: "MESSAGE_TOO_LARGE".to_owned(),
+        text: format!("the message has {bytes} bytes; this client sends at most {most}, and the broker may take less"),
+        field_violations: Vec::new(),
+        retry_delay: None,
+    })))
 }
 
 impl Publisher {
@@ -73,6 +92,7 @@ impl Publisher {
     ) -> Result<Receipt, Error> {
         trace::put(&mut message);
         let settings = self.client.settings();
+        check_size(&message, settings.max_request_bytes)?;
         let workspace_id = self.workspace_id.to_string();
         let request = PublishRequest { workspace_id, message: Some(message), producer };
         let limit = settings.request_timeout;

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use http::{Uri, uri::Authority};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{Error, Token};
@@ -117,6 +118,7 @@ impl Settings {
             Some(other) => return Err(wrong(format!("the scheme {other} is unknown"))),
             None => return Err(wrong("the scheme is missing".to_owned())),
         }
+        check_port(endpoint.uri()).map_err(wrong)?;
         Ok(endpoint
             .user_agent(self.user_agent.as_str())
             .map_err(|_| wrong(format!("the user agent {:?} does not fit into a header", self.user_agent)))?
@@ -130,13 +132,26 @@ impl Settings {
     }
 }
 
+/// What stands behind the host is a port: one that is none would be taken for no port at all.
+fn check_port(uri: &Uri) -> Result<(), String> {
+    let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let behind = place.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
+    match behind.strip_prefix(':') {
+        Some(port) if port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(()),
+        Some(port) => Err(format!("{port:?} is no port; it is a number of 1 to 65535")),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn wrong_endpoints_are_named() {
-        for url in ["", "127.0.0.1:8001", "ftp://x", "http://a b"] {
+        let ports = ["http://a:99999", "http://a:bad", "http://a:", "http://a:0", "https://u@[::1]:bad"];
+        for url in ["", "127.0.0.1:8001", "ftp://x", "http://a b"].into_iter().chain(ports) {
             let error = Settings::for_endpoint(url).channel().expect_err("must be refused");
             assert_eq!(error.reason(), "INVALID_ENDPOINT", "{url}");
             assert!(error.to_string().contains(&format!("{url:?}")), "{error}");

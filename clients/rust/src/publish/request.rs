@@ -45,6 +45,7 @@ impl Publisher {
         }
         trace::put(&mut message);
         let settings = self.client.settings();
+        super::check_size(&message, settings.max_request_bytes)?;
         let mut service = RequestServiceClient::new(self.client.channel())
             .max_encoding_message_size(settings.max_request_bytes)
             .max_decoding_message_size(settings.max_response_bytes);

@@ -56,6 +56,7 @@ impl Default for PublishStreamOptions {
 pub struct PublishStream {
     outbox: Arc<Outbox>,
     producer_id: Option<Box<str>>,
+    max_request_bytes: usize,
 }
 
 impl PublishStream {
@@ -68,10 +69,10 @@ impl PublishStream {
         };
         let numbering = Numbering::from(options.producer.clone());
         let producer_id = numbering.producer_id().map(Into::into);
-        let most = options.resume_attempts;
+        let (most, max_request_bytes) = (options.resume_attempts, client.settings().max_request_bytes);
         let outbox = Outbox::new(workspace_id.to_owned(), options, numbering);
         tokio::spawn(take_answers(client, Arc::clone(&outbox), most));
-        Self { outbox, producer_id }
+        Self { outbox, producer_id, max_request_bytes }
     }
 
     /// The producer that the stream is; None when it is none.
@@ -83,9 +84,10 @@ impl PublishStream {
     /// by the broker.
     ///
     /// # Errors
-    /// The error of the stream once it has broken.
+    /// The error of the stream once it has broken. `MESSAGE_TOO_LARGE` for what no request has room for; the stream goes on.
     pub async fn send(&self, mut message: Message) -> Result<PendingReceipt, Error> {
         trace::put(&mut message);
+        super::check_size(&message, self.max_request_bytes)?;
         self.outbox.send(message).await
     }
 

@@ -118,6 +118,28 @@ async fn a_broken_stream_fails_every_message_that_has_no_answer() {
 }
 
 #[tokio::test]
+async fn what_no_request_has_room_for_is_refused_and_breaks_nothing() {
+    let fake = Fake::start().await;
+    let settings = Settings { max_request_bytes: 10_000, ..Settings::for_endpoint(fake.url()) };
+    let client = Client::with_settings(settings).expect("a good endpoint");
+    let publisher = client.publisher("w");
+    let stream = publisher.stream(PublishStreamOptions::default());
+    let large = || message("x".repeat(10_000));
+    let refused = [
+        stream.send(large()).await.err(),
+        publisher.publish(large()).await.err(),
+        publisher.request(large(), Duration::from_secs(1)).await.err(),
+    ];
+    for error in refused {
+        let error = error.expect("it does not fit");
+        assert_eq!((error.reason(), error.is_retryable()), ("MESSAGE_TOO_LARGE", false), "{error}");
+        assert!(error.to_string().contains("10000"), "{error}");
+    }
+    let fits = stream.send(message("x".repeat(8_900))).await.expect("the stream is open");
+    assert_eq!(fits.await.expect("accepted").sequence, 1);
+}
+
+#[tokio::test]
 async fn a_dropped_stream_sends_what_waits() {
     let fake = Fake::start().await;
     let stream = fake.client().publisher("w").stream(PublishStreamOptions::default());
