@@ -323,6 +323,27 @@ mod tests {
     }
 
     #[test]
+    fn what_lists_and_deletes_has_a_short_name() {
+        let same: [(&[&str], &[&str]); 8] = [
+            (&["context", "ls"], &["context", "list"]),
+            (&["context", "rm", "x"], &["context", "remove", "x"]),
+            (&["workspace", "ls"], &["workspace", "list"]),
+            (&["workspace", "rm", "x"], &["workspace", "delete", "x"]),
+            (&["topic", "ls"], &["topic", "list"]),
+            (&["topic", "rm", "x"], &["topic", "delete", "x"]),
+            (&["key", "ls"], &["key", "list"]),
+            (&["token", "ls"], &["token", "list"]),
+        ];
+        let command = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["tandem"][..], arguments].concat()).unwrap();
+            format!("{:?}", cli.command)
+        };
+        for (short, long) in same {
+            assert_eq!(command(short), command(long), "{short:?}");
+        }
+    }
+
+    #[test]
     fn the_ids_of_what_a_context_keeps_are_ids_of_options() {
         let files = ["--token-file", "t", "--ca-file", "a", "--cert-file", "c", "--cert-key-file", "k"];
         let places = ["--server", "s", "--control-plane", "p", "--workspace", "w", "--context", "x", "info"];

@@ -89,7 +89,19 @@ impl Contexts {
         let Some(name) = asked.or(self.current.as_deref()) else { return Ok(None) };
         match self.contexts.get_key_value(name) {
             Some((name, named)) => Ok(Some((name, named))),
-            None => Err(self.unknown(name)),
+            None if asked.is_some() => Err(self.unknown(name)),
+            // Whoever has asked for none need not know that there is one.
+            None => {
+                let known: Vec<_> = self.contexts.keys().map(String::as_str).collect();
+                Err(Failure::Failed {
+                    code: "UNKNOWN_CONTEXT",
+                    text: format!("there is no context {name:?}, which is the current one"),
+                    next: Some(match known.as_slice() {
+                        [] => format!("add it: tandem context add {name} --server URL"),
+                        known => format!("tandem context use NAME; there are: {}", known.join(", ")),
+                    }),
+                })
+            }
         }
     }
 
@@ -180,6 +192,9 @@ mod tests {
         assert_eq!(contexts.pick(Some("dev")).unwrap().unwrap().0, "dev");
         let unknown = contexts.pick(Some("test")).unwrap_err();
         assert_eq!((unknown.code(), unknown.next().as_deref()), ("UNKNOWN_CONTEXT", Some("there are: dev, prod")));
+        let astray = Contexts { current: Some("locl".to_owned()), ..contexts.clone() };
+        let next = astray.pick(None).unwrap_err().next().unwrap();
+        assert!(next.contains("tandem context use") && next.contains("dev, prod"), "{next}");
         assert!(Contexts::default().pick(None).unwrap().is_none());
         fs::write(&file, "curent = 1").unwrap();
         assert_eq!(Contexts::read(&file).unwrap_err().code(), "CONTEXTS_UNREADABLE");

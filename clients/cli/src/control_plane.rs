@@ -7,16 +7,19 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{
+        CertificateDer,
+        pem::{self, PemObject},
+    },
 };
 use serde_json::Value;
 
-use crate::{exit::Failure, run::Context};
+use crate::{address, exit::Failure, run::Context};
 
 /// How long an answer may take; a start of a sandbox takes the longest.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ pub struct Problem {
     pub fields: Vec<(String, String)>,
     /// When another try may help, in seconds.
     pub retry_after_s: Option<u64>,
+    /// What to do, where the command knows better than the code tells.
+    pub next: Option<String>,
 }
 
 impl fmt::Display for Problem {
@@ -50,7 +55,11 @@ fn trusting(file: &Path) -> Result<ClientConfig, Failure> {
         Failure::usage(format!("--ca-file {} holds no certificates as PEM ({error})", file.display()))
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| match error {
+        pem::Error::Io(error) => Failure::file(file, &error),
+        error => wrong(&error),
+    })?;
+    for certificate in certificates {
         roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
     }
     if roots.is_empty() {
@@ -77,26 +86,27 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// The one that the arguments name. Does not connect yet.
     pub(crate) fn of(context: &Context) -> Result<Self, Failure> {
-        let url = context.control_plane.trim_end_matches('/').to_owned();
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(Failure::usage(format!("--control-plane is {url:?}; write it like http://127.0.0.1:8000")));
+        let mut plane = Self::at(&context.control_plane, context.settings.tls_ca_file.as_deref())?;
+        if let Some(file) = &context.control_plane_token_file {
+            let text = std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?;
+            plane.token = Some(text.trim().to_owned());
         }
-        let token = match &context.control_plane_token_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?;
-                Some(text.trim().to_owned())
-            }
-            None => None,
-        };
+        Ok(plane)
+    }
+
+    /// The one of an address, without a token.
+    fn at(url: &str, ca_file: Option<&Path>) -> Result<Self, Failure> {
+        let url = url.trim_end_matches('/').to_owned();
+        address::check("--control-plane", &url, "http://127.0.0.1:8000")?;
         let builder = HttpsConnectorBuilder::new();
-        let builder = match &context.settings.tls_ca_file {
+        let builder = match ca_file {
             Some(file) => builder.with_tls_config(trusting(file)?),
             None => builder
                 .with_native_roots()
                 .map_err(|error| Failure::failed("CONTROL_PLANE_UNREACHABLE", format!("no certificates: {error}")))?,
         };
         let connector = builder.https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), url, token })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), url, token: None })
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Failure> {
@@ -107,18 +117,25 @@ impl ControlPlane {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Full::new(bytes));
         let request = request.map_err(|error| Failure::usage(format!("{path}: {error}")))?;
-        let unreachable = |why: &dyn fmt::Display| {
-            let text = format!("the control plane at {} does not answer: {why}", self.url);
-            Failure::Failed {
-                code: "CONTROL_PLANE_UNREACHABLE",
-                text,
-                next: Some("is it running? try: tandem dev; elsewhere say where: --control-plane URL".to_owned()),
-            }
-        };
         match tokio::time::timeout(TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(unreachable(&error)),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
             Err(_) => Err(Failure::TimedOut(format!("no answer to {path} within {} s", TIMEOUT.as_secs()))),
+        }
+    }
+
+    fn unreachable(&self, error: &legacy::Error) -> Failure {
+        let cause = innermost(error);
+        let next = if error.is_connect() {
+            let otherwise = "is it running? try: tandem dev; elsewhere say where: --control-plane URL";
+            address::next_unreachable(&self.url, &cause, otherwise)
+        } else {
+            address::next_lost(&self.url, "the control plane's port (8000), not the broker's (8001)")
+        };
+        Failure::Failed {
+            code: "CONTROL_PLANE_UNREACHABLE",
+            text: format!("the control plane at {} does not answer: {cause}", self.url),
+            next: Some(next),
         }
     }
 
@@ -134,7 +151,7 @@ impl ControlPlane {
         if parts.status.is_success() {
             return answer(&self.url, &bytes);
         }
-        Err(Failure::Problem(problem(parts.status, &bytes, retry_after_s)))
+        Err(refused(&self.url, parts.status, &bytes, retry_after_s))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -156,7 +173,7 @@ impl ControlPlane {
         let mut body = response.into_body();
         if !status.is_success() {
             let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            return Err(Failure::Problem(problem(status, &bytes, None)));
+            return Err(refused(&self.url, status, &bytes, None));
         }
         let (mut text, mut name) = (Vec::new(), String::new());
         while let Some(frame) = body.frame().await {
@@ -179,6 +196,11 @@ impl ControlPlane {
     }
 }
 
+/// What is at the bottom of an error: those above it say that something failed, and not what.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |&error| error.source()).last().unwrap_or(error).to_string()
+}
+
 /// What an answer says: null where it is empty.
 fn answer(url: &str, bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.trim_ascii().is_empty() {
@@ -196,6 +218,17 @@ pub(crate) fn strange(url: &str, what: &str) -> Failure {
     }
 }
 
+/// What was refused; a status without a code is of something else.
+fn refused(url: &str, status: StatusCode, bytes: &[u8], retry_after_s: Option<u64>) -> Failure {
+    let problem = problem(status, bytes, retry_after_s);
+    // What stands before a control plane answers so where it is too busy, or away.
+    let may_pass = matches!(status.as_u16(), 408 | 429 | 502..=504);
+    if problem.code == "CONTROL_PLANE_ANSWER" && !may_pass {
+        return strange(url, &format!("HTTP status {status}"));
+    }
+    Failure::Problem(problem)
+}
+
 fn problem(status: StatusCode, bytes: &[u8], retry_after_s: Option<u64>) -> Problem {
     let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     let text = |name: &str| document[name].as_str().map(str::to_owned);
@@ -207,6 +240,7 @@ fn problem(status: StatusCode, bytes: &[u8], retry_after_s: Option<u64>) -> Prob
         text: text("detail").unwrap_or_else(|| format!("the control plane answered {status}")),
         fields: fields.iter().map(|field| (of(field, "field"), of(field, "detail"))).collect(),
         retry_after_s,
+        next: None,
     }
 }
 
@@ -218,7 +252,95 @@ pub(crate) fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        path::PathBuf,
+        thread,
+    };
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ServerConfig, ServerConnection, pki_types::PrivateKeyDer};
+
     use super::*;
+
+    /// Something of this machine that shakes hands, with a certificate for this name; and where the certificate lies.
+    fn tls_server(name: &str, dir: &Path) -> (String, PathBuf) {
+        let pair = KeyPair::generate().unwrap();
+        let pem = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&pair).unwrap().pem();
+        let file = dir.join(name);
+        fs::write(&file, &pem).unwrap();
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pair.serialize_pem().as_bytes()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = Arc::new(builder.with_single_cert(vec![certificate], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        // It ends with the process.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                // Where it fails, it says why before it hangs up.
+                connection.complete_io(&mut stream).ok();
+            }
+        });
+        (place, file)
+    }
+
+    /// Something that speaks HTTP without TLS.
+    fn plain_server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                if stream.read(&mut [0; 4_096]).is_ok_and(|read| read > 0) {
+                    stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").ok();
+                }
+            }
+        });
+        place
+    }
+
+    #[tokio::test]
+    async fn why_nobody_was_reached_is_said_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, of_here) = tls_server("127.0.0.1", dir.path());
+        let (elsewhere, of_elsewhere) = tls_server("elsewhere.test", dir.path());
+        let plain = plain_server();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Where, whom to trust, and what is said and advised.
+        for (url, ca_file, says, advises) in [
+            (format!("https://{here}"), &of_elsewhere, "invalid peer certificate", "--ca-file"),
+            (format!("https://{elsewhere}"), &of_elsewhere, "not valid for name", "other names"),
+            (format!("http://{here}"), &of_here, "does not answer", "https://"),
+            (format!("https://{plain}"), &of_here, "InvalidContentType", "http://"),
+            (format!("http://{closed}"), &of_here, "refused", "is it running?"),
+        ] {
+            let failure = ControlPlane::at(&url, Some(ca_file)).unwrap().get("/workspaces").await.unwrap_err();
+            let (text, next) = (failure.to_string(), failure.next().unwrap_or_default());
+            assert_eq!(failure.code(), "CONTROL_PLANE_UNREACHABLE", "{url}: {text}");
+            assert!(text.contains(says) && next.contains(advises), "{url}: {text}; {next}");
+        }
+        let wrong = ControlPlane::at("http://127.0.0.1:99999", None).err().map(|failure| failure.exit_code());
+        assert_eq!(wrong, Some(2));
+        let absent = dir.path().join("absent");
+        let absent = ControlPlane::at("https://b", Some(&absent)).err().unwrap();
+        assert_eq!(absent.code(), "FILE_UNREADABLE");
+    }
+
+    #[test]
+    fn a_status_without_a_code_is_of_something_else() {
+        let of = |status, text: &str| refused("http://p", status, text.as_bytes(), None);
+        let other = of(StatusCode::NOT_FOUND, "<html>");
+        assert_eq!((other.code(), other.exit_code()), ("CONTROL_PLANE_ANSWER", 1));
+        assert!(other.to_string().contains("http://p") && other.next().unwrap().contains("--control-plane"));
+        assert_eq!(of(StatusCode::NOT_FOUND, r#"{"code":"UNKNOWN_WORKSPACE"}"#).exit_code(), 3);
+        assert_eq!(of(StatusCode::BAD_GATEWAY, "<html>").exit_code(), 5);
+    }
 
     #[test]
     fn a_problem_is_read() {

@@ -4,6 +4,7 @@ use std::{fmt, path::Path};
 
 use tandem_client::{Code, Error};
 
+use crate::address;
 pub use crate::control_plane::Problem;
 
 /// Shown at the end of `tandem --help`.
@@ -75,6 +76,16 @@ impl Failure {
         }
     }
 
+    /// The same, with a next step that whoever has asked knows better.
+    pub(crate) fn advised(self, next: impl Into<String>) -> Self {
+        match self {
+            Self::Broker(error) | Self::Advised { error, .. } => Self::Advised { error, next: next.into() },
+            Self::Problem(problem) => Self::Problem(Problem { next: Some(next.into()), ..problem }),
+            Self::Failed { code, text, .. } => Self::Failed { code, text, next: Some(next.into()) },
+            other => other,
+        }
+    }
+
     /// What the broker said, or the client about it.
     pub fn broker(&self) -> Option<&Error> {
         match self {
@@ -143,13 +154,19 @@ impl Failure {
     /// What the user could do next.
     pub fn next(&self) -> Option<String> {
         match self {
-            Self::Broker(Error::Unreachable { .. }) => Some("is the broker running? try: tandem dev".to_owned()),
+            Self::Broker(Error::Unreachable { endpoint, cause }) => {
+                Some(address::next_unreachable(endpoint, cause, "is the broker running? try: tandem dev"))
+            }
+            Self::Broker(Error::ConnectionLost { endpoint, .. }) => {
+                Some(address::next_lost(endpoint, "the broker's port (8001), not the control plane's (8000)"))
+            }
             Self::Broker(error) if hint(error.reason()).is_some() => hint(error.reason()).map(str::to_owned),
             Self::Broker(error) => match error.retry_delay() {
                 Some(delay) => Some(format!("try again in {}", humantime::format_duration(delay))),
                 None if error.is_retryable() => Some("try again".to_owned()),
                 None => None,
             },
+            Self::Problem(Problem { next: Some(next), .. }) => Some(next.clone()),
             Self::Problem(problem) => match (hint(&problem.code), problem.retry_after_s) {
                 (Some(hint), _) => Some(hint.to_owned()),
                 (None, Some(seconds)) => Some(format!("try again in {seconds}s")),
@@ -183,6 +200,8 @@ fn hint(reason: &str) -> Option<&'static str> {
         "TOKEN_MISSING" | "TOKEN_INVALID" | "TOKEN_EXPIRED" | "TOKEN_REVOKED" | "KEY_REVOKED" => {
             Some("get a token, and say where it is: --token-file FILE, or TANDEM_TOKEN_FILE")
         }
+        // A code of gRPC, where a broker gives one of its own.
+        "UNIMPLEMENTED" => Some("something else may listen there: is it the broker's port (8001)?"),
         "POLICY_DENIED" => {
             Some("tandem policy test --from ID --to ID --type TYPE says which rule it is, to who may read the policy")
         }
@@ -263,7 +282,7 @@ mod tests {
     fn who_watches_goes_on_where_it_may_pass() {
         let problem = |status| {
             let (code, text) = ("X".to_owned(), "x".to_owned());
-            Failure::Problem(Problem { status, code, text, fields: Vec::new(), retry_after_s: None })
+            Failure::Problem(Problem { status, code, text, fields: Vec::new(), retry_after_s: None, next: None })
         };
         let cases = [
             (refused(Code::Unavailable, "SHARD_STARTING"), true),
@@ -295,5 +314,12 @@ mod tests {
         assert!(next(refused(Code::NotFound, "UNKNOWN_SANDBOX")).contains("sandbox register"));
         assert_eq!(next(refused(Code::Unavailable, "X")), "try again");
         assert_eq!(refused(Code::InvalidArgument, "X").next(), None);
+        let (endpoint, cause) = (std::sync::Arc::from("http://b"), "frame with invalid size".to_owned());
+        assert!(next(Failure::Broker(Error::ConnectionLost { endpoint, cause })).contains("8001"));
+        let (endpoint, cause) =
+            (std::sync::Arc::from("https://b"), "invalid peer certificate: UnknownIssuer".to_owned());
+        assert!(next(Failure::Broker(Error::Unreachable { endpoint, cause })).contains("--ca-file"));
+        assert_eq!(next(refused(Code::Unauthenticated, "TOKEN_MISSING").advised("x")), "x");
+        assert_eq!(next(Failure::failed("FILE_UNREADABLE", "x").advised("y")), "y");
     }
 }

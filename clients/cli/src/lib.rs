@@ -17,6 +17,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command does")]
 
+mod address;
 pub mod args;
 mod bench;
 mod clock;

@@ -25,6 +25,8 @@ const PUBLISH_ATTEMPTS: u32 = 6;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) server: String,
+    /// Who says so.
+    pub(crate) server_from: Origin,
     /// Where the control plane is.
     pub(crate) control_plane: String,
     /// Who says so.
@@ -33,6 +35,10 @@ pub(crate) struct Context {
     pub(crate) token_file: Option<PathBuf>,
     /// Where the one is that the control plane is shown.
     pub(crate) control_plane_token_file: Option<PathBuf>,
+    /// Why the broker is not shown the token of the context; None: it is, or there is none.
+    pub(crate) withheld_from_broker: Option<String>,
+    /// The same of the control plane.
+    pub(crate) withheld_from_control_plane: Option<String>,
     /// Who the caller is, and whom he trusts.
     pub(crate) settings: Settings,
     pub(crate) workspace: String,
@@ -40,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) watch: Option<Duration>,
     /// The context that is used.
     pub(crate) named: Option<String>,
+    /// Why none is, though one is meant; for `tandem doctor`, who tells of it.
+    pub(crate) unread: Option<Failure>,
     pub(crate) output: Output,
 }
 
@@ -48,6 +56,21 @@ impl Context {
     pub(crate) fn url(&self, address: &str) -> String {
         let scheme = self.server.split_once("://").map_or("http", |(scheme, _)| scheme);
         format!("{scheme}://{address}")
+    }
+
+    /// With the reason why somebody was shown no token, where there is one to be shown.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        let withheld = match &failure {
+            Failure::Broker(_) => self.withheld_from_broker.as_ref(),
+            Failure::Problem(_) => self.withheld_from_control_plane.as_ref(),
+            _ => None,
+        };
+        match withheld.filter(|_| failure.code() == "TOKEN_MISSING") {
+            Some(why) => failure.advised(format!(
+                "the context's token is withheld: {why} (tandem context show); to show one there: --token-file FILE"
+            )),
+            None => failure,
+        }
     }
 
     /// A connection of its own; it connects when it is first used.
@@ -104,49 +127,58 @@ fn prepared(cli: Cli, given: &Given, output: Output) -> Result<ExitCode, Failure
         Command::Man(args) => return commands::man::run(args, output).map(|()| ExitCode::SUCCESS),
         command => command,
     };
-    let context = Context { watch: cli.global.watch, ..context(given, command.asks(), output)? };
+    let context = Context { watch: cli.global.watch, ..context(given, &command, output)? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed("START_FAILED", format!("no runtime: {error}")))?;
     let done = match context.watch {
         Some(pause) => runtime.block_on(Box::pin(watch(&context, command, pause))),
         None => runtime.block_on(Box::pin(run(&context, command))),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| ExitCode::SUCCESS).map_err(|failure| context.explained(failure))
 }
 
 /// What the command line, the environment and a context say.
-fn context(given: &Given, asks: Asks, output: Output) -> Result<Context, Failure> {
-    let kept = contexts(given, asks, output)?;
-    let picked = kept.pick(given.context())?;
-    let (named, values) =
-        picked.map_or((None, Named::default()), |(name, named)| (Some(name.to_owned()), named.clone()));
+fn context(given: &Given, command: &Command, output: Output) -> Result<Context, Failure> {
+    let tells = matches!(command, Command::Doctor);
+    let (picked, unread) = match picked(given, command.asks(), tells, output) {
+        Ok(picked) => (picked, None),
+        Err(failure) if tells => (None, Some(failure)),
+        Err(failure) => return Err(failure),
+    };
+    let (named, values) = picked.map_or((None, Named::default()), |(name, named)| (Some(name), named));
     let settled = given.settle(&values);
     Ok(Context {
         settings: settings(&settled),
         token_file: settled.broker_token(),
         control_plane_token_file: settled.control_plane_token(),
+        withheld_from_broker: settled.withheld_from_broker(),
+        withheld_from_control_plane: settled.withheld_from_control_plane(),
+        server_from: settled.server.from,
         server: settled.server.value,
         control_plane_from: settled.control_plane.from,
         control_plane: settled.control_plane.value,
         workspace: settled.workspace.value,
         watch: None,
         named,
+        unread,
         output,
     })
 }
 
-/// Those that are kept. A file that cannot be read is in the way of whoever may need what stands there: what is built in is not what
-/// he means.
-fn contexts(given: &Given, asks: Asks, output: Output) -> Result<Contexts, Failure> {
-    match contexts::file().and_then(|file| Contexts::read(&file)) {
+/// The context that is used, with its name. A file that cannot be read is in the way of whoever may need what stands there: what is
+/// built in is not what he means. It is always in the way of who tells of it.
+fn picked(given: &Given, asks: Asks, tells: bool, output: Output) -> Result<Option<(String, Named)>, Failure> {
+    let kept = match contexts::file().and_then(|file| Contexts::read(&file)) {
         Err(failure)
-            if given.context().is_none() && (failure.code() == "NO_CONTEXTS_FILE" || given.says_where(asks)) =>
+            if given.context().is_none()
+                && (failure.code() == "NO_CONTEXTS_FILE" || (!tells && given.says_where(asks))) =>
         {
             output.note(&format!("no context is used: {failure}"));
-            Ok(Contexts::default())
+            Contexts::default()
         }
-        read => read,
-    }
+        read => read?,
+    };
+    Ok(kept.pick(given.context())?.map(|(name, named)| (name.to_owned(), named.clone())))
 }
 
 /// Whether there is enough time between two looks, as an option says.
@@ -171,7 +203,7 @@ async fn watch(context: &Context, mut command: Command, pause: Duration) -> Resu
         if is_live {
             context.output.line(CLEAR.trim_end())?;
         }
-        match run(context, command).await {
+        match run(context, command).await.map_err(|failure| context.explained(failure)) {
             Ok(()) => {}
             // Whoever watches wants to see it come back.
             Err(failure) if failure.may_pass() => drop(context.output.fail(&failure)),
@@ -243,4 +275,46 @@ fn wants_json() -> bool {
     let arguments: Vec<_> = std::env::args_os().take_while(|argument| argument != "--").collect();
     arguments.iter().any(|argument| argument == "--json" || argument == "--output=json")
         || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_client::{Code, Error, Refusal};
+
+    use super::*;
+
+    #[test]
+    fn who_is_shown_no_token_hears_why() {
+        let context = Context {
+            server: "http://c:1".to_owned(),
+            server_from: Origin::CommandLine,
+            control_plane: "http://p:1".to_owned(),
+            control_plane_from: Origin::Context,
+            token_file: None,
+            control_plane_token_file: None,
+            withheld_from_broker: Some("the context keeps http://b:1".to_owned()),
+            withheld_from_control_plane: None,
+            settings: Settings::default(),
+            workspace: "default".to_owned(),
+            watch: None,
+            named: None,
+            unread: None,
+            output: Output { json: true, quiet: true },
+        };
+        let refused = |reason: &str| {
+            Failure::Broker(Error::Refused(Box::new(Refusal {
+                code: Code::Unauthenticated,
+                reason: reason.to_owned(),
+                text: "text".to_owned(),
+                field_violations: Vec::new(),
+                retry_delay: None,
+            })))
+        };
+        let next = |context: &Context, reason: &str| context.explained(refused(reason)).next().unwrap();
+        let said = next(&context, "TOKEN_MISSING");
+        assert!(said.contains("http://b:1") && said.contains("tandem context show"), "{said}");
+        assert!(!next(&context, "TOKEN_EXPIRED").contains("withheld"));
+        let shown = Context { withheld_from_broker: None, ..context };
+        assert!(!next(&shown, "TOKEN_MISSING").contains("withheld"));
+    }
 }

@@ -133,6 +133,20 @@ impl Settled {
         of(self.cert_file.as_ref()).zip(of(self.cert_key_file.as_ref()))
     }
 
+    /// Why the broker is not shown the token of the context; None: it is, or the token is not of the context.
+    pub(crate) fn withheld_from_broker(&self) -> Option<String> {
+        self.not_to_broker.clone().filter(|_| self.is_token_kept())
+    }
+
+    /// The same of the control plane.
+    pub(crate) fn withheld_from_control_plane(&self) -> Option<String> {
+        self.not_to_control_plane.clone().filter(|_| self.is_token_kept())
+    }
+
+    fn is_token_kept(&self) -> bool {
+        self.token_file.as_ref().is_some_and(|found| found.from == Origin::Context)
+    }
+
     /// Who is not shown the token of the context, and why.
     pub(crate) fn token_withheld(&self) -> Option<String> {
         let whom = [("broker", &self.not_to_broker), ("control plane", &self.not_to_control_plane)];
@@ -228,6 +242,8 @@ mod tests {
                 let found = (settled.broker_token().is_some(), settled.control_plane_token().is_some());
                 assert_eq!(found, expected, "{kept:?} {given:?}");
                 assert_eq!(settled.token_withheld().is_some(), expected != (true, true), "{settled:?}");
+                let withheld = [settled.withheld_from_broker(), settled.withheld_from_control_plane()];
+                assert_eq!(withheld.map(|why| why.is_none()), [expected.0, expected.1], "{settled:?}");
             }
         }
     }
@@ -238,7 +254,7 @@ mod tests {
         let settled = given.settle(&named(Some("https://b:8001"), None, Some("token")));
         assert_eq!(settled.broker_token(), Some(PathBuf::from("mine")));
         assert_eq!(settled.control_plane_token(), Some(PathBuf::from("mine")));
-        assert_eq!(settled.token_withheld(), None);
+        assert_eq!((settled.token_withheld(), settled.withheld_from_broker()), (None, None));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Contexts: `tandem context`, and what counts of them, the command line and the environment.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::{Value, json};
 
-use crate::{desk::Desk, user::User};
+use crate::{
+    desk::Desk,
+    user::{User, documents, web_server},
+};
 
 /// Where nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -29,6 +32,12 @@ async fn a_context_says_where_and_who_unless_somebody_says_otherwise() {
     assert_eq!(user.refused(&[], &["context", "add", "here"]), "USAGE");
     // It would be shown nowhere.
     assert_eq!(user.refused(&[], &["context", "add", "here", "--token-file", "token"]), "USAGE");
+    // Nobody could listen there.
+    for url in ["http://127.0.0.1:bad", "http://127.0.0.1:99999", "http://127.0.0.1:0", "127.0.0.1:8001", "http://"] {
+        for option in ["--server", "--control-plane"] {
+            assert_eq!(user.refused(&[], &["context", "add", "here", option, url]), "USAGE", "{option} {url}");
+        }
+    }
     for format in [&["--output", "json"][..], &["--output=json"]] {
         let done = user.run(&[], &[format, &["context", "add"]].concat());
         let error: Value = serde_json::from_slice(&done.stderr).unwrap();
@@ -102,7 +111,7 @@ async fn a_token_of_a_context_goes_where_the_context_says_and_nowhere_else() {
     assert!(why.starts_with(&expected), "{why}");
 
     let looked = user.run(&[], &["--json", "doctor"]);
-    let plane = crate::user::documents(&looked).into_iter().find(|row| row["check"] == "control plane").unwrap();
+    let plane = documents(&looked).into_iter().find(|row| row["check"] == "control plane").unwrap();
     assert!(plane["verdict"] == "skipped" && plane["text"].as_str().unwrap().starts_with("not configured"), "{plane}");
 
     // A context of a control plane: the broker that is built in is none of its.
@@ -124,11 +133,16 @@ async fn contexts_that_cannot_be_read_are_in_the_way_of_who_may_need_them() {
             &["--context", "here", "info"],
             &["sandbox", "ls"],
             &["--server", &server, "sandbox", "ls"],
-            &["--server", &server, "doctor"],
             &["context", "show"],
         ] {
             assert_eq!(user.refused(&[], arguments), "CONTEXTS_UNREADABLE", "{arguments:?}");
         }
+        let looked = looks(&user, &["--server", &server]);
+        assert_eq!((looked["settings"].as_str(), looked["broker"].as_str()), ("wrong", "ok"), "{looked:?}");
+        assert_eq!(looked["control plane"], "skipped", "{looked:?}");
+        assert_eq!(looks(&user, &[])["broker"], "skipped");
+        let everywhere = ["--server", &server, "--control-plane", NOWHERE];
+        assert_eq!(looks(&user, &everywhere)["settings"], "wrong");
         assert_eq!(user.refused(&[], &["--control-plane", NOWHERE, "sandbox", "ls"]), "CONTROL_PLANE_UNREACHABLE");
         user.rows(&[], &["--server", &server, "info"]);
         user.rows(&[("TANDEM_SERVER", &server)], &["info"]);
@@ -136,6 +150,57 @@ async fn contexts_that_cannot_be_read_are_in_the_way_of_who_may_need_them() {
         assert!(user.run(&[], &["roles"]).status.success());
         assert!(user.run(&[], &["completions", "bash"]).status.success());
     }
+}
+
+/// What a doctor finds who finds something wrong.
+fn looks(user: &User, arguments: &[&str]) -> BTreeMap<String, String> {
+    let done = user.run(&[], &[&["--json"][..], arguments, &["doctor"]].concat());
+    assert_eq!(done.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    documents(&done).iter().map(|row| (text(&row["check"]), text(&row["verdict"]))).collect()
+}
+
+#[test]
+fn a_current_context_that_is_not_there_is_told_of() {
+    let user = User::new();
+    fs::write(user.file("contexts.toml"), "current = \"locl\"\n[contexts.local]\nserver = \"http://b:1\"\n").unwrap();
+    let done = user.run(&[], &["--json", "info"]);
+    let error: Value = serde_json::from_slice(&done.stderr).unwrap();
+    assert_eq!(error["code"], "UNKNOWN_CONTEXT");
+    assert!(error["next"].as_str().unwrap().contains("tandem context use"), "{error}");
+    assert_eq!(looks(&user, &[])["settings"], "wrong");
+}
+
+#[test]
+fn files_of_a_context_that_are_not_there_are_told_of() {
+    let user = User::new();
+    let ca_file = user.file("absent.pem");
+    let ca_file = ca_file.to_str().unwrap();
+    let place = ["--server", "https://127.0.0.1:9", "--control-plane", "https://127.0.0.1:9"];
+    let done = user.run(&[], &[&["context", "add", "here", "--ca-file", ca_file][..], &place].concat());
+    assert!(done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains(ca_file) && said.contains("is not there"), "{said}");
+    let looked = looks(&user, &[]);
+    assert_eq!((looked["settings"].as_str(), looked["broker"].as_str()), ("wrong", "skipped"), "{looked:?}");
+}
+
+#[test]
+fn who_misses_a_token_hears_that_it_is_withheld() {
+    let user = User::new();
+    let token = user.file("token");
+    fs::write(&token, "x").unwrap();
+    let token = token.to_str().unwrap();
+    user.rows(&[], &["context", "add", "prod", "--server", "http://b:1", "--token-file", token]);
+    let plane = web_server(0, "401 Unauthorized", r#"{"code":"TOKEN_MISSING","detail":"who are you?"}"#);
+    let done = user.run(&[], &["--json", "--control-plane", &plane, "sandbox", "ls"]);
+    let error: Value = serde_json::from_slice(&done.stderr).unwrap();
+    assert_eq!((done.status.code(), &error["code"]), (Some(4), &json!("TOKEN_MISSING")));
+    let next = error["next"].as_str().unwrap();
+    assert!(next.contains("withheld") && next.contains("tandem context show"), "{next}");
+    let looked = user.run(&[], &["--json", "--server", NOWHERE, "doctor"]);
+    let settings = documents(&looked).remove(0);
+    assert!(settings["verdict"] == "look" && settings["text"].as_str().unwrap().contains("withheld"), "{settings}");
 }
 
 #[test]

@@ -19,13 +19,12 @@ async fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         rows.iter().map(|row| (text(&row["check"]), text(&row["verdict"]))).collect()
     };
-    let here = ["--server", &server, "--control-plane", "http://127.0.0.1:9"];
+    let plane = web_server(0, "200 OK", r#"{"workspaces":[]}"#);
+    let here = ["--server", &server, "--control-plane", &plane];
     let well = user.rows(&[], &[&here[..], &["doctor"]].concat());
-    let expected = ["settings", "broker", "nodes", "shards", "caller", "workspace"]
+    let expected = ["settings", "broker", "nodes", "shards", "caller", "workspace", "control plane"]
         .map(|check| (check.to_owned(), "ok".to_owned()));
-    assert_eq!(verdicts(&well)[..6], expected, "{well:?}");
-    // Not everybody has one.
-    assert_eq!(verdicts(&well)[6], ("control plane".to_owned(), "look".to_owned()));
+    assert_eq!(verdicts(&well), expected, "{well:?}");
     desk.publish(&["--from", "alice", "--to", "bob", "x"]).await;
     desk.json(&["nack", "bob", "--dead-letter", "--reason", "no"]).await;
     let dead = user.rows(&[], &[&here[..], &["doctor"]].concat());
@@ -38,6 +37,12 @@ async fn a_doctor_finds_what_is_wrong_and_says_what_to_do() {
 
     for (arguments, check) in [
         (["--server", "http://127.0.0.1:9"], "broker"),
+        // Not what speaks to brokers, but to control planes.
+        (["--server", plane.as_str()], "broker"),
+        (["--server", "http://127.0.0.1:99999"], "broker"),
+        // Not everybody has one, but who says where has.
+        (["--control-plane", "http://127.0.0.1:9"], "control plane"),
+        (["--control-plane", "http://127.0.0.1:bad"], "control plane"),
         (["--workspace", "nowhere"], "workspace"),
         (["--token-file", "/nonexistent/token"], "settings"),
     ] {
@@ -72,6 +77,15 @@ async fn a_doctor_knows_a_control_plane_when_he_sees_one() {
     }
     let page = web_server(0, "200 OK", "<html>");
     assert_eq!(user.refused(&[], &["--control-plane", &page, "sandbox", "ls"]), "CONTROL_PLANE_ANSWER");
+    let other = web_server(0, "404 Not Found", "<html>");
+    let done = user.run(&[], &["--json", "--control-plane", &other, "sandbox", "ls"]);
+    let error: Value = serde_json::from_slice(&done.stderr).unwrap();
+    assert_eq!((done.status.code(), &error["code"]), (Some(1), &json!("CONTROL_PLANE_ANSWER")));
+    assert!(error["error"].as_str().unwrap().contains(&other) && error["next"].is_string(), "{error}");
+    for port in ["bad", "99999", "0"] {
+        let url = format!("http://127.0.0.1:{port}");
+        assert_eq!(user.refused(&[], &["--control-plane", &url, "sandbox", "ls"]), "USAGE");
+    }
 }
 
 #[tokio::test]
@@ -88,6 +102,8 @@ async fn top_shows_rates_and_where_most_waits() {
     }
     let looks = user.rows(&[], &["--server", &server, "top", "--count", "2", "--interval", "300ms", "--rows", "2"]);
     assert_eq!(looks.len(), 2);
+    let nodes = looks[0]["nodes"].as_array().unwrap();
+    assert!(nodes.len() == 1 && nodes[0]["connected"] == true, "{nodes:?}");
     assert!(
         looks[0]["shards"][0]["commands_per_second"].is_null()
             && looks[1]["shards"][0]["commands_per_second"].is_number()

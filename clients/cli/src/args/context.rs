@@ -39,10 +39,12 @@ pub enum ContextCommand {
         name: String,
     },
     /// List contexts
+    #[command(visible_alias = "ls")]
     List,
     /// Show what counts now, and where each value comes from
     Show,
     /// Forget a context
+    #[command(visible_alias = "rm")]
     Remove {
         /// Its name
         name: String,

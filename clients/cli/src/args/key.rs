@@ -19,6 +19,7 @@ pub enum KeyCommand {
     /// Make a key and print its secret, this once
     Create(Box<CreateKeyArgs>),
     /// List keys, revoked and expired ones too for 30 days
+    #[command(visible_alias = "ls")]
     List,
     /// End a key for good; streams that were opened with it end within a second
     Revoke {

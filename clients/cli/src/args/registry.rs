@@ -34,6 +34,7 @@ pub enum WorkspaceCommand {
         settings: WorkspaceSettingsArgs,
     },
     /// List all workspaces
+    #[command(visible_alias = "ls")]
     List,
     /// Show one workspace
     Show {
@@ -49,6 +50,7 @@ pub enum WorkspaceCommand {
         quotas: QuotaArgs,
     },
     /// Delete a workspace with everything in it, for good
+    #[command(visible_alias = "rm")]
     Delete {
         /// Its id
         id: String,
@@ -123,7 +125,7 @@ pub struct SandboxArgs {
 pub enum SandboxCommand {
     /// Make a sandbox in a container, and start it
     Create(CreateSandboxArgs),
-    /// List the sandboxes of the workspace that are in containers
+    /// List the containers of the workspace, which the control plane runs; see also: list
     Ls,
     /// Start a sandbox that is stopped
     Start {
@@ -168,7 +170,7 @@ pub enum SandboxCommand {
         #[command(flatten)]
         inbox: InboxArgs,
     },
-    /// List all sandboxes of the workspace that the broker knows
+    /// List the participants of the workspace, which the broker knows, in containers or not; see also: ls
     List,
     /// Show one sandbox with its agents
     Show {

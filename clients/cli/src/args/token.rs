@@ -23,6 +23,7 @@ pub enum TokenCommand {
     /// Have the broker make a later one of the token in --token-file, and print it
     Renew(RenewTokenArgs),
     /// List tokens that the broker has made, or that were revoked; until a day after their end
+    #[command(visible_alias = "ls")]
     List,
     /// End a token for good, with all that it was renewed to; streams that were opened with it end within a second
     Revoke(RevokeTokenArgs),

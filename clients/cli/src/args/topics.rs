@@ -26,8 +26,10 @@ pub enum TopicCommand {
         name: String,
     },
     /// List the topics of the workspace
+    #[command(visible_alias = "ls")]
     List,
     /// Delete a topic with what waits in it; the messages stay in the history
+    #[command(visible_alias = "rm")]
     Delete {
         /// Its name
         name: String,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::{
+    address,
     args::{ContextArgs, ContextCommand, Global},
     contexts::{Contexts, Named, check_name, file},
     exit::Failure,
@@ -19,9 +20,13 @@ pub(crate) fn run(args: ContextArgs, global: &Global, given: &Given, output: Out
         ContextCommand::Add { name, replace, and_use } => {
             check_name(&name)?;
             let named = to_keep(global)?;
+            let absent = absent(&named);
             let is_used = Contexts::change(&file, |contexts| add(contexts, &name, named, replace, and_use))?;
             let told = if is_used { "is used from now on" } else { "is kept" };
             output.note(&format!("context {name} {told}, in {}", file.display()));
+            for path in absent {
+                output.note(&format!("{} is not there; commands need it", path.display()));
+            }
             Ok(())
         }
         ContextCommand::Use { name } => Contexts::change(&file, |contexts| {
@@ -74,11 +79,25 @@ fn to_keep(global: &Global) -> Result<Named, Failure> {
              say --server URL, or --control-plane URL, too",
         ));
     }
+    for (option, url, example) in [
+        ("--server", &named.server, "http://127.0.0.1:8001"),
+        ("--control-plane", &named.control_plane, "http://127.0.0.1:8000"),
+    ] {
+        if let Some(url) = url {
+            address::check(option, url, example)?;
+        }
+    }
     let files = [&mut named.token_file, &mut named.ca_file, &mut named.cert_file, &mut named.cert_key_file];
     for path in files.into_iter().flatten() {
         *path = std::path::absolute(&*path).map_err(|error| Failure::file(path, &error))?;
     }
     Ok(named)
+}
+
+/// Files that are kept and not there; they may come later.
+fn absent(named: &Named) -> Vec<PathBuf> {
+    let files = [&named.token_file, &named.ca_file, &named.cert_file, &named.cert_key_file];
+    files.into_iter().flatten().filter(|file| !file.exists()).cloned().collect()
 }
 
 fn list(contexts: &Contexts, output: Output) -> Result<(), Failure> {

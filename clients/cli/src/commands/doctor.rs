@@ -1,11 +1,15 @@
 //! `tandem doctor`: looks at all that has to be right for commands to work, and says what to do about what is not.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
-use tandem_client::{Client, Error, Sandbox, ServerInfo, Settings};
+use tandem_client::{Client, Error, KnownCaller, Sandbox, ServerInfo, Settings};
 
+use super::token::lifetime;
 use crate::{
     clock,
     control_plane::{ControlPlane, strange},
@@ -16,12 +20,15 @@ use crate::{
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A token that ends within this is told of.
-const SOON: Duration = Duration::from_secs(3_600);
+/// A token that ends within this is told of, where it does not say how long it holds in all.
+const SOON: Duration = Duration::from_secs(300);
+/// Of the life of a token, what is told of.
+const LAST: u32 = 10;
 /// Of a full inbox, what is told of.
 const NEARLY: f64 = 0.8;
 /// One of the checks.
 const PLANE: &str = "control plane";
+const NOT_KNOWN: &str = "not asked: the context that says where it is cannot be read";
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +72,26 @@ fn wrong(what: &'static str, text: impl Into<String>, next: impl Into<String>) -
     Finding { what, verdict: Verdict::Wrong, text: text.into(), next: next.into() }
 }
 
+fn skipped(what: &'static str, text: impl Into<String>) -> Finding {
+    Finding { what, verdict: Verdict::Skipped, text: text.into(), next: String::new() }
+}
+
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let mut findings = vec![files(context)];
+    // What is built in is not what somebody means whose context cannot be read.
+    let is_meant = |from: Origin| context.unread.is_none() || from != Origin::BuiltIn;
     let settings = Settings { attempts: 2, request_timeout: PATIENCE, ..context.settings.clone() };
     match Client::with_settings(settings) {
+        _ if !is_meant(context.server_from) => findings.push(skipped("broker", NOT_KNOWN)),
         Ok(client) => broker(context, &client, &mut findings).await,
+        Err(_) if context.readable().is_err() => findings.push(skipped("broker", "not asked: a file cannot be read")),
         Err(error) => findings.push(wrong("broker", error.to_string(), "give its address: --server URL")),
     }
-    findings.push(plane(context).await);
+    findings.push(if is_meant(context.control_plane_from) { plane(context).await } else { skipped(PLANE, NOT_KNOWN) });
+    tell(context, &findings)
+}
+
+fn tell(context: &Context, findings: &[Finding]) -> Result<(), Failure> {
     let rows: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -90,9 +109,24 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
 }
 
 fn files(context: &Context) -> Finding {
+    if let Some(failure) = &context.unread {
+        return wrong("settings", failure.to_string(), failure.next().unwrap_or_default());
+    }
     let from = context.named.as_ref().map_or("no context".to_owned(), |name| format!("context {name}"));
+    let text = format!("{from}; broker {}, workspace {}", context.server, context.workspace);
+    // Without an address of its own, nobody means a control plane.
+    let from_plane = context.withheld_from_control_plane.as_ref();
+    let from_plane = from_plane.filter(|_| context.control_plane_from != Origin::BuiltIn);
+    let withheld = [("broker", context.withheld_from_broker.as_ref()), (PLANE, from_plane)];
+    let withheld = withheld.into_iter().filter_map(|(who, why)| Some(format!("from the {who}: {}", why?)));
+    let withheld: Vec<_> = withheld.collect();
     match context.readable() {
-        Ok(()) => fine("settings", format!("{from}; broker {}, workspace {}", context.server, context.workspace)),
+        Ok(()) if withheld.is_empty() => fine("settings", text),
+        Ok(()) => look(
+            "settings",
+            format!("{text}; the context's token is withheld {}", withheld.join("; ")),
+            "tandem context show; to show a token there: --token-file FILE",
+        ),
         Err(failure) => {
             wrong("settings", failure.to_string(), "tandem context show tells where each setting comes from")
         }
@@ -100,8 +134,8 @@ fn files(context: &Context) -> Finding {
 }
 
 /// What went wrong, and what to do.
-fn refused(what: &'static str, error: &Error) -> Finding {
-    let next = Failure::from(error.clone()).next().unwrap_or_default();
+fn refused(context: &Context, what: &'static str, error: &Error) -> Finding {
+    let next = context.explained(Failure::from(error.clone())).next().unwrap_or_default();
     wrong(what, format!("{} ({error})", error.reason()), next)
 }
 
@@ -110,7 +144,7 @@ async fn broker(context: &Context, client: &Client, findings: &mut Vec<Finding>)
     let info = match client.server_info().await {
         Ok(info) => info,
         Err(error) => {
-            findings.push(refused("broker", &error));
+            findings.push(refused(context, "broker", &error));
             return;
         }
     };
@@ -124,24 +158,29 @@ async fn broker(context: &Context, client: &Client, findings: &mut Vec<Finding>)
     });
     findings.push(nodes(&info));
     findings.push(shards(&info));
-    match client.caller().await {
-        Ok(caller) => {
-            let bound = [&caller.workspace_id, &caller.sandbox_id].map(String::as_str).join(" ");
-            let bound = if bound.trim().is_empty() { String::new() } else { format!(", bound to {}", bound.trim()) };
-            let text = format!("{:?}, {}{bound}", caller.subject, caller.roles.join(" "));
-            let ends = caller.expire_time.and_then(|time| SystemTime::try_from(time).ok());
-            let left = ends.map(|ends| ends.duration_since(clock::now()).unwrap_or_default());
-            findings.push(match left.filter(|left| *left < SOON) {
-                Some(left) => {
-                    let minutes = left.as_secs() / 60;
-                    look("caller", format!("{text}; for {minutes} minutes more"), "tandem token renew --keep")
-                }
-                None => fine("caller", text),
-            });
-        }
-        Err(error) => findings.push(refused("caller", &error)),
-    }
+    findings.push(match client.caller().await {
+        Ok(caller) => known(&caller, context.token_file.as_deref()),
+        Err(error) => refused(context, "caller", &error),
+    });
     findings.push(workspace(context, client, &info).await);
+}
+
+/// Who somebody is, and for how long.
+fn known(caller: &KnownCaller, token_file: Option<&Path>) -> Finding {
+    let bound = [&caller.workspace_id, &caller.sandbox_id].map(String::as_str).join(" ");
+    let bound = if bound.trim().is_empty() { String::new() } else { format!(", bound to {}", bound.trim()) };
+    let text = format!("{:?}, {}{bound}", caller.subject, caller.roles.join(" "));
+    let ends = caller.expire_time.and_then(|time| SystemTime::try_from(time).ok());
+    let left = ends.map(|ends| ends.duration_since(clock::now()).unwrap_or_default());
+    let soon = token_file.and_then(lifetime).map_or(SOON, |whole| whole / LAST);
+    match left.filter(|left| *left < soon) {
+        Some(left) => look(
+            "caller",
+            format!("{text}; for {} more", humantime::format_duration(Duration::from_secs(left.as_secs()))),
+            "tandem token renew --keep, if the broker has made it (tandem token issue); else get another from its issuer",
+        ),
+        None => fine("caller", text),
+    }
 }
 
 fn nodes(info: &ServerInfo) -> Finding {
@@ -170,11 +209,11 @@ fn shards(info: &ServerInfo) -> Finding {
 async fn workspace(context: &Context, client: &Client, info: &ServerInfo) -> Finding {
     let name = context.workspace.as_str();
     if let Err(error) = client.workspaces().get(name).await {
-        return refused("workspace", &error);
+        return refused(context, "workspace", &error);
     }
     let sandboxes: Vec<_> = match client.registry(name).list().try_collect().await {
         Ok(sandboxes) => sandboxes,
-        Err(error) => return refused("workspace", &error),
+        Err(error) => return refused(context, "workspace", &error),
     };
     let usual = info.limits.as_ref().map_or((0, 0), |limits| (limits.max_inbox_messages, limits.max_inbox_bytes));
     let full = sandboxes.iter().filter(|one| fullness(one, usual) >= NEARLY);
@@ -211,12 +250,12 @@ fn share(taken: u64, own: u64, usual: u64) -> f64 {
 async fn plane(context: &Context) -> Finding {
     let is_configured = context.control_plane_from != Origin::BuiltIn;
     if let Some(name) = context.named.as_ref().filter(|_| !is_configured) {
-        let text = format!("not configured: context {name} keeps no address of one");
-        return Finding { what: PLANE, verdict: Verdict::Skipped, text, next: String::new() };
+        return skipped(PLANE, format!("not configured: context {name} keeps no address of one"));
     }
     let asked = async { ControlPlane::of(context)?.get("/workspaces?limit=1").await };
     let late = |_| Err(Failure::TimedOut(format!("no answer within {PATIENCE:?}")));
-    judged(&context.control_plane, is_configured, tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late))
+    let answer = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late);
+    judged(&context.control_plane, is_configured, answer.map_err(|failure| context.explained(failure)))
 }
 
 /// What an answer of the control plane means, or that there is none.
@@ -229,21 +268,22 @@ fn judged(url: &str, is_configured: bool, answer: Result<Value, Failure>) -> Fin
         }
         Err(failure) => failure,
     };
-    let (text, next) = (failure.to_string(), failure.next().unwrap_or_default());
-    match failure.code() {
-        // Whatever it is, nobody has said that it is a control plane.
-        "CONTROL_PLANE_ANSWER" if !is_configured => look(PLANE, text, next),
-        // Many brokers have none.
-        "CONTROL_PLANE_UNREACHABLE" => {
-            look(PLANE, text, "needed for sandboxes in containers only: --control-plane URL")
+    let next = match failure.code() {
+        "CONTROL_PLANE_UNREACHABLE" if !is_configured => {
+            "needed for sandboxes in containers only: --control-plane URL".to_owned()
         }
-        "TIMEOUT" => look(PLANE, text, "look at its log"),
-        _ => wrong(PLANE, text, next),
-    }
+        "TIMEOUT" => "look at its log".to_owned(),
+        _ => failure.next().unwrap_or_default(),
+    };
+    // Many brokers have none, and nobody has said that what is there is one.
+    let may_be_none = matches!(failure.code(), "CONTROL_PLANE_ANSWER" | "CONTROL_PLANE_UNREACHABLE" | "TIMEOUT");
+    let verdict = if may_be_none && !is_configured { Verdict::Look } else { Verdict::Wrong };
+    Finding { what: PLANE, verdict, text: failure.to_string(), next }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use tandem_client::InboxLimits;
 
     use super::*;
@@ -269,10 +309,34 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_told_of_when_little_of_its_life_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        // How long it holds in all, if it says so, and from now on, in seconds.
+        for (whole_s, left_s, verdict) in [
+            (None, 3_000, Verdict::Fine),
+            (None, 200, Verdict::Look),
+            (Some(3_600), 3_000, Verdict::Fine),
+            (Some(3_600), 330, Verdict::Look),
+            (Some(900), 200, Verdict::Fine),
+            (Some(900), 80, Verdict::Look),
+        ] {
+            let claims =
+                whole_s.map_or_else(|| json!({}), |whole_s: u64| json!({"iat": 1_000, "exp": 1_000 + whole_s}));
+            std::fs::write(&file, format!("e30.{}.x\n", URL_SAFE_NO_PAD.encode(claims.to_string()))).unwrap();
+            let ends = clock::now() + Duration::from_secs(left_s);
+            let caller = KnownCaller { expire_time: Some(ends.into()), ..KnownCaller::default() };
+            assert_eq!(known(&caller, Some(&file)).verdict, verdict, "{whole_s:?} {left_s}");
+        }
+        assert_eq!(known(&KnownCaller::default(), None).verdict, Verdict::Fine);
+    }
+
+    #[test]
     fn what_answers_must_be_a_control_plane() {
         let problem = |code: &str| {
             let (code, text) = (code.to_owned(), "x".to_owned());
-            Err(Failure::Problem(Problem { status: 404, code, text, fields: Vec::new(), retry_after_s: None }))
+            let problem = Problem { status: 404, code, text, fields: Vec::new(), retry_after_s: None, next: None };
+            Err(Failure::Problem(problem))
         };
         // Without an address, and with one.
         let cases = [
@@ -282,8 +346,8 @@ mod tests {
             (Err(strange("http://p", "no JSON")), Verdict::Look, Verdict::Wrong),
             (problem("CONTROL_PLANE_ANSWER"), Verdict::Look, Verdict::Wrong),
             (problem("TOKEN_MISSING"), Verdict::Wrong, Verdict::Wrong),
-            (Err(Failure::failed("CONTROL_PLANE_UNREACHABLE", "x")), Verdict::Look, Verdict::Look),
-            (Err(Failure::TimedOut("x".to_owned())), Verdict::Look, Verdict::Look),
+            (Err(Failure::failed("CONTROL_PLANE_UNREACHABLE", "x")), Verdict::Look, Verdict::Wrong),
+            (Err(Failure::TimedOut("x".to_owned())), Verdict::Look, Verdict::Wrong),
             (Err(Failure::failed("FILE_UNREADABLE", "x")), Verdict::Wrong, Verdict::Wrong),
         ];
         for (answer, without, with) in cases {

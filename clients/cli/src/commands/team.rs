@@ -63,11 +63,15 @@ impl Done {
 }
 
 fn read(args: &TeamArgs) -> Result<Team, Failure> {
-    let text = std::fs::read_to_string(&args.file).map_err(|error| Failure::file(&args.file, &error))?;
+    let unreadable = |error: std::io::Error| {
+        Failure::file(&args.file, &error)
+            .advised("say where the team's file is: --file FILE; docs/demo/shop.yaml is one")
+    };
+    let text = std::fs::read_to_string(&args.file).map_err(unreadable)?;
     let wrong = |why: String| Failure::Failed {
         code: "TEAM_FILE_INVALID",
         text: format!("{}: {why}", args.file.display()),
-        next: Some("docs/guides/control-plane.md shows a team file".to_owned()),
+        next: Some("docs/demo/shop.yaml is a team's file; docs/guides/control-plane.md tells of it".to_owned()),
     };
     let team: Team = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let mut names = std::collections::HashSet::new();
@@ -307,6 +311,10 @@ mod tests {
         ] {
             let failure = of(text).unwrap_err();
             assert!(failure.to_string().contains(place), "{text}: {failure}");
+            assert!(failure.next().unwrap().contains("docs/demo/shop.yaml"), "{text}");
         }
+        let absent = read(&TeamArgs { file: dir.path().join("absent.yaml") }).unwrap_err();
+        assert_eq!(absent.code(), "FILE_UNREADABLE");
+        assert!(absent.next().unwrap().contains("--file"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -129,6 +130,12 @@ async fn revoke(context: &Context, args: &RevokeTokenArgs) -> Result<(), Failure
 fn claims(token: &str) -> Option<Value> {
     let part = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+/// How long the token of a file holds in all, as it says itself; None: it does not, or is none, but a key.
+pub(super) fn lifetime(file: &Path) -> Option<Duration> {
+    let claims = claims(fs::read_to_string(file).ok()?.trim())?;
+    Duration::try_from_secs_f64(claims["exp"].as_f64()? - claims["iat"].as_f64()?).ok()
 }
 
 fn told(token: &KnownToken) -> Value {

@@ -130,7 +130,11 @@ fn json(info: &ServerInfo, rates: &HashMap<u32, f64>, sandboxes: &[Sandbox]) -> 
                 "dead_letters": one.dead_letters, "pending_bytes": one.pending_bytes})
         })
         .collect();
-    let members: Vec<_> =
+    let mut nodes: Vec<_> =
         info.members.iter().map(|member| json!({"node_id": member.node_id, "connected": member.connected})).collect();
-    json!({"nodes": members, "shards": shards, "sandboxes": inboxes})
+    if nodes.is_empty() {
+        // One that is alone lists no members, and has answered.
+        nodes.push(json!({"node_id": info.node_id, "connected": true}));
+    }
+    json!({"nodes": nodes, "shards": shards, "sandboxes": inboxes})
 }
