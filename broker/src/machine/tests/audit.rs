@@ -110,7 +110,7 @@ fn promise_10_every_act_is_in_the_chain_with_who_did_it() {
     verify(export(&shard, 1), Some(head(&shard, 1)), &Anchors::default()).unwrap();
     let (first, last) = (zoe[0].2.time_ms, zoe[5].2.time_ms);
     let within = AuditFilter { start_ms: Some(first + 1), end_ms: Some(last), ..AuditFilter::default() };
-    assert_eq!(page(within).len(), 6);
+    assert_eq!(page(within).len(), 7);
 }
 
 #[test]
