@@ -108,18 +108,18 @@ impl Dock {
 
 impl Drop for Dock {
     fn drop(&mut self) {
-        let label = format!("label=aintandem.workspace={}", self.workspace);
+        let label = || format!("label=aintandem.workspace={}", self.workspace);
         let format = "{{index .Config.Labels \"aintandem.installation\"}}";
         let whose = self.containers().first().map(|first| docker(&["inspect", "--format", format, first]));
         // Those that wait for a sandbox are of no workspace.
-        let all = whose.map_or_else(|| label.clone(), |whose| format!("label=aintandem.installation={whose}"));
+        let all = whose.map_or_else(label, |whose| format!("label=aintandem.installation={whose}"));
         for container in docker(&["ps", "-aq", "--filter", &all]).lines() {
             docker(&["rm", "-fv", container]);
         }
         for volume in docker(&["volume", "ls", "-q", "--filter", &all]).lines() {
             docker(&["volume", "rm", "-f", volume]);
         }
-        for network in docker(&["network", "ls", "--format", "{{.Name}}", "--filter", &label]).lines() {
+        for network in docker(&["network", "ls", "--format", "{{.Name}}", "--filter", &all]).lines() {
             docker(&["network", "rm", network]);
             let table = network.replace('-', "_");
             // As root, as the daemon's starter is; elsewhere it stays, and drops what comes from a bridge that is gone.

@@ -22,7 +22,7 @@ use crate::{
     collaboration::client,
     docker::Dock,
     stage::{Stage, until},
-    warm::waiting,
+    warm::{waiting, without_a_pool},
 };
 
 /// A connection that stays open.
@@ -137,7 +137,7 @@ async fn a_hundred_sandboxes_start_in_time_beside_each_other() {
 async fn sandboxes_from_the_pool_start_at_once() {
     const POOL: u32 = 4;
     let image = "aintandem/sandbox:latest";
-    let dock = Dock::with(json!({}), |config| config.sandboxes.warm_pool = [(image.to_owned(), POOL)].into()).await;
+    let mut dock = Dock::with(json!({}), |config| config.sandboxes.warm_pool = [(image.to_owned(), POOL)].into()).await;
     // It puts up the walls.
     let first = dock.sandbox("first", json!({})).await;
     let installation = crate::warm::installation(&first);
@@ -154,6 +154,7 @@ async fn sandboxes_from_the_pool_start_at_once() {
         times[number % 2].push(time);
         connection.timed("DELETE", &format!("/api/v1/sandboxes/{}", made["id"].as_str().unwrap()), "").await;
     }
+    without_a_pool(&mut dock, &installation).await;
     let [usual, limited] = times;
     let [p50, _] = told("from create to registered, from the pool", usual);
     told("the same, with limits of its own", limited);

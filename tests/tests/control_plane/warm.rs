@@ -47,6 +47,15 @@ pub(crate) fn installation(sandbox: &str) -> String {
     docker(&["inspect", "--format", label, &format!("tandem-{sandbox}")])
 }
 
+/// Starts the control plane again without a pool: nobody waits any more.
+pub(crate) async fn without_a_pool(dock: &mut Dock, installation: &str) {
+    let mut config = stage::config(&dock.stage.home, dock.stage.broker.as_ref().unwrap().grpc_address());
+    config.sandboxes.subnets = format!("10.{}.0.0/16", 64 + std::process::id() % 140);
+    let next = ControlPlane::start(config).await.unwrap();
+    std::mem::replace(&mut dock.stage.control_plane, next).shutdown().await;
+    until("nobody waits", async || waiting(installation).is_empty()).await;
+}
+
 #[tokio::test]
 async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     let mut dock = Dock::with(json!({}), |config| config.sandboxes.warm_pool = [(IMAGE.to_owned(), 2)].into()).await;
@@ -121,12 +130,7 @@ async fn a_sandbox_gets_a_container_that_waits_and_is_like_any_other() {
     assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("TOO_MANY_SANDBOXES")), "{refused:?}");
     assert_eq!(waiting(&installation), left);
 
-    // Nobody wants a pool any more.
-    let mut config = stage::config(&dock.stage.home, dock.stage.broker.as_ref().unwrap().grpc_address());
-    config.sandboxes.subnets = format!("10.{}.0.0/16", 64 + std::process::id() % 140);
-    let next = ControlPlane::start(config).await.unwrap();
-    std::mem::replace(&mut dock.stage.control_plane, next).shutdown().await;
-    until("nobody waits", async || waiting(&installation).is_empty()).await;
+    without_a_pool(&mut dock, &installation).await;
     let label = format!("label=aintandem.installation={installation}");
     let networks = || docker(&["network", "ls", "-q", "--filter", &label]).lines().count();
     until("there is no network for those who wait", async || networks() == 1).await;
