@@ -310,6 +310,20 @@ impl Trio {
         reason
     }
 
+    /// The first of some nodes that ends, each of which may lead.
+    pub(crate) async fn expect_fatal_of(&mut self, ids: &[u64], code: &str) -> FatalError {
+        let ends = ids.iter().map(|id| {
+            let fatal = self.fatals[id].clone();
+            Box::pin(async move { (*id, fatal.wait().await) })
+        });
+        let first = tokio::time::timeout(Duration::from_secs(20), futures_util::future::select_all(ends)).await;
+        let ((id, reason), ..) = first.unwrap();
+        assert_eq!(reason.code(), code, "{reason}");
+        self.fatals.remove(&id);
+        self.stop(id).await;
+        reason
+    }
+
     /// An empty disk for a node that does not run.
     pub(crate) fn wipe(&mut self, id: u64) {
         self.logs.insert(id, Arc::new(tandem_storage::MemoryEngine::new(crate::LOG_SPACES)));
