@@ -214,7 +214,6 @@ def test_the_paths_of_sandboxes() -> None:
         assert (lead.capabilities, lead.config, made.resources.cpu_cores, made.handler) == (["review"], {"depth": 2}, 0.5, None)
         assert (made.restart_policy.condition, made.connection.sandbox_id, made.revision) == ("on_failure", "team", 3)
         client.sandboxes.get("s/1")
-        assert [one.id for one in client.sandboxes.iter_all(workspace_id="w", state="running")] == ["s/1"]
         found = client.sandboxes.list(workspace_id="w", state="running")
         assert (found.items[0].name, found.next_cursor) == ("team", "c")
         made.agent_config.sub_agents.append(SandboxAgent(name="b"))
@@ -270,6 +269,13 @@ def _listing(request: httpx.Request) -> httpx.Response:
     number = 2 if request.url.params.get("cursor") else 1
     more = {"next_cursor": "c/2"} if number == 1 else {}
     return httpx.Response(200, json={"workspaces": [{**_WORKSPACE, "id": f"w{number}"}], **more})
+
+
+def test_all_pages_of_sandboxes_are_read() -> None:
+    transport, seen = _played([_says({"sandboxes": [_SANDBOX], "next_cursor": "c"}), _says({"sandboxes": [_SANDBOX]})])
+    with httpx.Client(transport=transport) as http, Client("http://x", http=http) as client:
+        assert [one.id for one in client.sandboxes.iter_all(workspace_id="w", state="running")] == ["s/1", "s/1"]
+    assert [request.url.params.get("cursor") for request in seen] == [None, "c"]
 
 
 async def test_all_pages_are_read() -> None:
