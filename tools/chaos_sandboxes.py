@@ -285,10 +285,11 @@ def run(daemon, nodes, plane):
     ids = {one["id"] for one in there.values()}
 
     def agrees():
-        """As many as are wanted run, and beside them the pool does: in no network."""
+        """As many as are wanted run, and beside them the pool does: in the waiting room alone."""
         shown = docker("ps", "-a", "--filter", "label=aintandem.sandbox", "--format", '{{.Label "aintandem.sandbox"}} {{.State}} {{.Networks}}')
         actual = [line.split() for line in shown.splitlines()]
-        waiting = {line[0] for line in actual if len(line) == 2}
+        room = docker("network", "ls", "--filter", "label=aintandem.workspace=waiting room", "--format", "{{.Name}}").strip()
+        waiting = {line[0] for line in actual if line[2:] == [room]}
         volumes = {volume.removeprefix("tandem-") for volume in docker("volume", "ls", "-q").split()}
         seen.update(actual=actual, volumes=volumes)
         return (all(line[1] == "running" for line in actual) and {line[0] for line in actual} - waiting == ids
