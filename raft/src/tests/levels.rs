@@ -75,7 +75,12 @@ async fn who_is_too_old_for_the_cluster_stops_and_is_not_taken_in() {
     let started = trio.run_with_disk(3, "disk-3", fatal.clone()).await;
     let reason = match started {
         Err(reason) => reason,
-        Ok(()) => tokio::time::timeout(std::time::Duration::from_secs(10), fatal.wait()).await.unwrap(),
+        Ok(()) => {
+            let reason = tokio::time::timeout(std::time::Duration::from_secs(10), fatal.wait()).await.unwrap();
+            // Its process ends with it: nobody may ask it who belongs to the cluster.
+            trio.stop(3).await;
+            reason
+        }
     };
     assert_eq!(reason.code(), "NODE_TOO_OLD", "{reason}");
     assert!(reason.to_string().contains(&format!("level {NEXT}")), "{reason}");
@@ -86,6 +91,11 @@ async fn who_is_too_old_for_the_cluster_stops_and_is_not_taken_in() {
     while cluster.change(&add).await.is_err() {
         trio.group(1, 0).read_barrier().await.ok();
     }
+    // Who has not applied the change says "not yet", as it should.
+    until("the others know of it", || {
+        trio.nodes.values().all(|node| node.cluster().unwrap().roll().members.contains_key(&4))
+    })
+    .await;
     let application = trio.application(4);
     let refused = application.wait(|refusal| panic!("it shall not wait: {refusal}"));
     let refused = tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.unwrap().unwrap_err();
