@@ -46,7 +46,7 @@ pub(crate) fn next_unreachable(url: &str, cause: &str, otherwise: &str) -> Strin
 
 /// What to do where somebody listens who does not answer as expected.
 pub(crate) fn next_lost(url: &str, port: &str) -> String {
-    let tls = if url.starts_with("http://") { " And https://, if TLS is spoken there" } else { "" };
+    let tls = if url.starts_with("http://") { "; or write https://, if TLS is spoken there" } else { "" };
     format!("try again; if it stays so, something else may listen there: is it {port}?{tls}")
 }
 

@@ -18,8 +18,8 @@ use crate::{
     server,
 };
 
-/// How often a stream is opened again while its token does not hold.
-const WITHOUT_TOKEN: u32 = 8;
+/// How often a stream is opened again while the token in its file does not hold: for 10 s.
+const WITHOUT_TOKEN: u32 = 15;
 
 /// A connection to a broker. Clones share the connection and cost a few reference counts.
 ///
@@ -254,7 +254,7 @@ impl Client {
     pub(crate) fn next_try(&self, error: &Error, attempt: u32) -> Option<Duration> {
         let most = match error.code() {
             // Whoever renews it may be a moment late.
-            Code::Unauthenticated => WITHOUT_TOKEN,
+            Code::Unauthenticated if self.token.as_ref().is_some_and(Token::is_renewable) => WITHOUT_TOKEN,
             _ if error.is_retryable() => self.settings.resume_attempts,
             _ => 0,
         };
@@ -264,5 +264,25 @@ impl Client {
     /// A stream that ended although it has no end.
     pub(crate) fn stream_broke_off(&self) -> Error {
         Error::ConnectionLost { endpoint: Arc::clone(&self.endpoint), cause: "the broker ended the stream".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_token_is_waited_for_where_there_may_be_one() {
+        let refused = Status::unauthenticated("the token has ended");
+        let waits = |token: Option<Token>| {
+            let client =
+                Client::with_settings(Settings { token, ..Settings::for_endpoint("http://127.0.0.1:9") }).unwrap();
+            let error = client.error(&refused);
+            (1..100).map_while(|attempt| client.next_try(&error, attempt)).sum::<Duration>()
+        };
+        let in_a_file = waits(Some(Token::from_file("/no/such/token")));
+        assert!((9..=11).contains(&in_a_file.as_secs()), "{in_a_file:?}");
+        assert_eq!(waits(Some(Token::from_text("t"))), Duration::ZERO);
+        assert_eq!(waits(None), Duration::ZERO);
     }
 }

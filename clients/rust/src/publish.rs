@@ -38,11 +38,12 @@ pub struct Publisher {
     workspace_id: Arc<str>,
 }
 
-/// What no request has room for ends here: while it was sent, the connection would only be told that it is broken.
-fn check_size(message: &Message, most: usize) -> Result<(), Error> {
+/// How many bytes it has. What no request has room for ends here: while it was sent, the connection would only be told that
+/// it is broken.
+fn check_size(message: &Message, most: usize) -> Result<usize, Error> {
     let bytes = message.encoded_len();
     if bytes.saturating_add(BESIDE_BYTES) <= most {
-        return Ok(());
+        return Ok(bytes);
     }
     Err(Error::Refused(Box::new(Refusal {
         code: Code::InvalidArgument,

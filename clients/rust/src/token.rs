@@ -47,6 +47,11 @@ impl Token {
         }
     }
 
+    /// Whether there may be another one later.
+    pub(crate) fn is_renewable(&self) -> bool {
+        matches!(*self.0, Source::File { .. })
+    }
+
     pub(crate) fn put(&self, metadata: &mut MetadataMap) {
         if let Some(value) = self.header() {
             metadata.insert("authorization", value);

@@ -127,17 +127,18 @@ export function toWire(message: OutgoingMessage): WireMessage {
 }
 
 /** How large a message is at the most, nearly always, without writing it. */
-export function bytesAtMost(message: WireMessage): number {
+function bytesAtMost(message: WireMessage): number {
   let bytes = FIELDS_BYTES + message.content.length;
   for (const [key, value] of Object.entries(message.metadata)) bytes += 8 + 3 * (key.length + value.length);
   return bytes;
 }
 
-/** What no request has room for ends here with `MESSAGE_TOO_LARGE`, before a byte of it is sent. */
-export function checkSize(message: WireMessage): void {
-  if (bytesAtMost(message) + BESIDE_BYTES <= MAX_REQUEST_BYTES) return;
+/** What no request has room for ends here with `MESSAGE_TOO_LARGE`, before a byte of it is sent. Returns its size at the most. */
+export function checkSize(message: WireMessage): number {
+  const most = bytesAtMost(message);
+  if (most + BESIDE_BYTES <= MAX_REQUEST_BYTES) return most;
   const bytes = toBinary(MessageSchema, message).length;
-  if (bytes + BESIDE_BYTES <= MAX_REQUEST_BYTES) return;
+  if (bytes + BESIDE_BYTES <= MAX_REQUEST_BYTES) return bytes;
   const text = `the message has ${bytes} bytes; this client sends at most ${MAX_REQUEST_BYTES}, and the broker may take less`;
   throw new RefusedError("MESSAGE_TOO_LARGE", text, "INVALID_ARGUMENT");
 }

@@ -140,8 +140,11 @@ def build(
     return message
 
 
-def check_size(message: wire.Message, most: int) -> None:
-    """Raises Invalid with MESSAGE_TOO_LARGE for what a request of `most` bytes has no room for, before any of it is sent."""
+def check_size(message: wire.Message, most: int) -> int:
+    """How many bytes it has.
+
+    Raises Invalid with MESSAGE_TOO_LARGE for what a request of `most` bytes has no room for, before any of it is sent.
+    """
     size = message.ByteSize()
     if size + _BESIDE_BYTES > most:
         raise errors.Invalid(
@@ -149,6 +152,7 @@ def check_size(message: wire.Message, most: int) -> None:
             code="MESSAGE_TOO_LARGE",
             status=grpc.StatusCode.INVALID_ARGUMENT,
         )
+    return size
 
 
 def _address(message: wire.Message, target: Target | object) -> None:

@@ -12,7 +12,7 @@ from aintandem_agent_sdk.calls import Caller, is_worth_a_retry
 
 _log = logging.getLogger(__name__)
 # A stream ends with its token, which may be renewed a little late by whoever renews it.
-_TOKEN_GRACE_S = 60.0
+_TOKEN_GRACE_S = 10.0
 _RENEWED_EVERY_S = 1.0
 
 

@@ -67,9 +67,9 @@ class Outbox:
     answers: int = 0
     """Requests that were answered so far."""
 
-    def add(self, message: message_pb2.Message, receipt: asyncio.Future[Receipt]) -> None:
-        """One more at the end."""
-        waiting = Waiting(message, message.ByteSize(), receipt)
+    def add(self, message: message_pb2.Message, size: int, receipt: asyncio.Future[Receipt]) -> None:
+        """One more at the end, of so many bytes."""
+        waiting = Waiting(message, size, receipt)
         self._unsent.append(waiting)
         self.messages += 1
         self.bytes += waiting.size

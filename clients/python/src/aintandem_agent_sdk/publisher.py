@@ -67,8 +67,7 @@ class Publisher:
 
         Raises Closed after `close`, and Invalid with MESSAGE_TOO_LARGE for what the broker would not read.
         """
-        check_size(message, self._caller.settings.max_message_bytes)
-        size = message.ByteSize()
+        size = check_size(message, self._caller.settings.max_message_bytes)
         if size > self._max_message_bytes:
             raise errors.Invalid(
                 f"the message has {size} bytes, and the broker takes {self._max_message_bytes}; send a reference to the content",
@@ -81,7 +80,7 @@ class Publisher:
         if self._is_closed:
             raise errors.Closed("the publisher is closed; make a new one")
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._outbox.add(message, receipt)
+        self._outbox.add(message, size, receipt)
         self._more.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"publisher of {self._workspace_id}")

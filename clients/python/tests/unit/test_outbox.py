@@ -12,7 +12,8 @@ from aintandem_agent_sdk.outbox import Outbox
 
 def _add(outbox: Outbox, content: str, message_id: str = "") -> asyncio.Future[Receipt]:
     receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-    outbox.add(build("a", "b", content, message_id=message_id), receipt)
+    message = build("a", "b", content, message_id=message_id)
+    outbox.add(message, message.ByteSize(), receipt)
     return receipt
 
 

@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, task::AtomicWaker};
 use parking_lot::Mutex;
-use prost::Message as _;
 use tandem_proto::messaging::v1::PublishStreamResponse;
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
@@ -89,8 +88,7 @@ impl Outbox {
     }
 
     /// Waits for room in the window and puts the message into the open batch.
-    pub(super) async fn send(&self, mut message: Message) -> Result<PendingReceipt, Error> {
-        let message_bytes = message.encoded_len();
+    pub(super) async fn send(&self, mut message: Message, message_bytes: usize) -> Result<PendingReceipt, Error> {
         // A message larger than the window may go alone.
         let window_bytes = u32::try_from(message_bytes).unwrap_or(u32::MAX).min(self.options.window_bytes);
         let place = self.room(&self.messages, 1).await?;
@@ -285,6 +283,12 @@ mod tests {
         Outbox::new("w".to_owned(), options, Numbering::from(producer))
     }
 
+    async fn send(outbox: &Outbox, content: &'static str) -> PendingReceipt {
+        let message = Message { content: content.into(), ..Message::default() };
+        let bytes = prost::Message::encoded_len(&message);
+        outbox.send(message, bytes).await.unwrap()
+    }
+
     fn next(outbox: &Outbox, connection: u64) -> Option<(String, u64, u64, Bytes)> {
         match outbox.take(connection) {
             Poll::Ready(Some(EncodedRequest { workspace_id, request_id, producer, body })) => {
@@ -299,7 +303,7 @@ mod tests {
         let outbox = outbox(Producer::New);
         let mut receipts = Vec::new();
         for content in ["a", "b", "c"] {
-            receipts.push(outbox.send(Message { content: content.into(), ..Message::default() }).await.unwrap());
+            receipts.push(send(&outbox, content).await);
         }
         let (first, second) = (next(&outbox, 0).unwrap(), next(&outbox, 0).unwrap());
         assert_eq!((first.0.as_str(), first.2, second.0.as_str(), second.2), ("w", 1, "", 2));
@@ -320,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn without_numbers_nothing_is_sent_twice() {
         let outbox = outbox(Producer::Off);
-        let receipt = outbox.send(Message::default()).await.unwrap();
+        let receipt = send(&outbox, "").await;
         assert!(next(&outbox, 0).is_some());
         assert_eq!(outbox.rewind(), None);
         outbox.fail(Error::Closed { stream: "publish" });

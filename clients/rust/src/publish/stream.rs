@@ -87,8 +87,8 @@ impl PublishStream {
     /// The error of the stream once it has broken. `MESSAGE_TOO_LARGE` for what no request has room for; the stream goes on.
     pub async fn send(&self, mut message: Message) -> Result<PendingReceipt, Error> {
         trace::put(&mut message);
-        super::check_size(&message, self.max_request_bytes)?;
-        self.outbox.send(message).await
+        let message_bytes = super::check_size(&message, self.max_request_bytes)?;
+        self.outbox.send(message, message_bytes).await
     }
 
     /// Returns once every message sent so far has its outcome.

@@ -17,7 +17,7 @@ import {
   PublishService,
   type PublishStreamRequestSchema,
 } from "../gen/aintandem/messaging/v1/publish_service_pb.js";
-import { bytesAtMost, checkSize, type OutgoingMessage, toWire } from "../message.js";
+import { checkSize, type OutgoingMessage, toWire } from "../message.js";
 import { type Deferred, deferred, pauseMs, sleep } from "../waiting.js";
 import { type Batch, Batches, type Pending } from "./batches.js";
 import type { Receipt } from "./receipt.js";
@@ -115,8 +115,7 @@ export class Publisher {
     if (this.#closed) throw new ClosedError("publisher");
     if (options.signal?.aborted) throw new AbortedError("a publish", { cause: options.signal.reason });
     const wire = toWire(message);
-    checkSize(wire);
-    const bytes = bytesAtMost(wire);
+    const bytes = checkSize(wire);
     this.#check(bytes);
     const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs;
     const { promise, resolve, reject } = deferred<Receipt>();
