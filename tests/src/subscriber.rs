@@ -144,8 +144,16 @@ impl Subscriber {
     /// # Panics
     /// When the stream ends or something else comes.
     pub async fn take_up_to(&mut self, count: usize) -> Vec<Delivery> {
+        self.take_up_to_within(count, SILENCE).await
+    }
+
+    /// The same, where silence that is only a slow machine's would be taken for something else.
+    ///
+    /// # Panics
+    /// When the stream ends or something else comes.
+    pub async fn take_up_to_within(&mut self, count: usize, silence: Duration) -> Vec<Delivery> {
         while self.ready.len() < count {
-            match tokio::time::timeout(SILENCE, self.answer()).await {
+            match tokio::time::timeout(silence, self.answer()).await {
                 Ok(Ok(Some(subscribe_response::Kind::DeliveryBatch(batch)))) => self.keep(batch.deliveries),
                 Ok(Ok(Some(subscribe_response::Kind::LeasesLost(lost)))) => self.lost.push_back(lost),
                 Ok(other) => panic!("deliveries were expected, and this came: {other:?}"),

@@ -115,7 +115,7 @@ class Broker:
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
         for node in self.nodes:
-            while not self._serves(node):
+            while not (self._serves(node) and self._has_settled(node)):
                 if time.monotonic() > deadline or not node.is_running:
                     raise AssertionError(f"the broker did not come up:\n{node.log.read_text()[-2000:]}")
                 time.sleep(0.1)
@@ -128,6 +128,14 @@ class Broker:
             return subprocess.run(asked, capture_output=True, timeout=10, check=False).returncode == 0
         except subprocess.TimeoutExpired:
             return False
+
+    def _has_settled(self, node: Node) -> bool:
+        """Whether each node leads what it should: leaders move no more by themselves, and leases end with their leader."""
+        if not self.is_cluster:
+            return True
+        token = ["--token-file", self.tokens["admin"]] if "admin" in self.tokens else []
+        shards = json.loads(tandem("--json", *token, "info", server=node.url))["shards"]
+        return all(int(shard["leader_node_id"]) == int(shard["shard_id"]) % len(self.nodes) + 1 for shard in shards)
 
     def token(self, role: str, *, workspace: str = "", sandbox: str = "", expires_in_s: float = 3600) -> str:
         """A token signed with the key of this broker."""
@@ -235,7 +243,14 @@ def start_control_plane(broker: Broker) -> Node:
 
 
 def leader_of(broker: Broker, workspace: str) -> int | None:
-    """Index of the node that leads the shard of a workspace; None while nobody does."""
+    """Index of the node that leads the shard of a workspace; None where nobody does for half a minute."""
+    deadline = time.monotonic() + 30
+    while (found := _leader_now(broker, workspace)) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _leader_now(broker: Broker, workspace: str) -> int | None:
     token = ["--token-file", broker.tokens["admin"]] if "admin" in broker.tokens else []
     for node in broker.nodes:
         if not node.is_running:

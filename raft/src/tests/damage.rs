@@ -39,6 +39,19 @@ pub(super) fn only(dir: &Path, prefix: &str) -> PathBuf {
     found.remove(0)
 }
 
+/// The state that counts: one that was replaced may still be there.
+pub(super) fn state(shard: &Path) -> PathBuf {
+    let record = fs::read_to_string(shard.join("CURRENT")).unwrap();
+    shard.join(record.split_once(' ').unwrap().0)
+}
+
+/// The snapshot that a start looks at: an older one may still be there.
+pub(super) fn newest(snapshots: &Path) -> PathBuf {
+    let all = fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().path());
+    let taken = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+    all.filter(taken).max().unwrap()
+}
+
 /// A cluster whose logs begin behind snapshots, and what each of its shards has acknowledged.
 pub(super) async fn purged(shards: u32) -> (Trio, Vec<Bytes>) {
     let trio = Trio::with(shards, 20_000, rocks_states).await;
@@ -51,6 +64,11 @@ pub(super) async fn purged(shards: u32) -> (Trio, Vec<Bytes>) {
         }
         expected.push(command);
         assert!(expected.len() < 20_000, "the log is never purged");
+    }
+    for id in trio.nodes.keys() {
+        for shard in 0..shards {
+            until("all have it", || applied(&trio, *id, shard) == expected).await;
+        }
     }
     (trio, expected)
 }
@@ -74,8 +92,8 @@ async fn promise_1_a_shard_that_lost_state_and_snapshot_gets_one_from_another_no
     trio.stop(hurt).await;
     let dir = trio.dirs[&hurt].path().join("shard-0");
     // Closing takes a moment: its readers go one by one.
-    assert!(damage(&only(&dir, "state-"), "CURRENT") == 1, "the state cannot be opened any more");
-    assert!(damage(&only(&dir.join("snapshots"), "0"), ".sst") > 0);
+    assert!(damage(&state(&dir), "CURRENT") == 1, "the state cannot be opened any more");
+    assert!(damage(&newest(&dir.join("snapshots")), ".sst") > 0);
     let meanwhile = Bytes::from_static(b"meanwhile");
     insist(&trio, 0, &meanwhile).await;
     expected.push(meanwhile);
@@ -95,7 +113,7 @@ async fn damage_that_a_read_meets_ends_the_node_and_the_next_start_repairs_it() 
     trio.stop(hurt).await;
     let dir = trio.dirs[&hurt].path().join("shard-0");
     // The largest table holds the commands; a start reads the position only.
-    let tables = fs::read_dir(only(&dir, "state-")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = fs::read_dir(state(&dir)).unwrap().map(|entry| entry.unwrap().path());
     let tables = tables.filter(|path| path.extension().is_some_and(|found| found == "sst"));
     let largest = tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     assert_eq!(damage(largest.parent().unwrap(), largest.file_name().unwrap().to_str().unwrap()), 1);
@@ -138,7 +156,7 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
         trio.stop(hurt).await;
         match round {
             0 => assert_eq!(damage(&dir, "CURRENT"), 1),
-            _ => assert_eq!(damage(&only(&dir.join("snapshots"), "0"), "CURRENT"), 1),
+            _ => assert_eq!(damage(&newest(&dir.join("snapshots")), "CURRENT"), 1),
         }
         trio.run(hurt).await;
         until("it has everything again", || applied(&trio, hurt, 0) == expected).await;
@@ -149,7 +167,7 @@ async fn damage_to_a_name_or_a_snapshot_alone_is_repaired_from_what_is_sound() {
     until("there is a snapshot again", || trio.group(hurt, 0).home().newest_snapshot().is_some()).await;
     // What a snapshot consists of is looked up in its files when it is not on record.
     trio.stop(hurt).await;
-    let snapshot = only(&dir.join("snapshots"), "0");
+    let snapshot = newest(&dir.join("snapshots"));
     let record = fs::read(snapshot.join("CONTENTS")).unwrap();
     assert_eq!(damage(&snapshot, "CONTENTS"), 1);
     trio.run(hurt).await;

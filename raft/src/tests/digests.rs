@@ -6,7 +6,7 @@ use tandem_storage::{Direction, Durability, Space, WriteBatch};
 
 use super::{
     cluster::{command, insist},
-    hub::{NODES, Trio, until},
+    hub::{NODES, Trio, until, until_connected},
 };
 use crate::ShardDigests;
 
@@ -74,6 +74,7 @@ async fn a_node_that_is_away_is_named_and_one_that_came_back_agrees() {
     insist(&trio, 0, &command("before")).await;
     let away = trio.leader(0).await % 3 + 1;
     let at = trio.nodes.keys().copied().find(|id| *id != away).unwrap();
+    until_connected(&trio).await;
     trio.stop(away).await;
     until("its connection is gone", || !trio.nodes[&at].cluster().unwrap().is_connected(away)).await;
     insist(&trio, 0, &command("meanwhile")).await;
@@ -83,6 +84,7 @@ async fn a_node_that_is_away_is_named_and_one_that_came_back_agrees() {
         found[0].nodes.iter().filter_map(|(node, digest)| Some((*node, digest.clone().err()?))).collect();
     assert_eq!(said, [(away, "it is not connected".to_owned())], "{found:#?}");
     trio.run(away).await;
+    until_connected(&trio).await;
     let found = compared(&trio, at).await;
     assert!(found[0].agree(), "{found:#?}");
     trio.shutdown().await;

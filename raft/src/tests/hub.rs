@@ -219,9 +219,16 @@ impl Trio {
 
     /// Starts a node, with the log that it had.
     pub(crate) async fn run(&mut self, id: u64) {
-        let fatal = FatalSink::default();
-        self.fatals.insert(id, fatal.clone());
-        self.run_with_disk(id, &format!("disk-{id}"), fatal).await.unwrap();
+        for _ in 0..200 {
+            let fatal = FatalSink::default();
+            self.fatals.insert(id, fatal.clone());
+            match self.run_with_disk(id, &format!("disk-{id}"), fatal).await {
+                // Whoever reads last closes the state that it had before; a process would have ended by then.
+                Err(error) if error.code() == "STORAGE_LOCKED" => tokio::time::sleep(Duration::from_millis(50)).await,
+                started => return started.unwrap(),
+            }
+        }
+        panic!("the state of node {id} is never closed");
     }
 
     /// Fails the test when a node had to stop that should not have.
@@ -304,10 +311,15 @@ impl Trio {
     /// Waits until a node says that it must stop, and ends it.
     pub(crate) async fn expect_fatal(&mut self, id: u64, code: &str) -> FatalError {
         let fatal = self.fatals.remove(&id).unwrap();
-        let reason = tokio::time::timeout(Duration::from_secs(20), fatal.wait()).await.unwrap();
+        let reason = tokio::time::timeout(Duration::from_secs(60), fatal.wait()).await.unwrap();
         assert_eq!(reason.code(), code, "{reason}");
         self.stop(id).await;
         reason
+    }
+
+    /// Whether a node had to stop.
+    pub(crate) fn has_ended(&self, id: u64) -> bool {
+        self.fatals.get(&id).is_some_and(|fatal| fatal.get().is_some())
     }
 
     /// The first of some nodes that ends, each of which may lead.
@@ -316,7 +328,7 @@ impl Trio {
             let fatal = self.fatals[id].clone();
             Box::pin(async move { (*id, fatal.wait().await) })
         });
-        let first = tokio::time::timeout(Duration::from_secs(20), futures_util::future::select_all(ends)).await;
+        let first = tokio::time::timeout(Duration::from_secs(60), futures_util::future::select_all(ends)).await;
         let ((id, reason), ..) = first.unwrap();
         assert_eq!(reason.code(), code, "{reason}");
         self.fatals.remove(&id);
@@ -336,7 +348,7 @@ impl Trio {
 
     /// The node that leads a shard and can prove it.
     pub(crate) async fn leader(&self, shard: u32) -> u64 {
-        for _ in 0..2_000 {
+        for _ in 0..12_000 {
             for (id, node) in &self.nodes {
                 let group = &node.groups()[shard as usize];
                 if group.leadership().borrow().is_leader && group.read_barrier().await.is_ok() {
@@ -345,7 +357,7 @@ impl Trio {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("shard {shard} has no leader within 10 s");
+        panic!("shard {shard} has no leader within a minute");
     }
 
     pub(crate) fn journal(&self, id: u64, shard: u32) -> Vec<bytes::Bytes> {
@@ -365,9 +377,20 @@ pub(crate) fn address(id: u64) -> String {
     format!("peer-{id}:1")
 }
 
-/// Waits for a condition.
+/// Waits for a condition: for long enough that a slow machine may need several elections for it.
 pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(within(10_000, condition).await, "not within 10 s: {what}");
+    assert!(within(60_000, condition).await, "not within a minute: {what}");
+}
+
+/// Waits until every node that runs sees every other one.
+pub(crate) async fn until_connected(trio: &Trio) {
+    until("all are connected", || {
+        trio.nodes.iter().all(|(own, node)| {
+            let cluster = node.cluster().unwrap();
+            trio.nodes.keys().all(|id| id == own || cluster.is_connected(*id))
+        })
+    })
+    .await;
 }
 
 /// Whether a condition comes true in time.

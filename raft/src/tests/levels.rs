@@ -35,8 +35,9 @@ async fn what_a_new_version_brings_is_used_once_every_node_can_apply_it() {
         restart(&mut trio, id, upgraded()).await;
         let waits = || match trio.group(id, 1).allows(NEXT) {
             Err(ProposeError::LevelTooLow { needed, level, who }) => {
-                assert_eq!((needed, level), (NEXT, NEWEST_LEVEL));
-                who == left
+                // What its file did not say yet, its log does.
+                assert!(needed == NEXT && level <= NEWEST_LEVEL, "{level}");
+                level == NEWEST_LEVEL && who == left
             }
             other => panic!("the older nodes could not apply it: {other:?}"),
         };
@@ -76,7 +77,7 @@ async fn who_is_too_old_for_the_cluster_stops_and_is_not_taken_in() {
     let reason = match started {
         Err(reason) => reason,
         Ok(()) => {
-            let reason = tokio::time::timeout(std::time::Duration::from_secs(10), fatal.wait()).await.unwrap();
+            let reason = tokio::time::timeout(std::time::Duration::from_secs(60), fatal.wait()).await.unwrap();
             // Its process ends with it: nobody may ask it who belongs to the cluster.
             trio.stop(3).await;
             reason
@@ -98,7 +99,7 @@ async fn who_is_too_old_for_the_cluster_stops_and_is_not_taken_in() {
     .await;
     let application = trio.application(4);
     let refused = application.wait(|refusal| panic!("it shall not wait: {refusal}"));
-    let refused = tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.unwrap().unwrap_err();
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(60), refused).await.unwrap().unwrap_err();
     assert_eq!(refused.code(), "NODE_TOO_OLD", "{refused}");
     insist(&trio, 0, &command("the others go on")).await;
 }

@@ -7,10 +7,10 @@ use openraft::impls::BasicNode;
 
 use super::{
     cluster::{applied, command, insist},
-    hub::{NODES, Trio, address, until},
-    journal::rocks_states,
+    hub::{NODES, Trio, address, until, until_connected},
+    journal::{Journal, rocks_states},
 };
-use crate::{Change, ChangeCode, ChangeError, MemberState, RefusalCode, Roll, type_config::Membership};
+use crate::{Change, ChangeCode, ChangeError, MemberState, Node, RefusalCode, Roll, type_config::Membership};
 
 fn add(node: u64) -> Change {
     Change::Add { node, address: address(node) }
@@ -96,6 +96,9 @@ async fn nodes_join_and_the_cluster_survives_what_three_would_not() {
         trio.wipe(joining);
         let roll = change(&trio, asked, &add(joining)).await.unwrap();
         assert_eq!(roll.members[&joining].state, MemberState::Joining);
+        // Who has not heard of it yet would send it away, and it would end when all do.
+        let knows = |node: &Node<Journal>| node.cluster().unwrap().roll().members.contains_key(&joining);
+        until("all know it", || trio.nodes.values().all(knows)).await;
         trio.run(joining).await;
         write(&trio, 2, &format!("while {joining} joins"), 50, &mut written).await;
         let members: Vec<u64> = (1..=joining).collect();
@@ -153,6 +156,7 @@ async fn whoever_is_removed_stops_and_never_comes_back() {
     // Whoever leads shard 0 decides, and so parts with itself.
     let leader = trio.leader(0).await;
     let other = leader % 3 + 1;
+    until_connected(&trio).await;
     change(&trio, other, &Change::Remove { node: leader, force: false }).await.unwrap();
     trio.expect_removal(leader).await;
     let rest: Vec<u64> = NODES.into_iter().filter(|id| *id != leader).collect();
@@ -271,17 +275,11 @@ async fn too_few_connected_voters_refuse_a_removal_and_force_waits_for_them() {
     let (away, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     trio.stop(away).await;
     let remove = |force| Change::Remove { node: other, force };
-    let refused = async {
-        loop {
-            let asked = change(&trio, leader, &remove(false)).await;
-            // The closed connection is noticed at once, but not before it is.
-            if let Err(ChangeError::Refused { code, text }) = asked {
-                break (code, text);
-            }
-        }
-    };
-    until("its end is noticed", || !trio.nodes[&leader].cluster().unwrap().is_connected(away)).await;
-    let (code, text) = refused.await;
+    // By both: whichever leads by then decides.
+    let noticed = |id: &u64| !trio.nodes[id].cluster().unwrap().is_connected(away);
+    until("its end is noticed", || [leader, other].iter().all(noticed)).await;
+    let asked = change(&trio, leader, &remove(false)).await;
+    let Err(ChangeError::Refused { code, text }) = asked else { panic!("it is not refused: {asked:?}") };
     assert_eq!(code, ChangeCode::QuorumAtRisk, "{text}");
     assert!(text.contains(&format!("node {away} is not connected")) && text.contains("--force"), "{text}");
     change(&trio, leader, &remove(true)).await.unwrap();

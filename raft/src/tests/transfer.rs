@@ -96,6 +96,12 @@ impl Late {
         progress.flat_map(|progress| progress.get(&self.away).copied()).max()
     }
 
+    /// Whether a node leads, and since which election.
+    fn reign(&self, id: u64) -> (bool, u64) {
+        let leadership = *self.trio.group(id, 0).leadership().borrow();
+        (leadership.is_leader, leadership.term)
+    }
+
     async fn until_caught_up(&self) {
         let all = || applied(&self.trio, self.away, 0) == self.proposed;
         assert!(within(30_000, all).await, "it does not catch up: {:?}", self.trio.group(self.away, 0).status());
@@ -109,6 +115,7 @@ async fn resumes() -> bool {
     let mut late = Late::prepare(512 << 10, 1 << 30).await;
     let leader = late.trio.leader(0).await;
     late.trio.run(late.away).await;
+    let before = late.reign(leader);
     let half = || late.progress().is_some_and(|(there, all)| there > all / 3 && there < all);
     until("a third of it is there", half).await;
     late.trio.hub.cut_off(late.away);
@@ -118,12 +125,16 @@ async fn resumes() -> bool {
     };
     until("the connection is cut", || !connected()).await;
     let (sent_before, _) = late.sent();
-    assert!(late.trio.group(late.away, 0).status().snapshot_index == 0, "too fast to be cut");
+    if late.trio.group(late.away, 0).status().snapshot_index > 0 {
+        // Too fast to be cut.
+        late.trio.shutdown().await;
+        return false;
+    }
     let all = late.progress().map_or(0, |(_, all)| all);
     late.trio.hub.heal();
     late.until_caught_up().await;
     let (sent, resumed) = late.sent();
-    let same = late.trio.leader(0).await == leader;
+    let same = before.0 && late.reign(leader) == before;
     late.trio.shutdown().await;
     if same {
         assert!(resumed + (512 << 10) >= sent_before, "{resumed} of {sent_before} bytes were not sent again");
@@ -151,33 +162,55 @@ fn largest_file(trio: &Trio, id: u64) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_flipped_in_a_snapshot_stops_who_sends_it_and_is_installed_nowhere() {
+    for _ in 0..5 {
+        if a_byte_flips().await {
+            return;
+        }
+    }
+    panic!("elections, five times");
+}
+
+/// Whether the one whose file is damaged went on sending; after an election it is another one, whose file is sound.
+async fn a_byte_flips() -> bool {
     let mut late = Late::prepare(512 << 10, 1 << 30).await;
     late.trio.run(late.away).await;
     until("it is being sent", || late.progress().is_some()).await;
     let leader = late.trio.leader(0).await;
+    let before = late.reign(leader);
     let file = fs::File::options().read(true).write(true).open(largest_file(&late.trio, leader)).unwrap();
     let (mut byte, far) = ([0], file.metadata().unwrap().len() * 9 / 10);
     file.read_exact_at(&mut byte, far).unwrap();
     file.write_all_at(&[byte[0] ^ 16], far).unwrap();
+    let is_there = || late.trio.group(late.away, 0).status().snapshot_index > 0;
+    within(30_000, || late.trio.has_ended(leader) || late.reign(leader) != before || is_there()).await;
+    if !late.trio.has_ended(leader) {
+        // Whoever looks at the damaged file may find it while it ends.
+        while let Some((_, node)) = late.trio.nodes.pop_first() {
+            node.shutdown().await.ok();
+        }
+        return false;
+    }
     let reason = late.trio.expect_fatal(leader, "STATE_DAMAGED").await;
     assert!(reason.to_string().contains("of a snapshot: its checksum is"), "{reason}");
     // The other one has it, too, and undamaged.
     let all = || applied(&late.trio, late.away, 0) == late.proposed;
     assert!(within(30_000, all).await, "it does not catch up");
     late.trio.shutdown().await;
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_not_purged_past_a_snapshot_that_is_being_sent() {
     let mut late = Late::prepare(1 << 20, 1 << 30).await;
     late.trio.run(late.away).await;
-    let mut newest = 0;
+    let (mut newest, mut came) = (0, 0);
     while late.trio.group(late.away, 0).status().snapshot_index == 0 {
         late.propose().await;
         for id in late.others.clone() {
             let (status, kept) =
                 (late.trio.group(id, 0).status(), late.trio.group(id, 0).transfers_for_tests().kept_from());
             newest = newest.max(status.snapshot_index);
+            came = kept.unwrap_or(came);
             // Read in this order: what is kept now was kept when the status was, or began later behind it.
             let outrun = kept.is_some_and(|kept| status.purged_index > kept);
             assert!(!outrun, "purged up to {}, needed from {kept:?}", status.purged_index);
@@ -186,7 +219,6 @@ async fn the_log_is_not_purged_past_a_snapshot_that_is_being_sent() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(late.proposed.len() < 6_000, "it never comes");
     }
-    let came = late.trio.group(late.away, 0).status().snapshot_index;
     assert!(newest > came, "newer snapshots were taken meanwhile: {newest}, {came}");
     late.until_caught_up().await;
     let purged = || late.others.iter().all(|id| late.trio.group(*id, 0).status().purged_index > came);
@@ -201,6 +233,8 @@ async fn a_load_that_overtakes_a_slow_transfer_does_not_do_so_for_ever() {
     late.trio.run(late.away).await;
     while late.trio.group(late.away, 0).status().snapshot_index == 0 {
         late.propose().await;
+        // A disk that is slow shall not lose the race for ever.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(began.elapsed() < Duration::from_secs(120), "it never comes: {:?}", late.progress());
     }
     late.until_caught_up().await;
@@ -221,17 +255,32 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_whole_and_was_not_installed_before_the_process_ended_is_not_sent_again() {
+    for _ in 0..5 {
+        if is_not_sent_again().await {
+            return;
+        }
+    }
+    panic!("elections, five times");
+}
+
+/// Whether the one whose snapshot was there already has sent it; that of another one consists of other files.
+async fn is_not_sent_again() -> bool {
     let mut late = Late::prepare(0, 1 << 30).await;
     let leader = late.trio.leader(0).await;
+    let before = late.reign(leader);
     let taken = late.trio.group(leader, 0).home().newest_snapshot().unwrap();
     let shard = late.trio.dirs[&late.away].path().join("shard-0");
     copy(&taken.path, &shard.join("received"));
     late.trio.run(late.away).await;
     late.until_caught_up().await;
     let (sent, resumed) = late.sent();
-    assert!(sent < taken.contents.bytes() / 10 && resumed > sent, "{sent} bytes were sent, {resumed} were there");
+    let same = before.0 && late.reign(leader) == before;
+    let is_rest = sent < taken.contents.bytes() / 10 && resumed > sent;
+    assert!(is_rest || !same, "{sent} bytes were sent, {resumed} were there");
     assert!(!shard.join("received").exists() && !shard.join("incoming").exists());
+    drop(taken);
     late.trio.shutdown().await;
+    same
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +308,10 @@ async fn a_snapshot_that_was_damaged_before_its_checksum_was_taken_ends_who_has_
     let reason = late.trio.expect_fatal_of(&late.others.clone(), "STATE_DAMAGED").await;
     assert!(reason.to_string().contains("of a snapshot"), "{reason}");
     assert_eq!(late.trio.group(late.away, 0).status().snapshot_index, 0, "nothing was installed");
-    late.trio.shutdown().await;
+    // The other one may lead by now, and end for the same reason.
+    for id in late.trio.nodes.keys().copied().collect::<Vec<_>>() {
+        late.trio.stop(id).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +320,7 @@ async fn a_deposed_leader_does_not_take_the_place_of_a_transfer() {
     let leader = trio.leader(0).await;
     let group = trio.group(leader, 0);
     group.trigger_snapshot().await.unwrap();
-    until("there is a snapshot", || group.home().newest_snapshot().is_some()).await;
+    until("there is a snapshot", || group.status().snapshot_index > 0).await;
     let contents = (*group.home().newest_snapshot().unwrap().contents).clone();
     let (intake, vote) = (Intake::default(), group.vote());
     let number = intake.begin(vote, contents.clone(), group).unwrap();
@@ -284,7 +336,7 @@ async fn who_ends_a_transfer_late_does_not_touch_the_one_that_is_being_installed
     let trio = Trio::with(1, EVERY_BYTES, rocks_states).await;
     let group = trio.group(trio.leader(0).await, 0);
     group.trigger_snapshot().await.unwrap();
-    until("there is a snapshot", || group.home().newest_snapshot().is_some()).await;
+    until("there is a snapshot", || group.status().snapshot_index > 0).await;
     let taken = group.home().newest_snapshot().unwrap();
     let (intake, vote) = (Intake::default(), group.vote());
     let late = intake.begin(vote, (*taken.contents).clone(), group).unwrap();

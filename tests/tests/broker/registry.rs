@@ -11,7 +11,7 @@ use tandem_proto::registry::v1::{
 use crate::stage::{Stage, WORKSPACE};
 
 /// Short, so that a test can wait for it.
-const HEARTBEAT_TIMEOUT_MS: u64 = 400;
+const HEARTBEAT_TIMEOUT_MS: u64 = 2_000;
 
 fn agent(name: &str, role: &str, capabilities: &[&str]) -> Agent {
     Agent {

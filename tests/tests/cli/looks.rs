@@ -1,9 +1,8 @@
 //! What looks at all of a broker, and again and again: `tandem doctor`, `top`, `man`, `--output`, `--watch`.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use serde_json::{Value, json};
-use tandem_tests::tandem_command;
 
 use crate::{
     desk::Desk,
@@ -128,13 +127,8 @@ async fn what_only_looks_can_be_watched_and_printed_as_one_likes() {
     assert_eq!(row["sandbox_id"], "alice");
     assert_eq!(user.refused(&[], &["--server", &server, "--watch", "sandbox", "unregister", "alice"]), "USAGE");
     assert_eq!(user.refused(&[], &["--server", &server, "--watch=1ms", "sandbox", "list"]), "USAGE");
-    let mut command = tandem_command();
-    command.args(["--server", &server, "--json", "--watch=200ms", "sandbox", "list"]);
-    let mut watching = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    watching.kill().unwrap();
-    let said = String::from_utf8(watching.wait_with_output().unwrap().stdout).unwrap();
-    assert!(said.lines().count() >= 3, "{said}");
+    let said = user.first_lines(&["--server", &server, "--json", "--watch=200ms", "sandbox", "list"], 3);
+    assert!(said.len() == 3 && said.iter().all(|line| line.contains("alice")), "{said:?}");
 
     let dir = user.file("man");
     assert!(user.run(&[], &["man", "--dir", dir.to_str().unwrap()]).status.success());

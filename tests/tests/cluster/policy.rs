@@ -28,8 +28,9 @@ struct Said {
     accepted: bool,
 }
 
-/// Publishes over one stream until a phase.
-fn talk(client: Client, phase: Arc<AtomicU64>, last: u64) -> JoinHandle<Vec<Said>> {
+/// Publishes over one stream until a phase. `heard` is the last phase within which it has said something and was answered, and one
+/// more.
+fn talk(client: Client, phase: Arc<AtomicU64>, last: u64, heard: Arc<AtomicU64>) -> JoinHandle<Vec<Said>> {
     tokio::spawn(async move {
         let mut stream = client.publisher(WORKSPACE).stream(Default::default());
         let mut seen = Vec::new();
@@ -50,6 +51,9 @@ fn talk(client: Client, phase: Arc<AtomicU64>, last: u64) -> JoinHandle<Vec<Said
                     continue;
                 }
             };
+            if sent_in == answered_in {
+                heard.store(sent_in + 1, Ordering::SeqCst);
+            }
             seen.push(Said { sent_in, answered_in, accepted });
         }
         seen
@@ -62,11 +66,17 @@ async fn promise_6_a_policy_binds_open_streams_on_every_node_at_once() {
     trio.register("alice").await;
     trio.register("bob").await;
     let (phase, last) = (Arc::new(AtomicU64::new(0)), 3 * PHASES);
-    let talkers: Vec<_> = (0..3).map(|node| talk(trio.client(node), Arc::clone(&phase), last)).collect();
+    let heard: [Arc<AtomicU64>; 3] = Default::default();
+    let talk = |node: usize| talk(trio.client(node), Arc::clone(&phase), last, Arc::clone(&heard[node]));
+    let talkers: Vec<_> = (0..3).map(talk).collect();
     for now in 0..last {
         let policies = trio.client(now as usize % 3).policies(WORKSPACE);
         match now % PHASES {
-            NONE | IN_FORCE => tokio::time::sleep(Duration::from_millis(400)).await,
+            NONE | IN_FORCE => {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                let all_said = async |_: &Trio| heard.iter().all(|heard| heard.load(Ordering::SeqCst) > now);
+                trio.until("everybody has said something", all_said).await;
+            }
             1 => drop(insist(async || policies.set(DENY, None).await).await),
             _ => drop(insist(async || policies.remove(None).await).await),
         }

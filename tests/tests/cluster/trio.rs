@@ -193,7 +193,7 @@ impl Trio {
 
     pub(crate) async fn register(&self, sandbox: &str) {
         let client = self.client(self.running()[0]);
-        client.registry(WORKSPACE).register_with_agents(sandbox, Vec::new()).await.unwrap();
+        insist(async || client.registry(WORKSPACE).register_with_agents(sandbox, Vec::new()).await).await;
     }
 
     /// The log of the workspace, as a node tells it.

@@ -49,6 +49,7 @@ impl Broker {
             broker.admin = Some(broker.token(&["--role", "admin"]).await);
         }
         broker.until_served().await;
+        broker.until_spread().await;
         broker
     }
 
@@ -100,6 +101,25 @@ impl Broker {
             ..Settings::for_endpoint(format!("http://{address}"))
         };
         self.addresses().into_iter().map(|address| Client::with_settings(of(address)).unwrap()).collect()
+    }
+
+    /// Waits until no leader moves by itself any more: leases end with their leader, and scenarios are about those that are killed.
+    async fn until_spread(&self) {
+        let Nodes::Three(_) = self.nodes else { return };
+        for client in self.clients() {
+            let mut tries = 0;
+            loop {
+                if let Ok(info) = client.server_info().await
+                    && info.shards.iter().map(|shard| shard.leader_node_id).eq([1, 2, 3, 1])
+                    && info.members.iter().all(|member| member.connected)
+                {
+                    break;
+                }
+                tries += 1;
+                assert!(tries < 600, "leaders do not settle");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
     }
 
     async fn until_served(&self) {

@@ -213,7 +213,7 @@ async fn two_control_planes_on_one_database_do_not_fight() {
 #[tokio::test]
 async fn time_ends_a_sandbox_and_a_message_wakes_it() {
     let dock = Dock::start().await;
-    let resources = json!({"memory_mb": 64, "cpu_cores": 0.5, "timeout_seconds": 2});
+    let resources = json!({"memory_mb": 64, "cpu_cores": 0.5, "timeout_seconds": 6});
     let wanted =
         json!({"resources": resources, "wake_on_message": true, "handler": {"command": ["python3", "-c", ECHO]}});
     let id = dock.sandbox("sleeper", wanted).await;
@@ -249,11 +249,13 @@ async fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
     for name in ["", "Übung", "a b", "../up", "x\u{0}"] {
         refused(&dock.create(name, json!({})).await, 400, "INVALID_FIELD");
     }
-    let ended =
-        refused(&wrong(json!({"command": ["sh", "-c", "echo no luck >&2; exit 9"]})).await, 422, "SANDBOX_ENDED");
+    // Swift enough to end before it counts as begun.
+    let swift = |command| json!({"command": command, "resources": {"memory_mb": 64, "cpu_cores": 2}});
+    let command = json!(["sh", "-c", "echo no luck >&2; exit 9"]);
+    let ended = refused(&wrong(swift(command)).await, 422, "SANDBOX_ENDED");
     let text = ended["detail"].as_str().unwrap();
     assert!(text.contains("exit code 9") && text.contains("no luck"), "{text}");
-    let missing = refused(&wrong(json!({"command": ["/no/such/program"]})).await, 422, "SANDBOX_ENDED");
+    let missing = refused(&wrong(swift(json!(["/no/such/program"]))).await, 422, "SANDBOX_ENDED");
     assert!(missing["detail"].as_str().unwrap().contains("/no/such/program"), "{missing}");
     assert!(dock.containers().is_empty() && dock.volumes().is_empty(), "nothing is left behind");
     dock.sandbox("one", json!({})).await;

@@ -123,11 +123,11 @@ pub(crate) fn refused(answer: &Answer, status: u16, code: &str) -> Value {
 
 /// Waits until something holds.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..150 {
+    for _ in 0..600 {
         if holds().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("in 15 s it has not come true: {what}");
+    panic!("in 60 s it has not come true: {what}");
 }

@@ -299,7 +299,7 @@ async fn a_deletion_is_ended_by_whoever_comes_next() {
     let admin = token(&home, &["--role", "admin"]).await;
     fs::write(home.path().join("token"), &admin).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    fs::write(home.path().join("settings"), "deletion_grace_s = 2").unwrap();
+    fs::write(home.path().join("settings"), "deletion_grace_s = 10").unwrap();
     let mut command = control_plane_command();
     command.args(["--listen", &port.to_string(), "--database-url", &database(home.path())]);
     command.args(["--broker", &format!("http://{}", broker.grpc_address()), "--token-file"]);
@@ -317,7 +317,7 @@ async fn a_deletion_is_ended_by_whoever_comes_next() {
     }
     running.kill().unwrap();
     running.wait().unwrap();
-    // What waits is overdue soon, and one of two that share the database does it.
+    // What waits is overdue in a while, and one of two that share the database does it.
     let config = config(&home, broker.grpc_address());
     let stage = Stage {
         control_plane: tandem_control_plane::ControlPlane::start(config.clone()).await.unwrap(),

@@ -31,11 +31,11 @@ async def test_a_handler_that_blocks_the_loop_is_named_and_its_work_counts_once(
 ) -> None:
     caplog.set_level(logging.WARNING)
     done: list[str] = []
-    agent = agent_of(one, client, blocked_after=0.3, ack_deadline=5.0)
+    agent = agent_of(one, client, blocked_after=0.8, ack_deadline=8.0)
 
     @agent.on_message
     async def sleeps_on_the_loop(message: Message) -> None:
-        time.sleep(1.2)  # What must not be done.
+        time.sleep(2.4)  # What must not be done.
         done.append(message.id)
 
     async with agent:
@@ -210,20 +210,23 @@ async def test_a_message_without_a_handler_is_a_dead_letter_that_says_so(one: Br
 
 
 async def test_stop_during_a_delivery_lets_the_handler_finish_and_gives_back_the_rest(one: Broker, client: Client) -> None:
-    begun, finished = asyncio.Event(), []
+    begun, may_end, finished = asyncio.Event(), asyncio.Event(), []
     agent = agent_of(one, client, concurrency=1)
 
     @agent.on_message
     async def slow(message: Message) -> None:
         begun.set()
-        await asyncio.sleep(0.5)
+        await may_end.wait()
         finished.append(message.content)
 
     await agent.start()
     for number in range(5):
         await client.publish(build("tester", "worker", number))
     await begun.wait()
-    await agent.stop()
+    stopping = asyncio.create_task(agent.stop())
+    await asyncio.sleep(0.1)
+    may_end.set()
+    await stopping
     assert finished == [0]
     assert (await client.registry.get("worker")).pending == 4
     attempts: list[tuple[int, int]] = []

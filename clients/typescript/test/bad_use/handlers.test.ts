@@ -269,15 +269,21 @@ test("a stop waits for what is at work, and gives back what is not", async () =>
   const begun: number[] = [];
   const ended: number[] = [];
   const first = agentOf({ concurrency: 2 });
+  let mayEnd = () => {};
+  const gate = new Promise<void>((resolve) => {
+    mayEnd = resolve;
+  });
   first.onMessage(async (message) => {
     begun.push(message.content as number);
-    await delay(500);
+    await gate;
     ended.push(message.content as number);
   });
   await first.start();
   for (let n = 0; n < 10; n++) await send(n);
   await until("two have begun", () => begun.length === 2);
-  await first.stop();
+  const stopping = first.stop();
+  mayEnd();
+  await stopping;
   assert.deepEqual(ended, begun);
   const rest: [number, number][] = [];
   await using second = agentOf();
@@ -299,8 +305,10 @@ test("a stop waits for what is at work, and gives back what is not", async () =>
 
 test("a stop does not wait for ever, and the message comes again", async () => {
   const first = agentOf({ stopTimeoutMs: 300 });
+  let isAtWork = false;
   let told = false;
   first.onMessage((_, { signal }) => {
+    isAtWork = true;
     signal.addEventListener("abort", () => {
       told = true;
     });
@@ -308,8 +316,7 @@ test("a stop does not wait for ever, and the message comes again", async () => {
   });
   await first.start();
   await send("long");
-  await until("it is at work", async () => !told && (await inbox()).pendingMessages === 1);
-  await delay(200);
+  await until("it is at work", () => isAtWork);
   const beganMs = performance.now();
   await first.stop();
   assert.ok(performance.now() - beganMs < 5_000);

@@ -25,9 +25,6 @@ export interface Deployment {
   stop(): Promise<void>;
 }
 
-/** Leaders that have not moved for so long stay where they are, in milliseconds. */
-const LEADERS_STAY_MS = 2_500;
-
 function scratch(): string {
   return mkdtempSync(join(tmpdir(), "aintandem-ts-"));
 }
@@ -72,15 +69,13 @@ export async function threeNodes(): Promise<Deployment> {
     nodes,
     sign: undefined,
     killLeader: async (workspaceId) => {
-      const leader = await leaderOf(endpoints, workspaceId);
-      await nodes[leader - 1]?.end("SIGKILL");
+      await nodes[(await leaderOf(endpoints, workspaceId)) - 1]?.end("SIGKILL");
     },
     restart: async () => {
       const dead = nodes.filter((node) => !node.isRunning);
       if (dead.length === 0) return;
       await Promise.all(dead.map((node) => node.start()));
       await leadersOf(endpoints);
-      await leadersStay(endpoints);
     },
     stop: () => stopAll(nodes, folder),
   };
@@ -136,42 +131,39 @@ function signToken(secret: string, claims: Record<string, unknown>): string {
   return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }
 
+/** Which node leads the workspace, once one does. */
 async function leaderOf(endpoints: string[], workspaceId: string): Promise<number> {
   await using client = new Client({ endpoints });
   const { shardId } = await client.workspaces.get(workspaceId);
-  const { shards } = await client.serverInfo();
-  return shards.find(({ id }) => id === shardId)?.leaderNodeId ?? 0;
+  for (const endMs = performance.now() + 30_000; ; await delay(50)) {
+    const { shards } = await client.serverInfo();
+    const leader = shards.find(({ id }) => id === shardId)?.leaderNodeId ?? 0;
+    if (leader > 0) return leader;
+    if (performance.now() > endMs) throw new Error(`nobody leads ${workspaceId}`);
+  }
 }
 
-/** Waits until every node answers and every shard is led. */
+/**
+ * Waits until every node answers, and says that each leads what it should: leaders move no more by themselves, and leases end with
+ * their leader.
+ */
 async function leadersOf(endpoints: string[]): Promise<void> {
   const endMs = performance.now() + 60_000;
   for (const endpoint of endpoints) {
     await using client = new Client({ endpoints: endpoint });
     for (;;) {
       const info = await client.serverInfo().catch(() => undefined);
-      const led = info !== undefined && info.shards.length > 0 && info.shards.every((shard) => shard.leaderNodeId > 0);
-      if (led && info.members.every((member) => member.connected)) break;
+      const asTheyShould = info?.shards.every(({ id, leaderNodeId }) => leaderNodeId === (id % endpoints.length) + 1);
+      if (
+        info !== undefined &&
+        asTheyShould &&
+        info.shards.length > 0 &&
+        info.members.every((member) => member.connected)
+      )
+        break;
       if (performance.now() > endMs) throw new Error(`${endpoint} is not ready: ${JSON.stringify(info)}`);
       await delay(50);
     }
-  }
-}
-
-/** A node that is back gets its share of the leaders after a while, and leases end with their leader. Waits that out. */
-async function leadersStay(endpoints: string[]): Promise<void> {
-  await using client = new Client({ endpoints });
-  let seen = "";
-  let sinceMs = performance.now();
-  while (performance.now() - sinceMs < LEADERS_STAY_MS) {
-    const now = JSON.stringify(
-      (await client.serverInfo()).shards.map(({ leaderNodeId, term }) => [leaderNodeId, term]),
-    );
-    if (now !== seen) {
-      seen = now;
-      sinceMs = performance.now();
-    }
-    await delay(100);
   }
 }
 

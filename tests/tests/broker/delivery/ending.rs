@@ -7,8 +7,8 @@ use tandem_tests::{BrokerProcess, Refused, direct};
 
 use crate::stage::{Stage, WORKSPACE, text};
 
-/// A stop with everything drained takes far less.
-const SWIFT: Duration = Duration::from_secs(2);
+/// A stop with everything drained takes far less, and one that waits for somebody takes all the grace that there is: 5 s.
+const SWIFT: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn unregistering_ends_the_streams_of_a_sandbox_and_no_others() {

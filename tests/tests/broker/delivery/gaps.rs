@@ -1,6 +1,6 @@
 //! Inboxes with many holes: what is acknowledged out of order must never hide what is not.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tandem_client::Delivery;
 use tandem_tests::{Subscriber, broadcast, direct};
@@ -9,6 +9,8 @@ use crate::stage::{PLENTY, Stage, text};
 
 /// More holes than a lane may have before it hands out nothing new.
 const MESSAGES: usize = 6_000;
+/// Who hears nothing for so long is held back: waited for once, at the end.
+const HELD_BACK: Duration = Duration::from_secs(3);
 
 /// Takes all that waits, with acks on the way: a lane with many holes hands out new messages only once some are closed.
 async fn drain(stage: &Stage, sandbox: &str, count: usize) -> Vec<Delivery> {
@@ -30,7 +32,7 @@ async fn drain(stage: &Stage, sandbox: &str, count: usize) -> Vec<Delivery> {
 async fn leave_every_second(subscriber: &mut Subscriber) -> BTreeSet<u64> {
     let mut left = BTreeSet::new();
     loop {
-        let deliveries = subscriber.take_up_to(500).await;
+        let deliveries = subscriber.take_up_to_within(500, HELD_BACK).await;
         if deliveries.is_empty() {
             return left;
         }
@@ -86,12 +88,12 @@ async fn a_stream_held_back_by_holes_goes_on_when_another_closes_them() {
     let mut held = 0;
     loop {
         holds.credit(1, 0);
-        if holds.take_up_to(1).await.is_empty() {
+        if holds.take_up_to_within(1, HELD_BACK).await.is_empty() {
             break;
         }
         held += 1;
         works.credit(1, 0);
-        let Some(delivery) = works.take_up_to(1).await.pop() else { break };
+        let Some(delivery) = works.take_up_to_within(1, HELD_BACK).await.pop() else { break };
         works.ack(delivery.delivery_id, delivery.delivery_id).await;
     }
     let waiting = stage.pending("bob").await as usize;

@@ -137,12 +137,12 @@ async fn line_1_a_lease_can_be_extended_by_hours_and_the_others_lapse() {
 async fn line_1_a_heartbeat_keeps_leases_beyond_the_deadline() {
     let stage = Stage::with(&["alice", "bob"]).await;
     stage.publish_all((1..=3).map(|number| direct("alice", "bob", number.to_string()))).await;
-    let mut bob = stage.subscribe_as(deadline("bob", 1)).await;
+    let mut bob = stage.subscribe_as(deadline("bob", 3)).await;
     bob.take(3).await;
     assert_eq!(bob.ack(2, 2).await.acknowledged, 1);
     let started = now();
-    let mut heartbeat = tokio::time::interval(Duration::from_millis(250));
-    while started.elapsed() < Duration::from_millis(2_200) {
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+    while started.elapsed() < Duration::from_millis(6_500) {
         heartbeat.tick().await;
         assert_eq!(bob.extend(1, 3, None).await.extended, 2, "what is done is passed over");
     }

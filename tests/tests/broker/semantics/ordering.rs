@@ -20,7 +20,7 @@ async fn line_6_a_key_in_retry_holds_its_later_messages_and_no_others() {
     stage.publish_all([keyed("a", "a1"), keyed("b", "b1"), keyed("a", "a2"), direct("alice", "bob", "none")]).await;
     let mut bob = stage.subscribe("bob").await;
     assert_eq!(texts(&bob.take(3).await), ["a1", "b1", "none"]);
-    assert_eq!(bob.nack(1, 1, after(Duration::from_millis(1_500))).await.deferred, 1);
+    assert_eq!(bob.nack(1, 1, after(Duration::from_secs(5))).await.deferred, 1);
     assert_eq!(bob.ack(2, 3).await.acknowledged, 2);
     stage.publish_all([keyed("a", "a3"), keyed("b", "b2"), keyed("c", "c1")]).await;
     assert_eq!(texts(&bob.take(2).await), ["b2", "c1"], "b and c do not wait for a");
@@ -167,7 +167,7 @@ async fn line_6_keys_hold_for_topics_and_each_follower_by_itself() {
     stage.publish_all([say("a", "a1"), say("a", "a2"), say("b", "b1")]).await;
     let (mut bob, mut carol) = (stage.subscribe("bob").await, stage.subscribe("carol").await);
     assert_eq!(texts(&bob.take(2).await), ["a1", "b1"]);
-    assert_eq!(bob.nack(1, 1, after(Duration::from_millis(600))).await.deferred, 1);
+    assert_eq!(bob.nack(1, 1, after(Duration::from_secs(3))).await.deferred, 1);
     assert_eq!(texts(&carol.take(2).await), ["a1", "b1"]);
     assert_eq!(carol.ack(1, 1).await.acknowledged, 1);
     assert_eq!(texts(&carol.take(1).await), ["a2"], "bob's retry is not carol's");

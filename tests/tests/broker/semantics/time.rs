@@ -155,7 +155,7 @@ async fn line_4_dead_letter_on_expiry_keeps_what_expires() {
 async fn line_4_nothing_is_delivered_before_its_time() {
     let stage = Stage::with(&["alice", "bob"]).await;
     let mut bob = stage.subscribe("bob").await;
-    let due = clock_now() + Duration::from_millis(800);
+    let due = clock_now() + 4 * SECOND;
     stage.publish(to_bob("later").not_before(due).priority(9).build()).await;
     stage.publish(to_bob("past").not_before(clock_now() - SECOND).build()).await;
     stage.publish(direct("alice", "bob", "now")).await;
