@@ -125,6 +125,8 @@ pub(crate) enum RuntimeError {
 pub(crate) struct Host {
     pub(crate) memory_bytes: u64,
     pub(crate) cpus: u32,
+    /// Of the file system that volumes are in; None: it cannot be seen from here.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 /// The network of a workspace.

@@ -78,6 +78,13 @@ impl Docker {
         Self { host, connected, machine, rooms, installation, image }
     }
 
+    /// Whether its files are this machine's.
+    fn is_local(&self) -> bool {
+        let from_environment = || std::env::var("DOCKER_HOST").unwrap_or_default();
+        let host = if self.host.is_empty() { from_environment() } else { self.host.clone() };
+        host.is_empty() || host.starts_with("unix://")
+    }
+
     async fn api(&self) -> Result<bollard::Docker, RuntimeError> {
         let connect = || async {
             let connected = if self.host.is_empty() {
@@ -290,6 +297,12 @@ fn of(error: Error) -> RuntimeError {
     }
 }
 
+/// How large the file system of a directory is; None where it is not there, as in a container.
+fn disk_bytes(dir: &str) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    found.f_blocks.checked_mul(found.f_frsize)
+}
+
 impl SandboxRuntime for Docker {
     fn host(&self) -> Answer<'_, Host> {
         Box::pin(async {
@@ -301,7 +314,9 @@ impl SandboxRuntime for Docker {
             }
             let info = self.api().await?.info().await.map_err(of)?;
             let memory_bytes = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-            let host = Host { memory_bytes, cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0) };
+            let disk_bytes = info.docker_root_dir.filter(|_| self.is_local()).and_then(|dir| disk_bytes(&dir));
+            let cpus = info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0);
+            let host = Host { memory_bytes, cpus, disk_bytes };
             *self.machine.lock() = Some((host, clock::now()));
             Ok(host)
         })

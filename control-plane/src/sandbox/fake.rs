@@ -92,7 +92,7 @@ impl Fake {
 
 impl SandboxRuntime for Fake {
     fn host(&self) -> Answer<'_, Host> {
-        self.answer(None, |_| Ok(Host { memory_bytes: 8 << 30, cpus: 4 }))
+        self.answer(None, |_| Ok(Host { memory_bytes: 8 << 30, cpus: 4, disk_bytes: None }))
     }
 
     fn image_id<'a>(&'a self, image: &'a str) -> Answer<'a, Option<String>> {

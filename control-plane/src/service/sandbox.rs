@@ -287,6 +287,10 @@ impl Resources {
             let text = format!("{} is more than the host's {} processors", self.cpu_cores, host.cpus);
             return Err(Failure::field("resources.cpu_cores", text));
         }
+        if let Some(disk_mb) = host.disk_bytes.map(|bytes| bytes >> 20).filter(|most| self.disk_mb > *most) {
+            let text = format!("{} MiB is more than the host's {disk_mb} MiB", self.disk_mb);
+            return Err(Failure::field("resources.disk_mb", text));
+        }
         Ok(())
     }
 }
@@ -416,7 +420,7 @@ impl Document {
 mod tests {
     use super::*;
 
-    const HOST: Host = Host { memory_bytes: 4 << 30, cpus: 2 };
+    const HOST: Host = Host { memory_bytes: 4 << 30, cpus: 2, disk_bytes: Some(10 << 30) };
 
     fn spec(text: &str) -> Result<Spec, String> {
         let spec: Spec = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -441,6 +445,7 @@ mod tests {
             (r#"{"resources":{"cpu_cores":3}}"#, "resources.cpu_cores"),
             (r#"{"resources":{"cpu_cores":-1}}"#, "resources.cpu_cores"),
             (r#"{"resources":{"pids":1}}"#, "resources.pids"),
+            (r#"{"resources":{"disk_mb":10241}}"#, "resources.disk_mb"),
             (r#"{"agent_config":{"sub_agents":[{"name":"a"},{"name":"a"}]}}"#, "agent_config.sub_agents[1].name"),
             (
                 r#"{"agent_config":{"primary_agent":{"name":"a"},"sub_agents":[{"name":""}]}}"#,

@@ -240,8 +240,11 @@ async fn what_cannot_be_is_refused_and_leaves_nothing_behind() {
     let wrong = |more| dock.create("one", more);
     let unknown = json!({"workspace_id": "nowhere", "name": "one"}).to_string();
     refused(&dock.stage.ask("POST", "/api/v1/sandboxes", &unknown).await, 404, "UNKNOWN_WORKSPACE");
-    let huge = refused(&wrong(json!({"resources": {"memory_mb": 1_000_000}})).await, 400, "INVALID_FIELD");
-    assert_eq!(huge["errors"][0]["field"], "resources.memory_mb", "{huge}");
+    for (over, what) in [("memory_mb", 1_000_000), ("cpu_cores", 200), ("disk_mb", 1 << 20)] {
+        let huge = refused(&wrong(json!({"resources": {over: what}})).await, 400, "INVALID_FIELD");
+        assert_eq!(huge["errors"][0]["field"], format!("resources.{over}"), "{huge}");
+        assert!(huge["errors"][0].to_string().contains("more than the host's"), "{huge}");
+    }
     let odd = refused(&wrong(json!({"resources": {"memory_mb": "much"}})).await, 400, "INVALID_FIELD");
     assert_eq!(odd["errors"][0]["field"], "resources.memory_mb", "{odd}");
     refused(&wrong(json!({"privileged": true})).await, 400, "INVALID_FIELD");
