@@ -71,6 +71,8 @@ reasons! {
     TooManySandboxes = "TOO_MANY_SANDBOXES";
     /// It takes a sandbox that runs.
     SandboxNotRunning = "SANDBOX_NOT_RUNNING";
+    /// Nothing more can be started in a sandbox.
+    SandboxFull = "SANDBOX_FULL";
     /// A sandbox ended before it was ready.
     SandboxEnded = "SANDBOX_ENDED";
     /// Docker cannot start a sandbox like this.
@@ -268,6 +270,7 @@ impl From<RuntimeError> for Failure {
                 format!("there is no image {image:?} on this host; build it (make image) or pull it first"),
             ),
             RuntimeError::NoProgram(..) => Self::field("command", text),
+            RuntimeError::NoRoom(_) => Self::new(Reason::SandboxFull, text).after(Duration::from_secs(1)),
             RuntimeError::Gone(_) => Self::new(Reason::SandboxNotRunning, text),
             RuntimeError::Refused(_) | RuntimeError::AddressesTaken(_) => Self::new(Reason::SandboxRefused, text),
             RuntimeError::Full(_) => Self::new(Reason::HostFull, text).after(Duration::from_secs(60)),

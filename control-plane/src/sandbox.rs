@@ -87,7 +87,7 @@ pub(crate) trait SandboxRuntime: Send + Sync + 'static {
     /// Runs a command in a container that runs, to its end.
     ///
     /// # Errors
-    /// [`RuntimeError::NoProgram`].
+    /// [`RuntimeError::NoProgram`], [`RuntimeError::NoRoom`].
     fn exec<'a>(&'a self, id: &'a str, wanted: &'a Exec) -> Answer<'a, Executed>;
 
     /// What happens to containers, as it happens. Whoever listens looks first: nothing is told twice.
@@ -106,6 +106,9 @@ pub(crate) enum RuntimeError {
     /// A program of a command is not in the image, or cannot be run: it, and what Docker says.
     #[error("the program {0:?} cannot be run: {1}")]
     NoProgram(String, String),
+    /// A container that is at a limit of its own, of processes or of memory: what Docker says.
+    #[error("nothing more can be started in the sandbox, which may be at its limit of processes or of memory: {0}")]
+    NoRoom(String),
     /// The container is not there.
     #[error("there is no container of sandbox {0:?}")]
     Gone(String),

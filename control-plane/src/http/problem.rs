@@ -71,6 +71,7 @@ fn status(reason: Reason) -> StatusCode {
         | Reason::NameTaken
         | Reason::Busy
         | Reason::SandboxNotRunning
+        | Reason::SandboxFull
         | Reason::BeingDeleted
         | Reason::LlmProviderIsDefault
         | Reason::TooManyResources

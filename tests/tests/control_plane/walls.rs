@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     docker::{Dock, docker},
-    stage::until,
+    stage::{refused, until},
 };
 
 /// Tries to connect, and says how that went.
@@ -180,7 +180,17 @@ async fn hogs_stay_inside_their_limits() {
     let forked: u32 = said.split_whitespace().next().unwrap().parse().unwrap();
     assert!(forked < 32, "{said}");
     // They end by themselves; until then nothing else can be begun.
-    until("there is room again", async || dock.shell(&id, "python3 -c pass").await.0 == 0).await;
+    let swift = json!({"command": ["sh", "-c", "python3 -c pass"], "timeout_seconds": 20}).to_string();
+    until("there is room again", async || {
+        let answer = dock.post(&id, "exec", &swift).await;
+        if answer.status == 409 {
+            refused(&answer, 409, "SANDBOX_FULL");
+            return false;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["exit_code"] == 0
+    })
+    .await;
     // Memory, also as files.
     let (code, said) = dock.shell(&id, "python3 -c 'x = bytearray(500 << 20)'").await;
     assert_ne!(code, 0, "{said}");

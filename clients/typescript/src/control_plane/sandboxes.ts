@@ -101,7 +101,8 @@ export class RestSandboxes {
   }
   /**
    * Runs a command in it, of 1 to 256 words, and waits for its end: 1 to 25 seconds (10), then it runs on. `environment` comes beside
-   * the variables of the sandbox. Fails with `SANDBOX_NOT_RUNNING`.
+   * the variables of the sandbox. Fails with `SANDBOX_NOT_RUNNING`, or with `SANDBOX_FULL` when it is at its limit of
+   * processes or of memory.
    */
   exec(
     id: string,

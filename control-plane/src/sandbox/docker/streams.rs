@@ -20,6 +20,17 @@ const MAX_FILES: u64 = 1_000_000;
 /// How Docker begins to say on a program's own output that it could not start it, and where the reason follows.
 const NOT_STARTED: &str = "OCI runtime exec failed";
 const REASON: &str = "unable to start container process: ";
+/// What is wrong with a program itself, as the kernel and Docker put it. Anything else kept a sound one from being started.
+const OF_A_PROGRAM: [&str; 8] = [
+    "executable file not found",
+    "no such file or directory",
+    "permission denied",
+    "exec format error",
+    "is a directory",
+    "not a directory",
+    "argument list too long",
+    "file name too long",
+];
 
 impl Docker {
     pub(super) async fn lines(&self, id: &str, wanted: &LogQuery) -> Result<Told<LogLine>, RuntimeError> {
@@ -92,7 +103,10 @@ impl Docker {
         executed.exit_code = ended.exit_code;
         // Whatever has run had a number.
         match not_started(&executed).filter(|_| ended.pid.unwrap_or(0) == 0) {
-            Some(why) => Err(RuntimeError::NoProgram(wanted.command.first().cloned().unwrap_or_default(), why)),
+            Some(why) if OF_A_PROGRAM.iter().any(|text| why.contains(text)) => {
+                Err(RuntimeError::NoProgram(wanted.command.first().cloned().unwrap_or_default(), why))
+            }
+            Some(why) => Err(RuntimeError::NoRoom(why)),
             None => Ok(executed),
         }
     }

@@ -197,7 +197,8 @@ class Sandboxes:
         """Runs a command (1 to 256 words, 128 KiB in all) in it; not repeated when the connection breaks.
 
         `environment` is beside that of the sandbox. After `timeout_seconds` (1 to 25, 10 by default) the command runs on, and its result
-        has no `exit_code`. `timeout` is for the answer, in seconds. Raises Conflict with SANDBOX_NOT_RUNNING.
+        has no `exit_code`. `timeout` is for the answer, in seconds. Raises Conflict with SANDBOX_NOT_RUNNING, or with
+        SANDBOX_FULL when it is at its limit of processes or of memory.
         """
         where, body = (
             path("sandboxes", sandbox_id, "exec"),
