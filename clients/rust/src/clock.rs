@@ -48,12 +48,20 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(20).saturating_mul(1 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(1))
 }
 
-/// The same where the broker may have asked for a wait: no less than that, and nothing where it says so.
+/// The same where the broker may have asked for a wait: no less than that, and nothing where it says so. What it did not ask for is
+/// spread by up to a fifth more, so that clients which failed together do not come back together.
 pub(crate) fn pause(asked: Option<Duration>, attempt: u32) -> Duration {
     match asked {
         Some(asked) if asked.is_zero() => asked,
-        asked => asked.unwrap_or_default().max(backoff(attempt)),
+        asked => asked.unwrap_or_default().max(backoff(attempt).mul_f64(1.0 + 0.2 * share())),
     }
+}
+
+/// Anything from 0 to 1, each as likely.
+fn share() -> f64 {
+    // The last bytes of such an id are random.
+    let [.., high, low] = uuid::Uuid::now_v7().into_bytes();
+    f64::from(u16::from_be_bytes([high, low])) / f64::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -65,8 +73,15 @@ mod tests {
         let waits: Vec<_> = [1, 2, 3, 40].map(|attempt| backoff(attempt).as_millis()).into();
         assert_eq!(waits, [20, 40, 80, 1000]);
         let asked = Some(Duration::from_millis(50));
-        assert_eq!([1, 2, 3].map(|attempt| pause(asked, attempt).as_millis()), [50, 50, 80]);
+        assert_eq!([1, 2].map(|attempt| pause(asked, attempt).as_millis()), [50, 50]);
         assert_eq!(pause(Some(Duration::ZERO), 9), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_failed_together_does_not_come_back_together() {
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| pause(None, 7)).collect();
+        assert!(waits.len() > 50, "{waits:?}");
+        assert!(waits.iter().all(|wait| (1_000..=1_200).contains(&wait.as_millis())), "{waits:?}");
     }
 
     #[test]
