@@ -242,11 +242,10 @@ async fn a_rule_of_the_policy_limits_each_sandbox_by_itself() {
             Ok(_) => accepted += 1,
             Err(error) => refused.push(error),
         }
-        assert!(
-            accepted >= 2 && accepted as f64 <= 2.0 + 2.0 * started.elapsed().as_secs_f64(),
-            "{accepted} {refused:?}"
-        );
+        let most = 2.0 + 2.0 * started.elapsed().as_secs_f64();
+        assert!(accepted as f64 <= most, "{accepted} are let through, {refused:?}");
     }
+    assert!(accepted >= 2, "so many may be sent at once: {refused:?}");
     let (reason, delay) = (refused[0].reason(), refused[0].retry_delay().unwrap());
     assert!(reason == "RATE_LIMITED" && delay <= Duration::from_millis(500), "{reason} {delay:?}");
     assert!(refused[0].to_string().contains("rule"), "{}", refused[0]);
