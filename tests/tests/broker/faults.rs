@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt as _;
-use tandem_client::HistoryQuery;
+use tandem_client::{HistoryQuery, PublishStreamOptions};
 use tandem_tests::{BrokerProcess, Exit, Home, Random, broker_binary, direct, now};
 
 use crate::stage::{Stage, WORKSPACE, text};
@@ -59,7 +59,9 @@ fn contents(count: usize) -> Vec<String> {
 
 /// Publishes until the broker answers no more; returns the sequences that it acknowledged.
 async fn publish_until_it_fails(stage: &Stage, size: usize) -> Vec<u64> {
-    let stream = stage.client.publisher(WORKSPACE).stream(Default::default());
+    // The broker does not come back: nobody looks for it.
+    let options = PublishStreamOptions { resume_attempts: Some(0), ..PublishStreamOptions::default() };
+    let stream = stage.client.publisher(WORKSPACE).stream(options);
     let mut pending = Vec::new();
     while let Ok(receipt) = stream.send(direct("alice", "bob", "x".repeat(size))).await {
         pending.push(receipt);

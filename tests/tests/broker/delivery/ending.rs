@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use tandem_client::Code;
+use tandem_client::{Code, PublishStreamOptions};
 use tandem_tests::{BrokerProcess, Refused, direct};
 
 use crate::stage::{Stage, WORKSPACE, text};
 
 /// A stop with everything drained takes far less, and one that waits for somebody takes all the grace that there is: 5 s.
 const SWIFT: Duration = Duration::from_secs(4);
+
+/// The broker does not come back: nobody looks for it.
+fn once() -> PublishStreamOptions {
+    PublishStreamOptions { resume_attempts: Some(0), ..PublishStreamOptions::default() }
+}
 
 #[tokio::test]
 async fn unregistering_ends_the_streams_of_a_sandbox_and_no_others() {
@@ -80,7 +85,7 @@ async fn a_graceful_stop_ends_streams_with_the_reason_and_the_next_start_is_quic
 #[tokio::test]
 async fn a_graceful_stop_does_not_wait_for_idle_publishers() {
     let stage = Stage::with(&["alice", "bob"]).await;
-    let stream = stage.client.publisher(WORKSPACE).stream(Default::default());
+    let stream = stage.client.publisher(WORKSPACE).stream(once());
     stream.send(direct("alice", "bob", "before")).await.unwrap().await.unwrap();
     let Stage { home, config, broker, client } = stage;
     let (exit, took) = broker.stop().await;
@@ -102,7 +107,7 @@ async fn promise_1_acknowledged_means_durable_over_a_graceful_stop_under_load() 
     let publisher = stage.client.publisher(WORKSPACE);
     let Stage { home, config, broker, .. } = stage;
     let load = async {
-        let stream = publisher.stream(Default::default());
+        let stream = publisher.stream(once());
         let mut pending = Vec::new();
         while let Ok(receipt) = stream.send(direct("alice", "bob", "x".repeat(200))).await {
             pending.push(receipt);
