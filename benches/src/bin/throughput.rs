@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 const BYTES: usize = 256;
 const PUBLISHED: usize = 1_000_000;
 const HANDLED: usize = 200_000;
+/// A topic that nobody follows: what is published stays in the log.
+const UNHEARD: &str = "unheard";
 /// Acknowledgements that wait for their outcome, of one handler.
 const ACKS: usize = 256;
 
@@ -32,6 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn measure(client: &Client, workspace: &str) -> Result<(), Box<dyn Error>> {
     client.registry(workspace).register_with_agents("sender", Vec::new()).await?;
     client.registry(workspace).register_with_agents("handler", Vec::new()).await?;
+    client.topics(workspace).create(UNHEARD).await?;
     for window_messages in [PublishStreamOptions::default().window_messages, 8_192] {
         let options = PublishStreamOptions { window_messages, ..Default::default() };
         let before = Process::now();
@@ -71,7 +74,7 @@ async fn publish(
 }
 
 fn message(to: Option<&str>) -> Message {
-    let destination = to.map_or_else(|| to_topic("nobody/follows"), to_sandbox);
+    let destination = to.map_or_else(|| to_topic(UNHEARD), to_sandbox);
     Message {
         from_sandbox_id: "sender".into(),
         destination: Some(destination),

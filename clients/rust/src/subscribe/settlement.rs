@@ -11,8 +11,9 @@ use crate::{Error, Refusal, wire_duration};
 
 /// Deliveries of one request; the contract allows 1,024.
 const MOST_RANGES: usize = 1_000;
-/// Requests without an outcome; the broker stops reading at 1,024.
-const MOST_UNANSWERED: usize = 256;
+/// Requests without an outcome: what is said meanwhile gathers for the next one, so that one fsync is for many. The broker stops
+/// reading at 1,024.
+const MOST_UNANSWERED: usize = 4;
 
 /// What somebody waits for.
 pub(super) type Outcome = oneshot::Receiver<Result<(), Error>>;
