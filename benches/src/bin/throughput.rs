@@ -8,8 +8,9 @@
 use std::{collections::VecDeque, env, error::Error, process};
 
 use tandem_benches::Process;
-use tandem_client::{Client, Inbox, PublishStreamOptions, SubscribeOptions, to_sandbox, to_topic};
-use tandem_proto::messaging::v1::{Message, MessageType};
+use tandem_client::{
+    Client, Inbox, Message, MessageBuilder, PublishStreamOptions, SubscribeOptions, to_sandbox, to_topic,
+};
 use tokio::task::JoinSet;
 
 const BYTES: usize = 256;
@@ -75,13 +76,7 @@ async fn publish(
 
 fn message(to: Option<&str>) -> Message {
     let destination = to.map_or_else(|| to_topic(UNHEARD), to_sandbox);
-    Message {
-        from_sandbox_id: "sender".into(),
-        destination: Some(destination),
-        r#type: MessageType::Notification.into(),
-        content: vec![b'x'; BYTES].into(),
-        ..Message::default()
-    }
+    MessageBuilder::notification("sender", destination, vec![b'x'; BYTES]).build()
 }
 
 async fn handle(mut inbox: Inbox) -> Result<(), Box<dyn Error>> {

@@ -214,7 +214,9 @@ fn hint(reason: &str) -> Option<&'static str> {
         "UNKNOWN_IMAGE" => Some("make image, or docker pull"),
         "DOCKER_UNAVAILABLE" => Some("start Docker on the host of the control plane, then try again"),
         "SANDBOX_NOT_RUNNING" => Some("tandem sandbox start NAME"),
-        "SANDBOX_FULL" => Some("tandem sandbox stats NAME; more with resources.pids or resources.memory_mb"),
+        "SANDBOX_FULL" => {
+            Some("tandem sandbox stats NAME says what it takes; tandem sandbox restart NAME ends what runs in it")
+        }
         "TOO_MANY_SANDBOXES" => Some("tandem sandbox rm NAME"),
         "UNKNOWN_APPROVAL" => Some("tandem approval list"),
         "APPROVAL_ENDED" => Some("tandem approval show APPROVAL says how, and who said what"),

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use tandem_broker::Config;
-use tandem_client::{Client, Error, HistoryQuery, Message, Settings};
+use tandem_client::{Client, Error, HistoryQuery, Message, ServerInfo, Settings};
 use tandem_tests::{BrokerProcess, Home, now};
 
 /// How long a cluster may take for anything before the test gives up.
@@ -56,6 +56,12 @@ fn seat(id: u64, members: Vec<String>) -> Seat {
     config.cluster.members = members;
     config.cluster.secret_file = secret;
     Seat { home, config, process: None }
+}
+
+/// Whether a node says that all three are connected and each leads the shards that it should.
+pub(crate) fn is_spread(info: &ServerInfo) -> bool {
+    let leaders = info.shards.iter().map(|shard| shard.leader_node_id);
+    leaders.eq([1, 2, 3, 1]) && info.members.iter().all(|member| member.connected)
 }
 
 /// Asks for what succeeds once there is somebody who can decide.
@@ -143,8 +149,7 @@ impl Trio {
         self.until("each node leads what it should", async |trio: &Self| {
             for node in 0..3 {
                 let Ok(info) = trio.client(node).server_info().await else { return false };
-                let leaders: Vec<_> = info.shards.iter().map(|shard| shard.leader_node_id).collect();
-                if leaders != [1, 2, 3, 1] || info.members.iter().any(|member| !member.connected) {
+                if !is_spread(&info) {
                     return false;
                 }
             }

@@ -5,7 +5,7 @@ use std::fs;
 use tandem_client::{Client, Settings, Token};
 use tandem_tests::{BrokerProcess, Home, run_to_exit, tandem_command};
 
-use crate::trio::Trio;
+use crate::trio::{Trio, is_spread};
 
 /// See above.
 pub(crate) struct Broker {
@@ -108,13 +108,7 @@ impl Broker {
         let Nodes::Three(_) = self.nodes else { return };
         for client in self.clients() {
             let mut tries = 0;
-            loop {
-                if let Ok(info) = client.server_info().await
-                    && info.shards.iter().map(|shard| shard.leader_node_id).eq([1, 2, 3, 1])
-                    && info.members.iter().all(|member| member.connected)
-                {
-                    break;
-                }
+            while !client.server_info().await.is_ok_and(|info| is_spread(&info)) {
                 tries += 1;
                 assert!(tries < 600, "leaders do not settle");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -30,6 +30,9 @@ pub struct CreateSandboxArgs {
     /// Processors
     #[arg(long)]
     pub cpus: Option<f64>,
+    /// Processes and threads at once
+    #[arg(long)]
+    pub pids: Option<u32>,
     /// What it can write to /work, in MiB
     #[arg(long, value_name = "MIB")]
     pub disk: Option<u64>,

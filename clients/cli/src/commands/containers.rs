@@ -80,6 +80,7 @@ fn body(context: &Context, args: CreateSandboxArgs) -> Value {
     let numbers = [
         ("memory_mb", args.memory.map(Value::from)),
         ("cpu_cores", args.cpus.map(Value::from)),
+        ("pids", args.pids.map(Value::from)),
         ("disk_mb", args.disk.map(Value::from)),
         ("timeout_seconds", args.timeout.map(|time| time.as_secs().into())),
     ];

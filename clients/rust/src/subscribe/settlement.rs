@@ -11,9 +11,10 @@ use crate::{Error, Refusal, wire_duration};
 
 /// Deliveries of one request; the contract allows 1,024.
 const MOST_RANGES: usize = 1_000;
-/// Requests without an outcome: what is said meanwhile gathers for the next one, so that one fsync is for many. The broker stops
-/// reading at 1,024.
-const MOST_UNANSWERED: usize = 4;
+/// With so many requests without an outcome, what is said gathers for the next one, so that one commit is for many.
+const ENOUGH_UNANSWERED: usize = 4;
+/// Requests without an outcome, also of those that nothing more can join; the broker stops reading at 1,024.
+const MOST_UNANSWERED: usize = 256;
 
 /// What somebody waits for.
 pub(super) type Outcome = oneshot::Receiver<Result<(), Error>>;
@@ -69,7 +70,9 @@ impl Settlement {
 
     /// The next request, if one can be sent now.
     pub(super) fn take(&mut self) -> Option<Kind> {
-        if self.settling.len() + self.extending.len() >= MOST_UNANSWERED {
+        let grows = self.queue.len() == 1 && self.queue[0].waiting.len() < MOST_RANGES;
+        let most = if grows { ENOUGH_UNANSWERED } else { MOST_UNANSWERED };
+        if self.settling.len() + self.extending.len() >= most {
             return None;
         }
         let request = self.queue.pop_front()?;
@@ -186,5 +189,41 @@ mod tests {
         let mut late = settlement.add(5, Verdict::Ack);
         assert!(late.try_recv().unwrap().is_err());
         assert_eq!(settlement.unanswered(), 0);
+    }
+
+    #[test]
+    fn what_is_said_while_enough_is_under_way_travels_together() {
+        let mut settlement = Settlement::default();
+        for id in 1..=4 {
+            drop(settlement.add(id, Verdict::Ack));
+            assert_eq!(ids(settlement.take()), [id], "nothing is waited for");
+        }
+        for id in 5..=7 {
+            drop(settlement.add(id, Verdict::Ack));
+            assert!(settlement.take().is_none());
+        }
+        settlement.settled(&[]);
+        assert_eq!(ids(settlement.take()), [5, 6, 7]);
+        // What nothing can join any more waits for nobody.
+        for id in 10..20 {
+            drop(settlement.add(id, Verdict::Nack(Nack::because(format!("reason {id}")))));
+        }
+        let sent: Vec<_> = std::iter::from_fn(|| settlement.take()).map(|kind| ids(Some(kind))).collect();
+        assert_eq!(sent, (10..19).map(|id| vec![id]).collect::<Vec<_>>());
+        (0..9).for_each(|_| settlement.settled(&[]));
+        assert!(settlement.take().is_none(), "it may still grow");
+        settlement.settled(&[]);
+        assert_eq!(ids(settlement.take()), [19]);
+    }
+
+    #[test]
+    fn a_full_request_waits_for_nobody_and_there_is_an_end_to_them() {
+        let mut settlement = Settlement::default();
+        let full = MOST_RANGES as u64;
+        for id in 0..300 * full {
+            drop(settlement.add(id, Verdict::Ack));
+        }
+        let sent = std::iter::from_fn(|| settlement.take()).count();
+        assert_eq!(sent, MOST_UNANSWERED);
     }
 }

@@ -103,10 +103,7 @@ impl Docker {
         executed.exit_code = ended.exit_code;
         // Whatever has run had a number.
         match not_started(&executed).filter(|_| ended.pid.unwrap_or(0) == 0) {
-            Some(why) if OF_A_PROGRAM.iter().any(|text| why.contains(text)) => {
-                Err(RuntimeError::NoProgram(wanted.command.first().cloned().unwrap_or_default(), why))
-            }
-            Some(why) => Err(RuntimeError::NoRoom(why)),
+            Some(why) => Err(at_fault(wanted.command.first().map_or("", String::as_str), why)),
             None => Ok(executed),
         }
     }
@@ -192,6 +189,12 @@ fn not_started(executed: &Executed) -> Option<String> {
     Some(why.strip_suffix(": unknown").unwrap_or(why).to_owned())
 }
 
+/// Whether the program or the sandbox is to blame for that.
+fn at_fault(program: &str, why: String) -> RuntimeError {
+    let is_program = OF_A_PROGRAM.iter().any(|text| why.contains(text));
+    if is_program { RuntimeError::NoProgram(program.to_owned(), why) } else { RuntimeError::NoRoom(why) }
+}
+
 async fn read(
     mut output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
     executed: &mut Executed,
@@ -254,6 +257,13 @@ mod tests {
         let why = not_started(&said(126, text)).unwrap();
         assert_eq!(why, "exec: \"x\": executable file not found in $PATH");
         assert_eq!(not_started(&said(127, "OCI runtime exec failed")).unwrap(), "OCI runtime exec failed");
+        assert!(matches!(at_fault("x", why), RuntimeError::NoProgram(program, _) if program == "x"));
+        let full = "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection \
+                    reset by peer: unknown\r\n";
+        let why = not_started(&said(126, full)).unwrap();
+        assert!(
+            matches!(at_fault("sh", why), RuntimeError::NoRoom(why) if why == "read init-p: connection reset by peer")
+        );
         assert!(not_started(&said(0, text)).is_none() && not_started(&said(126, "x: not found")).is_none());
     }
 
